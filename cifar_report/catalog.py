@@ -1,0 +1,205 @@
+"""What there is to run: the journal's families and experiments, their parameter files, and the profiles.
+
+Read from `params/` and `notebooks/`, in a clone beside the package, in an installed wheel inside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cifar_report.errors import RequestError, did_you_mean
+from cifar_report.experiment import Experiment, validate
+
+
+class Entry(BaseModel):
+    """One experiment of the journal. `reference_accuracy` is the original report's, in percent."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: str
+    title: str
+    builds_on: str | None = None
+    reference_accuracy: float | None = None
+
+
+class Family(BaseModel):
+    """Experiments that share a notebook and a question."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    title: str
+    notebook: str
+    experiments: list[Entry]
+
+    @property
+    def notebook_path(self) -> Path:
+        return packaged_folder("notebooks") / self.notebook
+
+
+class Catalog(BaseModel):
+    """The journal's table of contents: `params/journal.yaml`."""
+
+    model_config = ConfigDict(extra="forbid")
+    title: str
+    families: list[Family]
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        return {entry.id: entry for family in self.families for entry in family.experiments}
+
+    def family_of(self, experiment: str) -> Family | None:
+        """The family an experiment belongs to; `None` for an experiment of the user's own."""
+        for family in self.families:
+            if any(entry.id == experiment.upper() for entry in family.experiments):
+                return family
+        return None
+
+    def family_named(self, name: str) -> Family:
+        """The family of that name."""
+        for family in self.families:
+            if family.name == name:
+                return family
+        names = [family.name for family in self.families]
+        raise RequestError(f"unknown family '{name}'{did_you_mean(name, names)}")
+
+    def select(self, wanted: Iterable[str]) -> list[str]:
+        """Expand identifiers and ranges (`EXP003`, `EXP003-EXP006`, in any case) in journal order; none: all."""
+        known = list(self.entries)
+        chosen: set[str] = set()
+        for word in wanted:
+            first, dash, last = word.upper().partition("-")
+            ends = [first, last] if dash else [first]
+            for end in ends:
+                if end not in known:
+                    raise RequestError(f"unknown experiment '{end or word}'{did_you_mean(end, known)}")
+            start, stop = known.index(ends[0]), known.index(ends[-1])
+            if start > stop:
+                raise RequestError(f"the range '{word}' runs backwards")
+            chosen.update(known[start : stop + 1])
+        return [name for name in known if name in chosen] if chosen else known
+
+
+def packaged_folder(name: str) -> Path:
+    """Folder `notebooks` or `params`, in the installed package or in the clone around it."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / name, package.parent / name):
+        if (folder / ("journal.yaml" if name == "params" else "report.ipynb")).is_file():
+            return folder
+    raise RequestError(f"the folder '{name}' is missing from this installation of cifar-report; install it again")
+
+
+@cache
+def load_catalog() -> Catalog:
+    """Read the journal's table of contents."""
+    path = packaged_folder("params") / "journal.yaml"
+    try:
+        return Catalog.model_validate(read_yaml(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RequestError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def profiles() -> list[str]:
+    """Names of the profiles."""
+    return sorted(path.stem for path in (packaged_folder("params") / "profiles").glob("*.yaml"))
+
+
+def load_experiment(
+    name: str, *, profile: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Experiment:
+    """Resolve an experiment: schema defaults, its parameter file, the profile, then the overrides.
+
+    Raises:
+        RequestError: for an unknown experiment or profile, or any parameter the schema refuses.
+    """
+    path = packaged_folder("params") / f"{name.lower()}.yaml"
+    if not path.is_file():
+        known = load_catalog().entries
+        raise RequestError(f"unknown experiment '{name}'{did_you_mean(name, known)}")
+    parameters = read_yaml(path)
+    resolved = validate(parameters, where=str(path))
+    if profile is not None:
+        parameters |= _profile_overrides(profile, resolved.experiment)
+        resolved = validate(parameters, where=f"{path.name} with profile {profile}")
+    if overrides:
+        resolved = validate(parameters | dict(overrides), where=f"{name} with the given overrides")
+    return resolved
+
+
+def _profile_overrides(profile: str, experiment: str) -> dict[str, Any]:
+    if profile not in profiles():
+        raise RequestError(f"unknown profile '{profile}'{did_you_mean(profile, profiles())}")
+    path = packaged_folder("params") / "profiles" / f"{profile}.yaml"
+    content = read_yaml(path)
+    unknown = set(content) - {"purpose", "all", "experiments"}
+    if unknown:
+        raise RequestError(f"{path}: unknown key '{min(unknown)}'; allowed: purpose, all, experiments")
+    overrides = dict(content.get("all") or {})
+    for names, values in (content.get("experiments") or {}).items():
+        if experiment in load_catalog().select(str(names).split()):
+            overrides |= values
+    return overrides
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
+    """Split `key=value` texts, each with one or several pairs, into a mapping; the schema gives the types.
+
+    A pair ends where the next `key=` begins, so values may hold spaces: `augment=[rotation, crop] epochs=3`.
+    """
+    overrides: dict[str, str] = {}
+    for text in pairs:
+        starts = [match.start() for match in re.finditer(r"(?<!\S)[^\s=]+=", text)]
+        if not starts or text[: starts[0]].strip():
+            raise RequestError(f"'{text}' is not of the form key=value")
+        for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+            name, _, value = text[start:end].partition("=")
+            overrides[name] = value.strip()
+    return overrides
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, where plain PyYAML would silently keep the last."""
+
+
+def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key '{key}' is given twice", key_node.start_mark
+            )
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """Load a YAML mapping safely.
+
+    Raises:
+        RequestError: names the file, and the line where the YAML is malformed.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise RequestError(f"cannot read {path}: {reason}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise RequestError(f"{path}{line}: malformed YAML: {problem}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise RequestError(f"{path}, line 1: expected 'name: value' lines, found a {type(content).__name__}")
+    return content

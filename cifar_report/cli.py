@@ -1,0 +1,205 @@
+"""The command `cifar-report`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_report import __version__
+from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles
+from cifar_report.errors import RequestError
+
+DONE, RUN_FAILED, REQUEST_WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 done, 1 a run failed, 2 the request was wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except RequestError as error:
+        print(f"cifar-report: {error}", file=sys.stderr)
+        return REQUEST_WRONG
+    except KeyboardInterrupt:
+        print("\ncifar-report: interrupted; the same command goes on with the runs not yet complete", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        sys.stderr.close()
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cifar-report",
+        description="CIFAR-10 experiments from parameters to one report.",
+        epilog=_examples(
+            "cifar-report list", "cifar-report report --profile quick", "cifar-report run EXP003-EXP006 --seeds 0,1,2"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cifar-report {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    _command(commands, "list", _list, "show the experiments", "cifar-report list")
+    _command(commands, "parameters", _parameters, "explain the parameters", "cifar-report parameters")
+    run = _command(
+        commands,
+        "run",
+        _run,
+        "execute the runs that are not complete",
+        "cifar-report run EXP000 EXP003-EXP006 --profile quick",
+        "cifar-report run EXP003 --profile full --seeds 0,1,2 --set epochs=5 --set lr=1e-3",
+    )
+    report = _command(
+        commands,
+        "report",
+        _report,
+        "execute the runs that are not complete, then write the report",
+        "cifar-report report",
+        "cifar-report report EXP007-EXP010 --profile cpu",
+        "cifar-report report --profile full --no-run",
+    )
+    report.add_argument("--no-run", action="store_true", help="execute no run: report what is there")
+    for command in (run, report):
+        _request_options(command)
+    return parser
+
+
+def _command(commands, name: str, function, summary: str, *examples: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=_examples(*examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _request_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; none: all")
+    parser.add_argument("--profile", help=f"{', '.join(profiles())}; default: full where there is a GPU, else quick")
+    parser.add_argument("--seeds", default="0", help="seeds, comma-separated; default: 0")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a parameter; may be repeated or hold several pairs: --set 'epochs=3 lr=0.01'",
+    )
+    parser.add_argument("--output", type=Path, help="folder for runs/ and report/; default: outputs/<profile>")
+
+
+def _examples(*lines: str) -> str:
+    return "examples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=load_catalog().title, box=None, pad_edge=False, header_style="bold")
+    for column in ("experiment", "family", "model", "differs", "original, %"):
+        table.add_column(column, justify="right" if "%" in column else "left", no_wrap=column == "experiment")
+    for family in load_catalog().families:
+        for entry in family.experiments:
+            experiment = load_experiment(entry.id)
+            differs = "the experiment all others start from"
+            if entry.builds_on:
+                changes = experiment.differences(load_experiment(entry.builds_on))
+                told = ", ".join(f"{name}={_shown(here)}" for name, (_, here) in changes.items())
+                differs = f"{entry.builds_on} with {told}" if told else f"the same parameters as {entry.builds_on}"
+            reference = f"{entry.reference_accuracy:.2f}" if entry.reference_accuracy else "–"
+            table.add_row(*map(Text, (entry.id, family.name, experiment.model, differs, reference)))
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width, highlight=False).print(table)
+    return DONE
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, float) else f"{value:g}"  # type: ignore[call-overload]
+
+
+def _parameters(options: argparse.Namespace) -> int:
+    from cifar_report.experiment import Experiment
+
+    for name, field in Experiment.model_fields.items():
+        print(f"{name} (default: {_shown(field.default)})\n    {field.description}")
+    return DONE
+
+
+def _run(options: argparse.Namespace) -> int:
+    request = _request(options)
+    return _execute(request)
+
+
+def _report(options: argparse.Namespace) -> int:
+    request = _request(options)
+    if options.no_run:
+        from cifar_report.pipeline.plan import check_writable
+
+        check_writable(request["output_dir"])
+        code = DONE
+    else:
+        code = _execute(request)
+
+    from cifar_report.report.export import make_report
+
+    names = load_catalog().select(request["experiments"]) if request["experiments"] else []
+    page = make_report(request["output_dir"], profile=request["profile"], experiments=names, seeds=request["seeds"])
+    print(f"report: {page}")
+    return code
+
+
+def _request(options: argparse.Namespace) -> dict:
+    profile = options.profile or _default_profile()
+    return {
+        "experiments": load_catalog().select(options.experiments) if options.experiments else [],
+        "profile": profile,
+        "seeds": _seeds(options.seeds),
+        "overrides": parse_overrides(options.set),
+        "output_dir": options.output or Path("outputs") / profile,
+    }
+
+
+def _execute(request: dict) -> int:
+    from cifar_report.pipeline.execute import execute_plan
+    from cifar_report.pipeline.plan import make_plan
+
+    plan = make_plan(
+        request["experiments"],
+        profile=request["profile"],
+        seeds=request["seeds"],
+        overrides=request["overrides"],
+        output_dir=request["output_dir"],
+    )
+    for warning in sorted({warning for run in plan for warning in run.warnings}):
+        print(f"WARNING: {warning}")
+    records = execute_plan(plan, say=lambda text: print(text, flush=True))
+    return RUN_FAILED if any(record.status == "failed" for record in records) else DONE
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise RequestError(f"--seeds takes whole numbers separated by commas, such as 0,1,2; not '{text}'") from None
+    if len(set(seeds)) < len(seeds):
+        raise RequestError(f"--seeds names a seed twice: {text}")
+    return seeds
+
+
+def _default_profile() -> str:
+    """`full` where there is a GPU, else `quick`; told at once, since it decides how long things take."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    profile = "full" if gpu else "quick"
+    print(f"profile {profile}, because there is {'a' if gpu else 'no'} GPU; choose another with --profile", flush=True)
+    return profile

@@ -1,0 +1,1 @@
+"""Images for a run: sources, downloads, the decoded cache, splits, and tensors."""

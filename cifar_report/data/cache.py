@@ -1,0 +1,88 @@
+"""The decoded dataset as one memory-mapped array: decoded once a machine, shared by all processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cifar_report.data import sources
+from cifar_report.data.download import DownloadError, cache_folder
+from cifar_report.data.sources import Images
+from cifar_report.errors import RequestError
+
+
+def load_images(dataset: str, *, data_dir: str | None = None, offline: str = "fail") -> tuple[Images, str | None]:
+    """Return the decoded dataset, its arrays memory-mapped, and a warning if digits stand in for CIFAR-10.
+
+    Raises:
+        RequestError: a local copy is damaged, or CIFAR-10 can be had nowhere and `offline` is `fail`.
+    """
+    if dataset == "digits":
+        return _cached("digits", sources.load_digits), None
+    local = sources.find_local_copy(data_dir)
+    if local is not None:
+        return _cached(f"cifar10-{local.identity()}", local.read), None
+    try:
+        return _cached("cifar10", sources.download_cifar10), None
+    except DownloadError as error:
+        if offline == "fail":
+            raise RequestError(
+                "CIFAR-10 is not on this machine (data_dir and CIFAR_REPORT_DATA are not set) and cannot be "
+                f"downloaded: {error}; name a local copy, or take the bundled digits instead with offline=stand_in"
+            ) from None
+    warning = "CIFAR-10 could be had nowhere: handwritten digits stand in for it, and no figure says anything of it"
+    return _cached("digits", sources.load_digits), warning
+
+
+def _cached(name: str, read: Callable[[], Images]) -> Images:
+    folder = cache_folder() / "datasets" / name
+    try:
+        return _open(folder)
+    except (OSError, ValueError, KeyError):  # absent, or damaged: made again
+        pass
+    images = read()
+    images = replace(images, sha256=sources.content_digest(images.pixels, images.labels))
+    try:
+        _store(folder, images)
+        return _open(folder)
+    except OSError:  # an unwritable cache only costs the decoding
+        return images
+
+
+def _open(folder: Path) -> Images:
+    facts = json.loads((folder / "facts.json").read_text())
+    # Copy-on-write: torch wants writable memory, and pages nobody writes to stay shared between processes.
+    pixels = np.load(folder / "pixels.npy", mmap_mode="c")
+    labels = np.load(folder / "labels.npy")
+    if pixels.shape != (len(labels), 3, 32, 32) or len(labels) != facts["size"]:
+        raise ValueError("damaged cache")
+    return Images(
+        pixels, labels, facts["train_size"], tuple(facts["classes"]), facts["source"], facts["sha256"]
+    )
+
+
+def _store(folder: Path, images: Images) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        np.save(temporary / "pixels.npy", images.pixels)
+        np.save(temporary / "labels.npy", images.labels)
+        facts = {
+            "size": len(images.labels),
+            "train_size": images.train_size,
+            "classes": images.classes,
+            "source": images.source,
+            "sha256": images.sha256,
+        }
+        (temporary / "facts.json").write_text(json.dumps(facts))
+        if folder.exists():  # damaged, or another process was faster
+            shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,76 @@
+"""Downloads that are either whole and verified, or an error: nothing half-done is ever used.
+
+pooch writes to a temporary file, compares the digest and renames; a broken download starts again from nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from cifar_report.errors import RequestError
+
+TIMEOUT = 30  # seconds without a byte, after which a server counts as unreachable
+
+
+class DownloadError(RequestError):
+    """A file cannot be had from one address; other sources may still have it."""
+
+
+def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Path:
+    """Fetch `url` to `folder/filename` unless a file with that digest is there already.
+
+    Args:
+        url: http(s) address.
+        folder: created if need be.
+        filename: name of the file in `folder`.
+        digest: expected digest as pooch writes it (`"md5:…"`, `"sha256:…"`); `None` asks the server for one.
+
+    Raises:
+        DownloadError: the server cannot be reached, does not have the file, stops half-way, or sends another file.
+    """
+    import pooch
+    import requests
+
+    headers = {"Accept-Encoding": "identity"}  # a compressed transfer would hide the file's length
+    try:
+        if digest is None:
+            digest = _digest_by_server(url)
+        fetcher = pooch.HTTPDownloader(
+            progressbar=sys.stderr.isatty(), timeout=TIMEOUT, headers=headers, chunk_size=1 << 16
+        )
+        return Path(pooch.retrieve(url, known_hash=digest, fname=filename, path=folder, downloader=fetcher))
+    except requests.HTTPError as error:
+        raise DownloadError(f"{url}: the server answers {error.response.status_code}") from None
+    except requests.Timeout:
+        raise DownloadError(f"{url}: no answer within {TIMEOUT} seconds") from None
+    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
+        raise DownloadError(f"{url}: the connection was cut before the file was complete") from None
+    except requests.ConnectionError as error:
+        cut = "IncompleteRead" in str(error) or "Connection broken" in str(error)
+        reason = "the connection was cut before the file was complete" if cut else "the server cannot be reached"
+        raise DownloadError(f"{url}: {reason}") from None
+    except ValueError as error:  # pooch's word for another digest
+        if "hash" not in str(error):
+            raise
+        raise DownloadError(f"{url}: the file received is not the expected one (wrong checksum)") from None
+    except OSError as error:
+        raise DownloadError(f"{url}: cannot store it in {folder}: {error.strerror or error}") from None
+
+
+def _digest_by_server(url: str) -> str | None:
+    """The SHA-256 that the Hugging Face hub states for a file it serves, if the server states one."""
+    import requests
+
+    answer = requests.head(url, timeout=TIMEOUT, allow_redirects=False)
+    answer.raise_for_status()
+    tag = answer.headers.get("X-Linked-Etag", "").strip('"')
+    return f"sha256:{tag}" if len(tag) == 64 else None
+
+
+def cache_folder() -> Path:
+    """Where data and weights are kept between runs: `$CIFAR_REPORT_CACHE`, else the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("CIFAR_REPORT_CACHE") or platformdirs.user_cache_dir("cifar-report"))

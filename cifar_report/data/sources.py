@@ -1,0 +1,229 @@
+"""Where the images come from: a local copy, the official archive, the parquet mirror, or bundled digits.
+
+Everything here returns `Images`: train and test in one array, decoded and checked. Nothing imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cifar_report.data.download import DownloadError, cache_folder, download
+from cifar_report.errors import RequestError
+
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+SIZES = (50_000, 10_000)
+
+ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+ARCHIVE_NAME = "cifar-10-python.tar.gz"
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"  # torchvision.datasets.CIFAR10.tgz_md5
+ARCHIVE_FOLDER = "cifar-10-batches-py"
+BATCH_MD5 = {  # torchvision.datasets.CIFAR10.train_list and test_list
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+MIRROR_URL = "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/"
+MIRROR_FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
+
+
+@dataclass(frozen=True)
+class Images:
+    """A decoded dataset. `pixels` is uint8 (N, 3, 32, 32), training images first; `labels` is uint8 (N,)."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    train_size: int
+    classes: tuple[str, ...]
+    source: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class LocalCopy:
+    """A copy of CIFAR-10 on this machine: `kind` is archive, batches or parquet."""
+
+    kind: str
+    files: tuple[Path, ...]
+
+    def identity(self) -> str:
+        """Digest of the files' paths, sizes and times: changes when the copy does, without reading it."""
+        facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
+        return hashlib.sha256(repr((self.kind, facts)).encode()).hexdigest()[:16]
+
+    def read(self) -> Images:
+        """Verify and decode.
+
+        Raises:
+            RequestError: names the damaged file and the remedy.
+        """
+        if self.kind == "archive":
+            return read_archive(self.files[0], "official archive, local copy")
+        if self.kind == "batches":
+            return read_batches(self.files, "official archive, local copy")
+        return read_parquet(self.files, "unofficial copy (local parquet)")
+
+
+def content_digest(pixels: np.ndarray, labels: np.ndarray) -> str:
+    """SHA-256 of the pixels (uint8, N x 3 x 32 x 32, C order) followed by the labels (uint8)."""
+    digest = hashlib.sha256(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(labels))
+    return digest.hexdigest()
+
+
+def find_local_copy(data_dir: str | None) -> LocalCopy | None:
+    """Look for CIFAR-10 under `data_dir`, else `$CIFAR_REPORT_DATA`; `None` if neither is given.
+
+    Raises:
+        RequestError: the folder given holds no copy of CIFAR-10.
+    """
+    given = data_dir or os.environ.get("CIFAR_REPORT_DATA")
+    if not given:
+        return None
+    origin = "data_dir" if data_dir else "the environment variable CIFAR_REPORT_DATA"
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise RequestError(f"{origin} names the folder {folder}, which does not exist")
+    for batches in (folder / ARCHIVE_FOLDER, folder):
+        files = tuple(batches / name for name in BATCH_MD5)
+        if any(file.is_file() for file in files):
+            for file in files:
+                if not file.is_file():
+                    raise _damaged(file, "is missing")
+            return LocalCopy("batches", files)
+    if (folder / ARCHIVE_NAME).is_file():
+        return LocalCopy("archive", (folder / ARCHIVE_NAME,))
+    train, test = sorted(folder.glob("train-*.parquet")), sorted(folder.glob("test-*.parquet"))
+    if train and test:
+        return LocalCopy("parquet", (*train, *test))
+    raise RequestError(
+        f"{origin} names the folder {folder}, which holds no copy of CIFAR-10: expected {ARCHIVE_NAME}, "
+        f"{ARCHIVE_FOLDER}/, or train-*.parquet and test-*.parquet"
+    )
+
+
+def download_cifar10() -> Images:
+    """Fetch CIFAR-10: the official archive, else the parquet mirror.
+
+    Raises:
+        DownloadError: one line a source, with what went wrong there.
+    """
+    folder = cache_folder() / "downloads"
+    failures = []
+    try:
+        archive = download(ARCHIVE_URL, folder, ARCHIVE_NAME, digest=f"md5:{ARCHIVE_MD5}")
+        return read_archive(archive, "official archive")
+    except DownloadError as error:
+        failures.append(str(error))
+    try:
+        files = tuple(download(MIRROR_URL + name, folder, name, digest=None) for name in MIRROR_FILES)
+        return read_parquet(files, "parquet mirror (Hugging Face, uoft-cs/cifar10)")
+    except DownloadError as error:
+        failures.append(str(error))
+    raise DownloadError("; ".join(failures))
+
+
+def read_archive(path: Path, source: str) -> Images:
+    """Decode the official archive; its checksum is verified before anything is unpickled."""
+    if _md5(path.read_bytes()) != ARCHIVE_MD5:
+        raise _damaged(path, "is damaged (wrong checksum)")
+    with tarfile.open(path) as archive:
+        members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
+        contents = [archive.extractfile(members[name]).read() for name in BATCH_MD5]  # type: ignore[union-attr]
+    return _from_batches(contents, source)
+
+
+def read_batches(files: tuple[Path, ...], source: str) -> Images:
+    """Decode the unpacked official archive; each file's checksum is verified before it is unpickled."""
+    contents = []
+    for file in files:
+        contents.append(file.read_bytes())
+        if _md5(contents[-1]) != BATCH_MD5[file.name]:
+            raise _damaged(file, "is damaged (wrong checksum)")
+    return _from_batches(contents, source)
+
+
+def _from_batches(contents: list[bytes], source: str) -> Images:
+    batches = [pickle.loads(content, encoding="bytes") for content in contents]  # noqa: S301 - checksum verified
+    pixels = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    labels = np.concatenate([np.asarray(batch[b"labels"], dtype=np.uint8) for batch in batches])
+    return Images(pixels, labels, len(labels) - len(batches[-1][b"labels"]), CIFAR10_CLASSES, source)
+
+
+def read_parquet(files: tuple[Path, ...], source: str) -> Images:
+    """Decode train and test parquet files (columns `img{bytes, path}` and `label`), 60,000 PNG images."""
+    import pyarrow
+    import pyarrow.parquet
+    from PIL import Image
+
+    sizes = {"train": 0, "test": 0}
+    pixels = np.empty((sum(SIZES), 3, 32, 32), dtype=np.uint8)
+    labels = np.empty(sum(SIZES), dtype=np.uint8)
+    n = 0
+    for file in files:
+        try:
+            table = pyarrow.parquet.read_table(file, columns=["img", "label"])
+            encoded = table["img"].combine_chunks().field("bytes").to_pylist()
+            file_labels = table["label"].to_numpy()
+            if n + len(encoded) > sum(SIZES) or (file_labels < 0).any() or (file_labels > 9).any():
+                raise ValueError("not 60,000 images in ten classes")
+            for i, image in enumerate(encoded, start=n):
+                pixels[i] = np.asarray(Image.open(io.BytesIO(image)).convert("RGB")).transpose(2, 0, 1)
+        except (pyarrow.ArrowException, KeyError, OSError, ValueError, SyntaxError) as error:
+            raise _damaged(file, f"is damaged ({str(error).splitlines()[0]})") from None
+        labels[n : n + len(encoded)] = file_labels
+        n += len(encoded)
+        sizes["train" if file.name.startswith("train") else "test"] += len(encoded)
+    images = Images(pixels, labels, sizes["train"], CIFAR10_CLASSES, source)
+    _check_class_counts(images, files)
+    return images
+
+
+def _check_class_counts(images: Images, files: tuple[Path, ...]) -> None:
+    """CIFAR-10 has exactly 5,000 training and 1,000 test images a class."""
+    for split, labels, size, file in (
+        ("training", images.labels[: images.train_size], SIZES[0], files[0]),
+        ("test", images.labels[images.train_size :], SIZES[1], files[-1]),
+    ):
+        counts = np.bincount(labels, minlength=10)
+        if len(labels) != size or (counts != size // 10).any():
+            raise _damaged(file, f"is incomplete: {len(labels):,} {split} images where CIFAR-10 has {size:,}")
+
+
+def load_digits() -> Images:
+    """scikit-learn's handwritten digits, 8 x 8 enlarged to 32 x 32 RGB; every fifth of a class is a test image."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    digits = sklearn_digits()
+    small = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), 0..16 to 0..255
+    large = small.repeat(4, axis=1).repeat(4, axis=2)
+    pixels = np.ascontiguousarray(np.broadcast_to(large[:, None], (len(large), 3, 32, 32)))
+    labels = digits.target.astype(np.uint8)
+    rank = np.empty(len(labels), dtype=np.int64)  # position of an image among those of its class
+    for label in range(10):
+        members = np.flatnonzero(labels == label)
+        rank[members] = np.arange(len(members))
+    order = np.argsort(rank % 5 == 4, kind="stable")
+    train_size = int((rank % 5 != 4).sum())
+    classes = tuple(str(label) for label in range(10))
+    return Images(pixels[order], labels[order], train_size, classes, "scikit-learn's bundled digits")
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _damaged(file: Path, what: str) -> RequestError:
+    return RequestError(f"{file} {what}; delete it and fetch it again, or name another copy with data_dir")

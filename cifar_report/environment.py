@@ -1,0 +1,58 @@
+"""What a run ran on: software, hardware and the commit of the library."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+import torchvision
+
+from cifar_report.record import EnvironmentRecord
+
+
+def describe_environment(device: torch.device) -> EnvironmentRecord:
+    """Describe the software and hardware of this process."""
+    commit, dirty = _git_state()
+    return EnvironmentRecord(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        torchvision=torchvision.__version__,
+        platform=platform.platform(),
+        device=str(device),
+        device_name=_device_name(device),
+        threads=torch.get_num_threads(),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@cache
+def _git_state() -> tuple[str | None, bool | None]:
+    """Commit of the clone that the library runs from, and whether it has changes; `None` for an installed wheel."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None, None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None

@@ -1,0 +1,18 @@
+"""The one exception whose text is meant for the person at the keyboard."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RequestError(Exception):
+    """A request, file or parameter is wrong; `str(error)` is one clear sentence, shown without a traceback."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'epochs'?"` for the nearest known name, or an empty text."""
+    known = list(known)
+    folded = {candidate.lower(): candidate for candidate in known}
+    nearest = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return f"; did you mean '{folded[nearest[0]]}'?" if nearest else ""

@@ -1,0 +1,80 @@
+"""What a trained model gets right and wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cifar_report.augmentation import to_input
+from cifar_report.data.dataset import Split
+from cifar_report.experiment import Experiment
+
+# Images a batch without gradients, at 32 pixels; larger images get proportionally smaller batches.
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Logits (float32, (N, 10)) and labels (int64, (N,)) on the CPU, and what follows from them."""
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+
+    @property
+    def predicted(self) -> torch.Tensor:
+        """Predicted class of each image, int64 (N,)."""
+        return self.logits.argmax(1)
+
+    @property
+    def probabilities(self) -> torch.Tensor:
+        """Softmax of the logits, (N, 10)."""
+        return self.logits.softmax(1)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return F.cross_entropy(self.logits, self.labels).item()
+
+    @property
+    def correct(self) -> int:
+        return int((self.predicted == self.labels).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of images whose predicted class is their label."""
+        return self.correct / len(self.labels)
+
+    def confusion_matrix(self) -> torch.Tensor:
+        """Counts, int64 (10, 10): rows are labels, columns are predictions."""
+        classes = self.logits.shape[1]
+        return torch.bincount(self.labels * classes + self.predicted, minlength=classes**2).view(classes, classes)
+
+    def confident_mistakes(self, count: int) -> list[tuple[int, int, float]]:
+        """The wrong answers with the highest probability: (position, predicted class, probability), highest first."""
+        probability, predicted = self.probabilities.max(1)
+        wrong = torch.where(predicted != self.labels, probability, torch.zeros(()))
+        order = wrong.argsort(descending=True, stable=True)[: min(count, int((wrong > 0).sum()))]
+        return [(int(i), int(predicted[i]), float(probability[i])) for i in order]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, parameters: Experiment, *, amp: torch.dtype | None = None) -> Evaluation:
+    """Run the model over a split in evaluation mode, without augmentation.
+
+    Args:
+        model: on the device of `split`.
+        split: the images and their labels.
+        parameters: image size and normalization.
+        amp: autocast to this type, or `None` for float32.
+    """
+    model.eval()
+    device = split.images.device
+    size = max(16, EVALUATION_BATCH * 32 * 32 // parameters.image_size**2)
+    logits = []
+    with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
+        for images in split.images.split(size):
+            logits.append(model(to_input(images, parameters.image_size, parameters.normalize)).float())
+    return Evaluation(torch.cat(logits).cpu(), split.labels.cpu())

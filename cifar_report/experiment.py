@@ -1,0 +1,253 @@
+"""The parameters of an experiment: one schema for YAML files, notebook cells and the command line.
+
+Field descriptions carry the unit and the allowed values; `cifar-report parameters` prints them.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from cifar_report.errors import RequestError, did_you_mean
+
+MODELS = ("net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2")
+PRETRAINED_MODELS = ("resnet18", "vgg16", "mobilenet_v2")
+FIXED_SIZE_MODELS = ("net", "lenet")
+
+# Where a run happens, not what it computes: these never enter a run's cache key.
+PLACE_PARAMETERS = frozenset({"data_dir", "weights_dir", "output_dir", "device", "offline"})
+
+
+def _refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+def _null_from_text(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() in ("null", "none", "~", "") else value
+
+
+def _list_from_text(value: Any) -> Any:
+    """Accept `a, b`, `[a, b]`, `none` and real lists: papermill's `-p` passes every list as text."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        names = (name.strip(" \"'") for name in value.strip().strip("[]").split(","))
+        return tuple(name for name in names if name and name.lower() not in ("none", "null"))
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_refuse_bool)]
+Number = Annotated[float, BeforeValidator(_refuse_bool)]
+OptionalCount = Annotated[Count | None, BeforeValidator(_null_from_text)]
+OptionalText = Annotated[str | None, BeforeValidator(_null_from_text)]
+Augmentation = Literal["horizontal_flip", "rotation", "crop"]
+
+
+class Experiment(BaseModel):
+    """Everything that defines one run. Unknown names, wrong types, ranges and contradictions are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    experiment: str = Field(
+        "EXP000",
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
+        description="identifier, such as EXP003; names the run folder",
+    )
+    seed: Count = Field(
+        0, ge=0, lt=2**32, description="seed of initial weights, data order, augmentation, dropout"
+    )
+    dataset: Literal["cifar10", "digits"] = Field(
+        "cifar10", description="cifar10, or digits: 1,797 handwritten digits that need no download"
+    )
+    data_dir: OptionalText = Field(
+        None, description="folder of a local CIFAR-10 copy; null: $CIFAR_REPORT_DATA, then download"
+    )
+    train_limit: OptionalCount = Field(
+        None, ge=1, description="training images, class-balanced; null: all of them"
+    )
+    test_limit: OptionalCount = Field(None, ge=1, description="test images, class-balanced; null: all of them")
+    validation: Literal["test", "holdout", "fold"] = Field(
+        "test",
+        description="images that validate each epoch: test (the original protocol), holdout, or fold of folds",
+    )
+    holdout_size: Count = Field(
+        5000, ge=1, description="images held out of the training set when validation is holdout"
+    )
+    fold: OptionalCount = Field(None, ge=0, description="which fold validates, 0 to folds - 1; needs folds")
+    folds: OptionalCount = Field(None, ge=2, le=50, description="number of cross-validation folds; needs fold")
+    model: Literal["net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2"] = Field(
+        "net", description="architecture: " + ", ".join(MODELS)
+    )
+    weights: Annotated[Literal["imagenet"] | None, BeforeValidator(_null_from_text)] = Field(
+        None, description="imagenet, or null: initial weights are random"
+    )
+    weights_dir: OptionalText = Field(
+        None, description="folder with <model>.safetensors; null: $CIFAR_REPORT_WEIGHTS, then download"
+    )
+    trainable: Literal["all", "head", "last_two_layers"] = Field(
+        "all", description="layers that learn: all, head, last_two_layers; all but all need pretrained weights"
+    )
+    init: Literal[
+        "default", "constant", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"
+    ] = Field("default", description="initialization of convolution and linear weights; default: PyTorch's own")
+    image_size: Count = Field(32, ge=8, le=512, description="pixels a side that the model sees")
+    augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_list_from_text)] = Field(
+        (), description="random changes to training images, a list of: horizontal_flip, rotation, crop"
+    )
+    normalize: Literal["half", "imagenet", "cifar10"] = Field(
+        "half", description="channel statistics: half (mean 0.5, std 0.5), imagenet, cifar10"
+    )
+    epochs: Count = Field(20, ge=1, le=10_000, description="passes over the training images")
+    batch_size: Count = Field(64, ge=1, le=65_536, description="images a training step")
+    optimizer: Literal["sgd", "adam", "rmsprop", "adamax"] = Field(
+        "sgd", description="sgd, adam, rmsprop, adamax; what is not named here is PyTorch's default"
+    )
+    lr: Number = Field(0.01, gt=0, le=100, description="learning rate at the start (of one_cycle: its maximum)")
+    momentum: Number = Field(0.9, ge=0, lt=1, description="momentum of sgd and rmsprop; 0 with other optimizers")
+    nesterov: bool = Field(True, description="Nesterov momentum; sgd only")
+    weight_decay: Number = Field(0.0, ge=0, description="L2 penalty added to the gradient")
+    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
+        "constant", description="learning rate over time: constant, cosine (to 0), one_cycle; set at every step"
+    )
+    label_smoothing: Number = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    precision: Literal["auto", "float32", "amp"] = Field(
+        "auto", description="auto: amp (mixed precision) on cuda, else float32"
+    )
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu"
+    )
+    offline: Literal["fail", "stand_in"] = Field(
+        "fail",
+        description="where data or weights cannot be had: fail, or stand_in (digits, random weights; with a warning)",
+    )
+    output_dir: str = Field("outputs/notebook", min_length=1, description="folder that holds runs/")
+
+    @model_validator(mode="after")
+    def _no_contradictions(self) -> Experiment:
+        for wrong, sentence in _contradictions(self):
+            if wrong:
+                raise ValueError(sentence)
+        return self
+
+    def result_parameters(self) -> dict[str, Any]:
+        """Parameters that change a run's result, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(PLACE_PARAMETERS))
+
+    def differences(self, base: Experiment) -> dict[str, tuple[Any, Any]]:
+        """What distinguishes this experiment from `base`: name -> (there, here), seed and identifier aside."""
+        here, there = self.result_parameters(), base.result_parameters()
+        return {
+            name: (there[name], here[name])
+            for name in here
+            if here[name] != there[name] and name not in ("experiment", "seed")
+        }
+
+
+def _contradictions(e: Experiment) -> list[tuple[bool, str]]:
+    return [
+        (
+            e.weights is not None and e.model not in PRETRAINED_MODELS,
+            f"weights: imagenet is offered for {', '.join(PRETRAINED_MODELS)}, not for model {e.model}",
+        ),
+        (
+            e.trainable != "all" and e.weights is None,
+            f"trainable: {e.trainable} freezes layers that must be pretrained; set weights=imagenet or trainable=all",
+        ),
+        (
+            e.init != "default" and e.weights is not None,
+            f"init: {e.init} would erase the pretrained weights; set weights=null or init=default",
+        ),
+        (e.fold is not None and e.folds is None, "fold is given without folds; set folds, the number of folds"),
+        (e.folds is not None and e.fold is None, "folds is given without fold; set fold, from 0 to folds - 1"),
+        (
+            e.fold is not None and e.folds is not None and e.fold >= e.folds,
+            f"fold must lie between 0 and folds - 1, but fold is {e.fold} and folds is {e.folds}",
+        ),
+        (
+            (e.validation == "fold") != (e.fold is not None),
+            "validation=fold goes with fold and folds, and they go with no other validation",
+        ),
+        (
+            e.nesterov and e.optimizer != "sgd",
+            f"nesterov belongs to sgd; with optimizer={e.optimizer} set nesterov=false",
+        ),
+        (
+            e.momentum > 0 and e.optimizer not in ("sgd", "rmsprop"),
+            f"momentum belongs to sgd and rmsprop; with optimizer={e.optimizer} set momentum=0",
+        ),
+        (
+            e.nesterov and e.momentum == 0,
+            "nesterov needs a momentum above 0; set momentum, or nesterov=false",
+        ),
+        (
+            e.image_size != 32 and e.model in FIXED_SIZE_MODELS,
+            f"model {e.model} takes 32-pixel images; image_size is {e.image_size}",
+        ),
+        (len(set(e.augment)) != len(e.augment), "augment names the same augmentation twice"),
+    ]
+
+
+def validate(parameters: Mapping[str, Any], *, where: str = "the parameters") -> Experiment:
+    """Return the validated experiment; `where` names the source of the values in errors.
+
+    Raises:
+        RequestError: one sentence that names the parameter, what is wrong and the nearest allowed value.
+    """
+    for name in parameters:
+        _check_name(name, where)
+    try:
+        return Experiment.model_validate(dict(parameters))
+    except ValidationError as error:
+        raise RequestError(_sentence(error, where)) from None
+
+
+def from_variables(variables: Mapping[str, Any]) -> Experiment:
+    """Collect the parameters among a notebook's variables (`globals()`) and validate them."""
+    chosen = {name: variables[name] for name in Experiment.model_fields if name in variables}
+    return validate(chosen, where="the notebook's parameters cell")
+
+
+def _check_name(name: Any, where: str) -> None:
+    """papermill writes parameter names into the notebook as code, so a name must be a known identifier."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise RequestError(f"parameter name {name!r} in {where} is not an identifier")
+    if name not in Experiment.model_fields:
+        raise RequestError(
+            f"unknown parameter '{name}' in {where}{did_you_mean(name, Experiment.model_fields)}"
+        )
+
+
+def _sentence(error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    problem = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # a contradiction between parameters
+        return f"{problem} (in {where})"
+    name, value = str(first["loc"][0]), first["input"]
+    allowed = allowed_values(name)
+    if allowed:
+        problem = f"allowed: {', '.join(allowed)}" + did_you_mean(str(value), allowed)
+    elif first["type"] == "string_pattern_mismatch":
+        problem = f"expected {Experiment.model_fields[name].description}"
+    else:
+        problem = problem[:1].lower() + problem[1:]
+    return f"parameter '{name}' in {where} cannot be {value!r}: {problem}"
+
+
+def allowed_values(name: str) -> list[str]:
+    """Allowed words of a parameter (of its elements, for a list), or an empty list for numbers and free text."""
+
+    def literals(annotation: Any) -> list[str]:
+        origin = get_origin(annotation)
+        if origin is Literal:
+            return [str(value) for value in get_args(annotation)]
+        if origin in (Annotated, Union, types.UnionType, tuple):
+            return [word for part in get_args(annotation) for word in literals(part)]
+        return ["null"] if annotation is type(None) else []
+
+    words = literals(Experiment.model_fields[name].annotation)
+    return [] if words == ["null"] else words

@@ -1,0 +1,31 @@
+"""Initial weights of convolutions and linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+CONSTANT = 0.01  # equal weights never become different: the constant is here to show that symmetry must be broken
+
+# Glorot and Bengio 2010, eq. 16; He et al. 2015, eq. 10, with the gain of ReLU.
+INITIALIZATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "constant": partial(nn.init.constant_, val=CONSTANT),
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+    "kaiming_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "kaiming_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+}
+
+
+def initialize(model: nn.Module, name: str) -> None:
+    """Set the weights of all convolutions and linear layers, and their biases to zero; `default` changes nothing."""
+    if name == "default":
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            INITIALIZATIONS[name](module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,72 @@
+"""The cache key of a run: what its result depends on, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cifar_report.experiment import Experiment
+
+# The modules that compute a result; what plans, records, plots and reports does not change one.
+RESULT_MODULES = (
+    "augmentation.py",
+    "data/dataset.py",
+    "data/sources.py",
+    "data/splits.py",
+    "evaluation.py",
+    "initialization.py",
+    "models.py",
+    "optimization.py",
+    "run.py",
+    "training.py",
+)
+
+
+def run_key(
+    parameters: Experiment, *, notebook: Path, data_sha256: str, weights_sha256: str | None
+) -> str:
+    """Hash of the resolved parameters, the notebook's code, the library's source, the data and the weights."""
+    facts: dict[str, Any] = {
+        "parameters": parameters.result_parameters(),
+        "notebook": notebook_digest(notebook),
+        "library": library_digest(),
+        "data": data_sha256,
+        "weights": weights_sha256,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def notebook_digest(notebook: Path) -> str:
+    """Digest of a notebook's code cells, in order; the parameters cell aside, whose values are in the key."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+    ]
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
+@cache
+def library_digest() -> str:
+    """Digest of the result modules' syntax trees without docstrings: comments and layout do not count."""
+    package = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for name in RESULT_MODULES:
+        tree = ast.parse((package / name).read_text(encoding="utf-8"))
+        digest.update(f"{name}\n{ast.dump(_without_docstrings(tree))}\n".encode())
+    return digest.hexdigest()
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                if isinstance(first.value.value, str):
+                    node.body = node.body[1:]
+    return tree

@@ -1,0 +1,1 @@
+"""From a request to finished runs: plan, then execute."""

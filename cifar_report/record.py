@@ -1,0 +1,172 @@
+"""The record that a run leaves: `run.json`, read by everything that reports.
+
+Accuracies are fractions between 0 and 1, losses are mean cross-entropies in nats, durations are seconds,
+times are UTC in ISO 8601.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SCHEMA_VERSION = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class EpochRecord(_Record):
+    """One pass over the training images. Training figures are means over the epoch while the model learns."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    lr: float
+    seconds: float
+
+
+class TestRecord(_Record):
+    """The score: the final model on the test images."""
+
+    loss: float
+    accuracy: float
+    correct: int
+    total: int
+
+
+class SecondsRecord(_Record):
+    """Where a run's time went."""
+
+    setup: float = 0.0
+    train: float = 0.0
+    evaluate: float = 0.0
+    total: float = 0.0
+
+
+class ModelRecord(_Record):
+    """Architecture and number of parameters."""
+
+    name: str
+    parameters: int
+    trainable_parameters: int
+
+
+class DataRecord(_Record):
+    """Which images were used, where they came from, and the digest of their pixels and labels."""
+
+    name: str
+    source: str
+    sha256: str
+    train_size: int
+    test_size: int
+    validation: str
+    validation_size: int
+    split_sha256: str
+    stand_in: bool = False
+
+
+class WeightsRecord(_Record):
+    """Which pretrained weights a run started from."""
+
+    name: str
+    source: str
+    sha256: str
+
+
+class EnvironmentRecord(_Record):
+    """Software and hardware of a run."""
+
+    python: str
+    torch: str
+    torchvision: str
+    platform: str
+    device: str
+    device_name: str
+    threads: int
+    git_commit: str | None
+    git_dirty: bool | None
+
+
+class ErrorRecord(_Record):
+    """Why a run failed, and in which cell of its notebook (counted from 1 over code cells)."""
+
+    type: str
+    message: str
+    cell: int | None
+    cell_source: str | None
+
+
+class RunRecord(_Record):
+    """One run: an experiment with a seed."""
+
+    schema_version: int = SCHEMA_VERSION
+    experiment: str
+    family: str
+    seed: int
+    key: str | None
+    status: Literal["completed", "failed"]
+    error: ErrorRecord | None = None
+    parameters: dict[str, Any]
+    started_at: str
+    finished_at: str
+    seconds: SecondsRecord
+    epochs: list[EpochRecord] = []
+    test: TestRecord | None = None
+    best_epoch: int | None = None
+    model: ModelRecord | None = None
+    data: DataRecord | None = None
+    weights: WeightsRecord | None = None
+    warnings: list[str] = []
+    environment: EnvironmentRecord | None = None
+
+
+def run_folder(output_dir: str | Path, experiment: str, seed: int) -> Path:
+    """Folder of one run: `<output_dir>/runs/exp003/seed-0`."""
+    return Path(output_dir) / "runs" / experiment.lower() / f"seed-{seed}"
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """Read a run folder's record; `None` where there is none or it is not one this version can read."""
+    try:
+        return RunRecord.model_validate_json((folder / "run.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write `run.json`, the last file of a run, in one step."""
+    with atomic_file(folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
+
+
+def now() -> str:
+    """Current time, UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it replaces `path` if the block ends well and vanishes if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

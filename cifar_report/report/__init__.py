@@ -1,0 +1,1 @@
+"""The journal: results read from run folders, statistics, figures, sections, export."""

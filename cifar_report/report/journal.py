@@ -1,0 +1,205 @@
+"""The journal's results, read from run folders: accuracies with intervals, comparisons with tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from cifar_report.catalog import Entry, Family, load_catalog
+from cifar_report.record import RunRecord, read_record
+from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, wilson_interval
+
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Result:
+    """One experiment: its complete runs in order of their seeds, and its failed ones."""
+
+    entry: Entry
+    family: Family
+    output_dir: Path
+    runs: tuple[RunRecord, ...] = ()
+    failed: tuple[RunRecord, ...] = ()
+
+    def folder(self, run: RunRecord) -> Path:
+        return self.output_dir / "runs" / run.experiment.lower() / f"seed-{run.seed}"
+
+    @property
+    def accuracies(self) -> list[float]:
+        return [run.test.accuracy for run in self.runs if run.test]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over seeds, a fraction."""
+        return float(np.mean(self.accuracies))
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval: over seeds where there are several, else over the test images of the one run."""
+        if len(self.runs) > 1:
+            return t_interval(self.accuracies)
+        test = self.runs[0].test
+        assert test is not None  # a complete run has a score
+        return wilson_interval(test.correct, test.total)
+
+    @property
+    def interval_kind(self) -> str:
+        n = len(self.runs)
+        return f"t, n = {n} seeds" if n > 1 else "Wilson, n = 1"
+
+    def predictions(self, run: RunRecord) -> Predictions:
+        """What one run predicted for its test images."""
+        with np.load(self.folder(run) / "predictions.npz", allow_pickle=False) as stored:
+            return Predictions(stored["logits"], stored["labels"], stored["predicted"], stored["index"])
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A run's `predictions.npz`: logits (float16, (N, 10)), labels and predicted classes (uint8, (N,)).
+
+    `index` (uint16, (N,)) says which images of the whole test set these are, in ascending order.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    index: np.ndarray
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether each prediction is right, bool (N,)."""
+        return self.predicted == self.labels
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One experiment against another. `difference` is a fraction; `p` is Holm-adjusted within the family."""
+
+    experiment: str
+    base: str
+    difference: float
+    p: float
+    test: str
+    caveat: str | None
+
+    @property
+    def verdict(self) -> str:
+        if self.p >= SIGNIFICANCE:
+            return "no difference shown"
+        return "better" if self.difference > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """All results below one output folder, in journal order; experiments without a run have empty results."""
+
+    output_dir: Path
+    results: dict[str, Result] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, output_dir: str | Path, experiments: Iterable[str] = (), seeds: Sequence[int] = ()) -> Journal:
+        """Read the records of the experiments (default: all) and seeds (default: all) below `output_dir/runs`."""
+        catalog, root = load_catalog(), Path(output_dir)
+        results = {}
+        for name in catalog.select(experiments):
+            found = [read_record(folder) for folder in (root / "runs" / name.lower()).glob("seed-*")]
+            records = sorted((r for r in found if r and (not seeds or r.seed in seeds)), key=lambda r: r.seed)
+            family = catalog.family_of(name)
+            assert family is not None  # selected from the catalog
+            results[name] = Result(
+                entry=catalog.entries[name],
+                family=family,
+                output_dir=root,
+                runs=tuple(r for r in records if r.status == "completed"),
+                failed=tuple(r for r in records if r.status == "failed"),
+            )
+        return cls(root, results)
+
+    @property
+    def complete(self) -> dict[str, Result]:
+        """Results with at least one complete run."""
+        return {name: result for name, result in self.results.items() if result.runs}
+
+    @property
+    def failures(self) -> list[RunRecord]:
+        return [run for result in self.results.values() for run in result.failed]
+
+    def families(self) -> list[tuple[Family, list[Result]]]:
+        """Families with their results, in reading order; families without any planned experiment are left out."""
+        grouped = [
+            (family, self.family_results(family.name))
+            for family in load_catalog().families
+        ]
+        return [(family, results) for family, results in grouped if results]
+
+    def family_results(self, name: str) -> list[Result]:
+        """Results of one family, those without a run included."""
+        return [result for result in self.results.values() if result.family.name == name]
+
+    def family_runs(self, name: str) -> list[RunRecord]:
+        """Complete runs of one family."""
+        return [run for result in self.family_results(name) for run in result.runs]
+
+    @cached_property
+    def comparisons(self) -> dict[str, Comparison]:
+        """Each experiment against the one it builds on, by name; p values Holm-adjusted within the family."""
+        found: dict[str, Comparison] = {}
+        for _, results in self.families():
+            raw = []
+            for result in results:
+                base = self.complete.get(result.entry.builds_on or "")
+                if base and result.runs and (comparison := compare(result, base)):
+                    raw.append(comparison)
+            for comparison, p in zip(raw, holm([c.p for c in raw]), strict=True):
+                found[comparison.experiment] = Comparison(**{**comparison.__dict__, "p": p})
+        return found
+
+
+def compare(result: Result, base: Result) -> Comparison | None:
+    """Compare two experiments on what they share: several seeds, or the same test images of one.
+
+    Returns `None` where they share neither.
+    """
+    here, there = ({run.seed: run for run in r.runs} for r in (result, base))
+    seeds = sorted(here.keys() & there.keys())
+    if not seeds:
+        return None
+    pairs = [(there[seed], here[seed]) for seed in seeds]
+    if any(base.data is None or run.data is None or base.data.sha256 != run.data.sha256 for base, run in pairs):
+        return None
+    if len(seeds) > 1:
+        scores = [[run.test.accuracy for run in side if run.test] for side in zip(*pairs, strict=True)]
+        difference = float(np.mean(scores[1]) - np.mean(scores[0]))
+        p, test = paired_t(*scores), f"paired t-test, {len(seeds)} seeds"
+    else:
+        before, after = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
+        shared, i, j = np.intersect1d(before.index, after.index, return_indices=True)
+        if len(shared) == 0:
+            return None
+        difference = float(after.correct[j].mean() - before.correct[i].mean())
+        p = mcnemar(before.correct[i], after.correct[j])
+        test = f"McNemar, {len(shared):,} images, n = 1 seed"
+    return Comparison(
+        experiment=result.entry.id,
+        base=base.entry.id,
+        difference=difference,
+        p=p,
+        test=test,
+        caveat=_caveat(*pairs[0]),
+    )
+
+
+def _caveat(base: RunRecord, run: RunRecord) -> str | None:
+    """What makes a comparison unlike: more than the parameters the experiment changes on purpose."""
+    reasons = []
+    if base.data and run.data and base.data.train_size != run.data.train_size:
+        reasons.append(f"trained on {base.data.train_size:,} and {run.data.train_size:,} images")
+    for which, record in ((base.experiment, base), (run.experiment, run)):
+        if any("random values" in warning for warning in record.warnings):
+            reasons.append(f"{which} started from random values for want of its weights")
+    return "; ".join(reasons) or None

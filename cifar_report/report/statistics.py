@@ -1,0 +1,55 @@
+"""Intervals and tests. scipy computes; here stands which one is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+
+def wilson_interval(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927): one run's accuracy over its test images."""
+    interval = stats.binomtest(correct, total).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's t-interval of the mean over seeds; at least two values."""
+    mean, error = float(np.mean(values)), float(stats.sem(values))
+    if error == 0:
+        return mean, mean
+    low, high = stats.t.interval(level, len(values) - 1, loc=mean, scale=error)
+    return float(low), float(high)
+
+
+def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
+    """Exact two-sided p value of McNemar's test (McNemar 1947) for two classifiers on the same images.
+
+    Args:
+        first_correct: bool (N,), whether the first was right on each image.
+        second_correct: bool (N,), the same of the second.
+    """
+    only_first = int((first_correct & ~second_correct).sum())
+    only_second = int((~first_correct & second_correct).sum())
+    if only_first + only_second == 0:
+        return 1.0
+    return float(stats.binomtest(only_first, only_first + only_second).pvalue)
+
+
+def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p value of the paired t-test over seeds; at least two pairs."""
+    differences = np.subtract(second, first)
+    if np.ptp(differences) == 0:  # no spread: either the same, or different with certainty
+        return 1.0 if differences[0] == 0 else 0.0
+    return float(stats.ttest_rel(first, second).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (Holm 1979), in the order given."""
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted

@@ -1,0 +1,198 @@
+"""One run, as a notebook drives it: data, model, training, evaluation, record."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from cifar_report.catalog import load_catalog
+from cifar_report.data.dataset import Dataset, load_dataset
+from cifar_report.environment import describe_environment
+from cifar_report.errors import RequestError
+from cifar_report.evaluation import Evaluation, evaluate
+from cifar_report.experiment import Experiment, from_variables
+from cifar_report.key import run_key
+from cifar_report.models import build_model, model_record
+from cifar_report.record import (
+    EpochRecord,
+    RunRecord,
+    SecondsRecord,
+    TestRecord,
+    WeightsRecord,
+    atomic_file,
+    now,
+    run_folder,
+    write_record,
+)
+from cifar_report.training import amp_dtype, choose_device, train
+
+RESULT_FILES = ("run.json", "history.csv", "predictions.npz", "model.safetensors")
+
+
+class Run:
+    """An experiment with a seed, and what has become of it so far.
+
+    `parameters`, `family`, `folder` and `device` are set from the start; `dataset`, `model`, `history` and
+    `evaluation` by the methods that make them, to be called in that order.
+    """
+
+    dataset: Dataset
+    model: nn.Module
+    history: list[EpochRecord]
+    evaluation: Evaluation
+
+    def __init__(self, parameters: Experiment, family: str) -> None:
+        self.parameters = parameters
+        self.family = family
+        self.folder = run_folder(parameters.output_dir, parameters.experiment, parameters.seed)
+        self.device = choose_device(parameters.device)
+        self.warnings: list[str] = []
+        self._weights: WeightsRecord | None = None
+        self._started_at = now()
+        self._clock = perf_counter()
+        self._seconds = SecondsRecord()
+
+    @classmethod
+    def start(cls, variables: Mapping[str, Any], *, family: str) -> Run:
+        """Validate a notebook's parameters (`globals()`) and clear the run's folder of earlier results.
+
+        Raises:
+            RequestError: a parameter is wrong, the experiment belongs to another notebook, or the folder
+                cannot be written.
+        """
+        parameters = from_variables(variables)
+        home = load_catalog().family_of(parameters.experiment)
+        if home is not None and home.name != family:
+            raise RequestError(
+                f"{parameters.experiment} belongs to the notebook {home.notebook}; "
+                f"this one is for the family '{family}'"
+            )
+        run = cls(parameters, family)
+        try:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            for name in RESULT_FILES:
+                (run.folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise RequestError(f"cannot write to the run folder {run.folder}: {error.strerror}") from None
+        print(f"{parameters.experiment}, seed {parameters.seed}, on {run.device}; results go to {run.folder}")
+        return run
+
+    def load_dataset(self) -> Dataset:
+        """Load the images."""
+        with self._phase("setup"):
+            self.dataset = load_dataset(self.parameters, self.device)
+        self._warn(self.dataset.warning)
+        print(self.dataset)
+        return self.dataset
+
+    def build_model(self) -> nn.Module:
+        """Build the model with its initial weights, which the seed decides."""
+        with self._phase("setup"):
+            torch.manual_seed(self.parameters.seed)
+            self.model, self._weights, warning = build_model(self.parameters)
+            self.model.to(self.device)
+        self._warn(warning)
+        return self.model
+
+    def train(self) -> list[EpochRecord]:
+        """Train the model; each finished epoch becomes a row of `history.csv`."""
+        with self._phase("train"):
+            self.history, self._final_validation = train(
+                self.model, self.dataset, self.parameters, on_epoch=self._append_epoch
+            )
+        return self.history
+
+    def evaluate(self) -> Evaluation:
+        """Score the final model on the test images."""
+        with self._phase("evaluate"):
+            if self.dataset.validation is self.dataset.test:  # the last epoch's validation was this evaluation
+                self.evaluation = self._final_validation
+            else:
+                amp = amp_dtype(self.parameters.precision, self.device)
+                self.evaluation = evaluate(self.model, self.dataset.test, self.parameters, amp=amp)
+        e = self.evaluation
+        print(f"final model: {e.accuracy:.2%} of {len(e.labels):,} test images ({e.correct:,}), loss {e.loss:.3f}")
+        return e
+
+    def record(self) -> RunRecord:
+        """The run's record; `complete` writes it."""
+        validation_losses = [epoch.validation_loss for epoch in self.history]
+        return RunRecord(
+            experiment=self.parameters.experiment,
+            family=self.family,
+            seed=self.parameters.seed,
+            key=run_key(
+                self.parameters,
+                notebook=load_catalog().family_named(self.family).notebook_path,
+                data_sha256=self.dataset.record.sha256,
+                weights_sha256=self._weights.sha256 if self._weights else None,
+            ),
+            status="completed",
+            parameters=self.parameters.result_parameters(),
+            started_at=self._started_at,
+            finished_at=now(),
+            seconds=self._seconds.model_copy(update={"total": perf_counter() - self._clock}),
+            epochs=self.history,
+            test=TestRecord(
+                loss=self.evaluation.loss,
+                accuracy=self.evaluation.accuracy,
+                correct=self.evaluation.correct,
+                total=len(self.evaluation.labels),
+            ),
+            best_epoch=int(np.argmin(validation_losses)) + 1,
+            model=model_record(self.parameters.model, self.model),
+            data=self.dataset.record,
+            weights=self._weights,
+            warnings=self.warnings,
+            environment=describe_environment(self.device),
+        )
+
+    def complete(self) -> RunRecord:
+        """Write weights and predictions, then the record: its presence says that the run is complete."""
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        with atomic_file(self.folder / "model.safetensors") as temporary:
+            save_file(state, temporary)
+        with atomic_file(self.folder / "predictions.npz") as temporary:
+            np.savez_compressed(
+                temporary,
+                logits=self.evaluation.logits.numpy().astype(np.float16),
+                labels=self.evaluation.labels.numpy().astype(np.uint8),
+                index=self.dataset.test_index.astype(np.uint16),
+                # Rounded logits can tie where the model did not: what it predicted is kept apart.
+                predicted=self.evaluation.predicted.numpy().astype(np.uint8),
+            )
+        record = self.record()
+        write_record(self.folder, record)
+        print(f"complete: {self.folder / 'run.json'}")
+        return record
+
+    def _append_epoch(self, epoch: EpochRecord) -> None:
+        path = self.folder / "history.csv"
+        row = epoch.model_dump()
+        new = not path.exists()
+        with path.open("a", newline="") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _warn(self, warning: str | None) -> None:
+        if warning:
+            self.warnings.append(warning)
+            print(f"WARNING: {warning}")
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self._seconds, name, getattr(self._seconds, name) + perf_counter() - started)

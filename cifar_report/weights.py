@@ -1,0 +1,84 @@
+"""ImageNet weights: where they are, and fetching them. Imports torch only to download."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+
+from cifar_report.errors import RequestError
+from cifar_report.experiment import Experiment
+from cifar_report.record import WeightsRecord
+
+# torchvision's IMAGENET1K_V1; the last eight characters of a name are the first of the file's SHA-256.
+DOWNLOADS = {
+    "resnet18": "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+    "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
+}
+
+
+def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | None, str | None]:
+    """Find ImageNet weights: in `weights_dir`, else `$CIFAR_REPORT_WEIGHTS`, else torchvision's own download.
+
+    Returns:
+        the file, its record, and no warning; or, with `offline: stand_in`, neither file nor record but a warning.
+
+    Raises:
+        RequestError: `weights_dir` does not exist, or the weights can be had nowhere and `offline` is `fail`.
+    """
+    name = parameters.model
+    origin = "weights_dir" if parameters.weights_dir else "the environment variable CIFAR_REPORT_WEIGHTS"
+    given = parameters.weights_dir or os.environ.get("CIFAR_REPORT_WEIGHTS")
+    if given:
+        folder = Path(given).expanduser()
+        if not folder.is_dir():
+            raise RequestError(f"{origin} names the folder {folder}, which does not exist")
+        file = folder / f"{name}.safetensors"
+        if file.is_file():
+            return file, _record("local file", file), None
+    file, failure = _downloaded(name)
+    if file is not None:
+        return file, _record("torchvision", file), None
+    if parameters.offline == "fail":
+        raise RequestError(
+            f"ImageNet weights of {name} can be had nowhere ({failure}); put {name}.safetensors into weights_dir, "
+            "or start from random values with offline=stand_in"
+        )
+    return None, None, f"ImageNet weights of {name} could be had nowhere: it started from random values"
+
+
+@cache
+def _downloaded(name: str) -> tuple[Path | None, str]:
+    """torchvision's copy of the weights, fetched if need be; or no file and the reason."""
+    url = DOWNLOADS[name]
+    file = _torch_hub() / "checkpoints" / url.rpartition("/")[2]
+    if file.is_file():
+        return file, ""
+    from http.client import HTTPException
+
+    from torch.hub import download_url_to_file  # verifies the digest of a temporary file, then renames it
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2], progress=True)
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another digest
+        return None, f"{url}: {getattr(error, 'reason', None) or error}"
+    return file, ""
+
+
+def _torch_hub() -> Path:
+    """`torch.hub.get_dir()` without importing torch."""
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+    return Path(home).expanduser() / "hub"
+
+
+def _record(source: str, file: Path) -> WeightsRecord:
+    return WeightsRecord(name="imagenet", source=source, sha256=_sha256(file, file.stat().st_mtime_ns))
+
+
+@cache
+def _sha256(file: Path, modified: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
