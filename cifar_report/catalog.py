@@ -110,9 +110,7 @@ def profiles() -> list[str]:
     return sorted(path.stem for path in (packaged_folder("params") / "profiles").glob("*.yaml"))
 
 
-def load_experiment(
-    name: str, *, profile: str | None = None, overrides: Mapping[str, Any] | None = None
-) -> Experiment:
+def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
     """Resolve an experiment: schema defaults, its parameter file, the profile, then the overrides.
 
     Raises:
@@ -172,9 +170,7 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
         if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key '{key}' is given twice", key_node.start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", key_node.start_mark)
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -189,7 +185,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         RequestError: names the file, and the line where the YAML is malformed.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise RequestError(f"cannot read {path}: {reason}") from None

@@ -123,7 +123,9 @@ def _list(options: argparse.Namespace) -> int:
 def _shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(str, value))}]"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, float) else f"{value:g}"  # type: ignore[call-overload]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _parameters(options: argparse.Namespace) -> int:

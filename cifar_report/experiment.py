@@ -58,9 +58,7 @@ class Experiment(BaseModel):
         pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
         description="identifier, such as EXP003; names the run folder",
     )
-    seed: Count = Field(
-        0, ge=0, lt=2**32, description="seed of initial weights, data order, augmentation, dropout"
-    )
+    seed: Count = Field(0, ge=0, lt=2**32, description="seed of initial weights, data order, augmentation, dropout")
     dataset: Literal["cifar10", "digits"] = Field(
         "cifar10", description="cifar10, or digits: 1,797 handwritten digits that need no download"
     )
@@ -68,9 +66,9 @@ class Experiment(BaseModel):
         None, description="folder of a local CIFAR-10 copy; null: $CIFAR_REPORT_DATA, then download"
     )
     train_limit: OptionalCount = Field(
-        None, ge=1, description="training images, class-balanced; null: all of them"
+        None, ge=1, description="at most so many training images, class-balanced; null: all"
     )
-    test_limit: OptionalCount = Field(None, ge=1, description="test images, class-balanced; null: all of them")
+    test_limit: OptionalCount = Field(None, ge=1, description="at most so many test images, class-balanced; null: all")
     validation: Literal["test", "holdout", "fold"] = Field(
         "test",
         description="images that validate each epoch: test (the original protocol), holdout, or fold of folds",
@@ -92,12 +90,12 @@ class Experiment(BaseModel):
     trainable: Literal["all", "head", "last_two_layers"] = Field(
         "all", description="layers that learn: all, head, last_two_layers; all but all need pretrained weights"
     )
-    init: Literal[
-        "default", "constant", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"
-    ] = Field("default", description="initialization of convolution and linear weights; default: PyTorch's own")
+    init: Literal["default", "constant", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"] = (
+        Field("default", description="initialization of convolution and linear weights; default: PyTorch's own")
+    )
     image_size: Count = Field(32, ge=8, le=512, description="pixels a side that the model sees")
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_list_from_text)] = Field(
-        (), description="random changes to training images, a list of: horizontal_flip, rotation, crop"
+        (), description="random changes to training images, from horizontal_flip, rotation, crop"
     )
     normalize: Literal["half", "imagenet", "cifar10"] = Field(
         "half", description="channel statistics: half (mean 0.5, std 0.5), imagenet, cifar10"
@@ -118,9 +116,7 @@ class Experiment(BaseModel):
     precision: Literal["auto", "float32", "amp"] = Field(
         "auto", description="auto: amp (mixed precision) on cuda, else float32"
     )
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu"
-    )
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu")
     offline: Literal["fail", "stand_in"] = Field(
         "fail",
         description="where data or weights cannot be had: fail, or stand_in (digits, random weights; with a warning)",
@@ -217,9 +213,7 @@ def _check_name(name: Any, where: str) -> None:
     if not isinstance(name, str) or not name.isidentifier():
         raise RequestError(f"parameter name {name!r} in {where} is not an identifier")
     if name not in Experiment.model_fields:
-        raise RequestError(
-            f"unknown parameter '{name}' in {where}{did_you_mean(name, Experiment.model_fields)}"
-        )
+        raise RequestError(f"unknown parameter '{name}' in {where}{did_you_mean(name, Experiment.model_fields)}")
 
 
 def _sentence(error: ValidationError, where: str) -> str:

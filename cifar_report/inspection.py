@@ -74,11 +74,9 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     return tuple(means), tuple(deviations)
 
 
-def normalized_spread(split: Split, normalize: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of the model's input under a normalization."""
+def normalized_statistics(split: Split, normalize: str) -> list[float]:
+    """Means, then standard deviations, of the three channels of the model's input under a normalization."""
     means, deviations = channel_statistics(split)
     subtract, divide = STATISTICS[normalize]
-    return (
-        [(m - s) / d for m, s, d in zip(means, subtract, divide, strict=True)],
-        [deviation / d for deviation, d in zip(deviations, divide, strict=True)],
-    )
+    centred = [(mean - s) / d for mean, s, d in zip(means, subtract, divide, strict=True)]
+    return centred + [deviation / d for deviation, d in zip(deviations, divide, strict=True)]

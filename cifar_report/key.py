@@ -26,9 +26,7 @@ RESULT_MODULES = (
 )
 
 
-def run_key(
-    parameters: Experiment, *, notebook: Path, data_sha256: str, weights_sha256: str | None
-) -> str:
+def run_key(parameters: Experiment, *, notebook: Path, data_sha256: str, weights_sha256: str | None) -> str:
     """Hash of the resolved parameters, the notebook's code, the library's source, the data and the weights."""
     facts: dict[str, Any] = {
         "parameters": parameters.result_parameters(),
@@ -66,7 +64,7 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                if isinstance(first.value.value, str):
-                    node.body = node.body[1:]
+            constant = first.value if isinstance(first, ast.Expr) else None
+            if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
+                node.body = node.body[1:]
     return tree

@@ -19,7 +19,7 @@ CLASSES = 10
 
 
 class Net(nn.Module):
-    """The PyTorch tutorial's network for (B, 3, 32, 32): two 5 x 5 convolutions, three linear layers; 62,006 parameters."""
+    """The PyTorch tutorial's network for (B, 3, 32, 32): 5 x 5 convolutions, linear layers; 62,006 parameters."""
 
     def __init__(self) -> None:
         super().__init__()

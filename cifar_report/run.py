@@ -99,6 +99,12 @@ class Run:
             torch.manual_seed(self.parameters.seed)
             self.model, self._weights, warning = build_model(self.parameters)
             self.model.to(self.device)
+            self._key = run_key(  # before training, so that it speaks of the code that trains
+                self.parameters,
+                notebook=load_catalog().family_named(self.family).notebook_path,
+                data_sha256=self.dataset.record.sha256,
+                weights_sha256=self._weights.sha256 if self._weights else None,
+            )
         self._warn(warning)
         return self.model
 
@@ -129,12 +135,7 @@ class Run:
             experiment=self.parameters.experiment,
             family=self.family,
             seed=self.parameters.seed,
-            key=run_key(
-                self.parameters,
-                notebook=load_catalog().family_named(self.family).notebook_path,
-                data_sha256=self.dataset.record.sha256,
-                weights_sha256=self._weights.sha256 if self._weights else None,
-            ),
+            key=self._key,
             status="completed",
             parameters=self.parameters.result_parameters(),
             started_at=self._started_at,

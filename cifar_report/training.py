@@ -22,7 +22,7 @@ from cifar_report.optimization import build_optimizer, build_schedule
 from cifar_report.record import EpochRecord
 
 
-class Diverged(ArithmeticError):
+class DivergedError(ArithmeticError):
     """The training loss is no longer a finite number."""
 
 
@@ -47,7 +47,7 @@ def train(
         the epochs' records, and the final model's evaluation on the validation images.
 
     Raises:
-        Diverged: the training loss is not finite at the end of an epoch.
+        DivergedError: the training loss is not finite at the end of an epoch.
     """
     device = dataset.train.images.device
     torch.manual_seed(parameters.seed)  # dropout
@@ -67,7 +67,7 @@ def train(
             model, dataset.train, parameters, optimizer, schedule, scaler, order, augmentation, amp
         )
         if not torch.isfinite(torch.tensor(train_loss)):
-            raise Diverged(f"the training loss is {train_loss} in epoch {number}; try a smaller lr than {lr:g}")
+            raise DivergedError(f"the training loss is {train_loss} in epoch {number}; try a smaller lr than {lr:g}")
         validation = evaluate(model, dataset.validation, parameters, amp=amp)
         epoch = EpochRecord(
             epoch=number,

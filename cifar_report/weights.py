@@ -38,9 +38,9 @@ def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | N
         file = folder / f"{name}.safetensors"
         if file.is_file():
             return file, _record("local file", file), None
-    file, failure = _downloaded(name)
-    if file is not None:
-        return file, _record("torchvision", file), None
+    downloaded, failure = _downloaded(name)
+    if downloaded is not None:
+        return downloaded, _record("torchvision", downloaded), None
     if parameters.offline == "fail":
         raise RequestError(
             f"ImageNet weights of {name} can be had nowhere ({failure}); put {name}.safetensors into weights_dir, "

@@ -62,9 +62,7 @@ def _open(folder: Path) -> Images:
     labels = np.load(folder / "labels.npy")
     if pixels.shape != (len(labels), 3, 32, 32) or len(labels) != facts["size"]:
         raise ValueError("damaged cache")
-    return Images(
-        pixels, labels, facts["train_size"], tuple(facts["classes"]), facts["source"], facts["sha256"]
-    )
+    return Images(pixels, labels, facts["train_size"], tuple(facts["classes"]), facts["source"], facts["sha256"])
 
 
 def _store(folder: Path, images: Images) -> None:

@@ -42,7 +42,9 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
         )
         return Path(pooch.retrieve(url, known_hash=digest, fname=filename, path=folder, downloader=fetcher))
     except requests.HTTPError as error:
-        raise DownloadError(f"{url}: the server answers {error.response.status_code}") from None
+        raise DownloadError(
+            f"{url}: the server answers {getattr(error.response, 'status_code', 'with an error')}"
+        ) from None
     except requests.Timeout:
         raise DownloadError(f"{url}: no answer within {TIMEOUT} seconds") from None
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):

@@ -78,8 +78,8 @@ class LocalCopy:
 
 def content_digest(pixels: np.ndarray, labels: np.ndarray) -> str:
     """SHA-256 of the pixels (uint8, N x 3 x 32 x 32, C order) followed by the labels (uint8)."""
-    digest = hashlib.sha256(np.ascontiguousarray(pixels))
-    digest.update(np.ascontiguousarray(labels))
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
+    digest.update(np.ascontiguousarray(labels).data)
     return digest.hexdigest()
 
 

@@ -18,22 +18,20 @@ def split(labels: np.ndarray, train_size: int, parameters: Experiment) -> tuple[
     With `validation: test` the validation images are the test images, as in the original protocol.
     """
     pool, test = np.arange(train_size), np.arange(train_size, len(labels))
-    test = balanced(test, labels, parameters.test_limit, "test_limit")
+    test = balanced(test, labels, parameters.test_limit)
     if parameters.validation == "test":
         train, validation = pool, test
     else:
         parts = _stratified_folds(pool, labels, parameters)
         validation = np.sort(parts[0])
         train = np.setdiff1d(pool, validation)
-    return balanced(train, labels, parameters.train_limit, "train_limit"), validation, test
+    return balanced(train, labels, parameters.train_limit), validation, test
 
 
-def balanced(indices: np.ndarray, labels: np.ndarray, limit: int | None, name: str) -> np.ndarray:
-    """The first `limit` of `indices` with classes as equal as they can be; larger limits contain smaller ones."""
-    if limit is None:
+def balanced(indices: np.ndarray, labels: np.ndarray, limit: int | None) -> np.ndarray:
+    """At most the first `limit` of `indices`, classes as equal as can be; larger limits contain smaller ones."""
+    if limit is None or limit >= len(indices):
         return indices
-    if limit > len(indices):
-        raise RequestError(f"{name} is {limit:,}, but there are {len(indices):,} images")
     rank = _rank_in_class(labels[indices])
     # Round by round one image of every class: ties are broken by class, so that any limit is balanced.
     order = np.lexsort((labels[indices], rank))
@@ -45,13 +43,13 @@ def _stratified_folds(pool: np.ndarray, labels: np.ndarray, parameters: Experime
     shuffled = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(pool)
     rank = _rank_in_class(labels[shuffled])
     if parameters.validation == "fold":
-        assert parameters.fold is not None and parameters.folds is not None  # the schema refuses anything else
+        assert parameters.folds is not None  # the schema refuses anything else
         return [shuffled[rank % parameters.folds == parameters.fold]]
     if parameters.holdout_size >= len(pool):
         raise RequestError(
             f"holdout_size is {parameters.holdout_size:,}, but there are only {len(pool):,} training images"
         )
-    return [balanced(shuffled, labels, parameters.holdout_size, "holdout_size")]
+    return [balanced(shuffled, labels, parameters.holdout_size)]
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:

@@ -68,7 +68,9 @@ def make_plan(
     catalog = load_catalog()
     resolved = [
         load_experiment(
-            name, profile=profile, overrides={**(overrides or {}), "seed": seed, "output_dir": str(output_dir.resolve())}
+            name,
+            profile=profile,
+            overrides={**(overrides or {}), "seed": seed, "output_dir": str(output_dir.resolve())},
         )
         for name in catalog.select(experiments)
         for seed in seeds
@@ -80,10 +82,8 @@ def make_plan(
 def _planned(parameters: Experiment) -> PlannedRun:
     family = load_catalog().family_of(parameters.experiment)
     assert family is not None  # selected from the catalog
-    images, data_warning = load_images(
-        parameters.dataset, data_dir=parameters.data_dir, offline=parameters.offline
-    )
-    split(images.labels, images.train_size, parameters)  # refuses limits above the number of images
+    images, data_warning = load_images(parameters.dataset, data_dir=parameters.data_dir, offline=parameters.offline)
+    split(images.labels, images.train_size, parameters)  # refuses a holdout that leaves nothing to train on
     weights, weights_warning = None, None
     if parameters.weights:
         _, weights, weights_warning = find_weights(parameters)

@@ -16,9 +16,7 @@ from cifar_report.report.journal import Journal
 from cifar_report.report.sections import TEMPLATES, notebook_link, results_frame
 
 
-def make_report(
-    output_dir: Path, *, profile: str, experiments: Sequence[str] = (), seeds: Sequence[int] = ()
-) -> Path:
+def make_report(output_dir: Path, *, profile: str, experiments: Sequence[str] = (), seeds: Sequence[int] = ()) -> Path:
     """Write the report of the runs below `output_dir` and return the path of `report.html`.
 
     Args:

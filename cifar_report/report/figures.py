@@ -16,12 +16,13 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from cifar_report.record import EpochRecord, RunRecord
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -67,12 +68,10 @@ def _fewer_colours(png: bytes) -> bytes:
     from PIL import Image
 
     image = Image.open(io.BytesIO(png)).convert("RGB")
-    if image.getcolors(maxcolors=20_000) is None:
-        quantized = image
-    else:
-        quantized = image.quantize(256, dither=Image.Dither.NONE)
+    if image.getcolors(maxcolors=20_000) is not None:
+        image = image.quantize(256, dither=Image.Dither.NONE)
     stream = io.BytesIO()
-    quantized.save(stream, format="PNG", optimize=True)
+    image.save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
@@ -83,8 +82,8 @@ def image_grid(
     with rc_context(STYLE):
         rows = -(-len(images) // columns)
         lines = max((title.count("\n") + 1 for title in titles if title), default=0)
-        figure = Figure(figsize=(columns * size, rows * (size + 0.16 * lines + 0.04)), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, hspace=0, wspace=0)  # type: ignore[union-attr]
+        tight = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.02, hspace=0, wspace=0)
+        figure = Figure(figsize=(columns * size, rows * (size + 0.16 * lines + 0.04)), layout=tight)
         for index in range(rows * columns):
             axes = figure.add_subplot(rows, columns, index + 1)
             axes.set_axis_off()

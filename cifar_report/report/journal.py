@@ -131,10 +131,7 @@ class Journal:
 
     def families(self) -> list[tuple[Family, list[Result]]]:
         """Families with their results, in reading order; families without any planned experiment are left out."""
-        grouped = [
-            (family, self.family_results(family.name))
-            for family in load_catalog().families
-        ]
+        grouped = [(family, self.family_results(family.name)) for family in load_catalog().families]
         return [(family, results) for family, results in grouped if results]
 
     def family_results(self, name: str) -> list[Result]:

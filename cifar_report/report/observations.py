@@ -205,7 +205,9 @@ def _no_difference(journal: Journal, claim: str, experiments: Sequence[str]) -> 
     shown = [c for c in found if c.p < SIGNIFICANCE]
     widest = max(abs(c.difference) for c in found)
     if shown:
-        told = "; ".join(f"{c.experiment} is {c.verdict} than {c.base} by {100 * c.difference:+.2f} points" for c in shown)
+        told = "; ".join(
+            f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in shown
+        )
         return Verdict(claim, "refuted", told)
     return Verdict(
         claim,
