@@ -72,11 +72,19 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict) -> None:
         papermill.PapermillExecutionError: a cell failed. Other exceptions: the kernel could not start or died.
     """
     import papermill
+    from traitlets.config import Config
 
+    # Unix sockets where there are any: no other user of the machine can listen in, and no two kernels want one port.
+    transport = Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {})
     output.parent.mkdir(parents=True, exist_ok=True)
     os.environ.update(KERNEL_ENVIRONMENT)
     papermill.execute_notebook(
-        str(notebook), str(output), parameters=parameters, kernel_name="python3", progress_bar=False
+        str(notebook),
+        str(output),
+        parameters=parameters,
+        kernel_name="python3",
+        progress_bar=False,
+        config=transport,
     )
 
 

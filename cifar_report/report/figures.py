@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from cifar_report.record import EpochRecord, RunRecord
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":")
+STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -122,11 +122,16 @@ def learning_curves(histories: Mapping[str, Sequence[EpochRecord]]) -> Picture:
                 alpha=0.75, label=f"{name} training",
             )  # fmt: skip
             losses.plot(
-                epochs, [e.validation_loss for e in history], style, color=colour, marker=marker,
+                epochs, [e.validation_loss for e in history], linestyle=style, color=colour, marker=marker,
                 label=f"{name} validation",
             )  # fmt: skip
             accuracies.plot(
-                epochs, [100 * e.validation_accuracy for e in history], style, color=colour, marker=marker, label=name
+                epochs,
+                [100 * e.validation_accuracy for e in history],
+                linestyle=style,
+                color=colour,
+                marker=marker,
+                label=name,
             )
             best = min(history, key=lambda e: e.validation_loss)
             ring = {"s": 45, "facecolors": "none", "edgecolors": colour, "zorder": 3}

@@ -30,11 +30,11 @@ def observe(results: Sequence[Result], journal: Journal) -> list[str]:
 
 def _against_base(c: Comparison) -> str:
     points = 100 * c.difference
-    figures = f"{points:+.2f} points, p = {_p(c.p)} ({c.test}, Holm-adjusted within the family)"
+    figures = f"{points:+.2f} points, {p_text(c.p)} ({c.test}, Holm-adjusted within the family)"
     caveat = f" The comparison is not like with like: {c.caveat}." if c.caveat else ""
     if c.verdict == "no difference shown":
-        return f"{c.experiment} against {c.base}: no difference shown ({figures}).{caveat}"
-    return f"{c.experiment} is {c.verdict} than {c.base} ({figures}).{caveat}"
+        return f"{c.experiment} against {c.base}: no difference shown, {figures}.{caveat}"
+    return f"{c.experiment} is {c.verdict} than {c.base}: {figures}.{caveat}"
 
 
 def _best_of(results: Sequence[Result]) -> list[str]:
@@ -123,8 +123,9 @@ def _name(run: RunRecord, result: Result) -> str:
     return f"{run.experiment} (seed {run.seed})" if len(result.runs) > 1 else run.experiment
 
 
-def _p(p: float) -> str:
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+def p_text(p: float) -> str:
+    """A p value as people write it: `p = 0.024`, `p < 0.001`."""
+    return "p < 0.001" if p < 1e-3 else f"p = {p:.3f}"
 
 
 Answer = Literal["supported", "refuted", "undecided"]

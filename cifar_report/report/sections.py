@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from cifar_report.record import RunRecord
 from cifar_report.report import figures
 from cifar_report.report.figures import Picture
 from cifar_report.report.journal import Journal, Result
-from cifar_report.report.observations import observe, verdicts
+from cifar_report.report.observations import observe, p_text, verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
@@ -256,11 +256,13 @@ def figure(picture: Picture, caption: str) -> Fragment:
     )
 
 
-def _results_table(journal: Journal, results: Iterable[Result], caption: str) -> Fragment:
+def _results_table(journal: Journal, results: Sequence[Result], caption: str) -> Fragment:
+    compared = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
     return _render(
         "results.html.j2",
-        results=list(results),
+        results=results,
         comparisons=journal.comparisons,
+        unlike=any(comparison.caveat for comparison in compared),
         caption=caption,
         at_full_budget=at_full_budget,
         notebook_link=notebook_link,
@@ -297,6 +299,7 @@ def _environment() -> Environment:
     environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
     environment.filters["points"] = lambda fraction: f"{100 * fraction:+.2f}"
     environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["p_value"] = p_text
     environment.filters["duration"] = _duration
     environment.filters["moment"] = lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC")
     return environment

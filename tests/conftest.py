@@ -1,0 +1,110 @@
+"""What tests share: real data where there is any, a local web server, a quick way to make runs."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar_report.experiment import Experiment, validate
+
+for _name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS"):  # tests work in folders of their own
+    if os.environ.get(_name):
+        os.environ[_name] = os.path.abspath(os.environ[_name])  # noqa: PTH100
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a local copy of CIFAR-10; without one the test is skipped."""
+    given = os.environ.get("CIFAR_REPORT_DATA")
+    if not given:
+        pytest.skip("needs a local copy of CIFAR-10: set CIFAR_REPORT_DATA")
+    return Path(given)
+
+
+@pytest.fixture
+def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine that has no data, no weights, empty caches and no network; returns the cache folder."""
+    for name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CIFAR_REPORT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    from cifar_report import weights
+    from cifar_report.data import sources
+
+    monkeypatch.setattr(sources, "ARCHIVE_URL", f"{NOWHERE}/cifar-10-python.tar.gz")
+    monkeypatch.setattr(sources, "MIRROR_URL", f"{NOWHERE}/")
+    monkeypatch.setattr(weights, "DOWNLOADS", {n: f"{NOWHERE}/{n}-00000000.pth" for n in weights.DOWNLOADS})
+    weights._downloaded.cache_clear()
+    return tmp_path / "cache"
+
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port, where nothing listens
+
+
+@dataclass
+class Server:
+    """A web server whose answers a test decides: path -> (status, body, length announced)."""
+
+    url: str
+    answers: dict[str, tuple[int, bytes, int]] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+
+    def serve(self, path: str, body: bytes, *, status: int = 200, announced: int | None = None) -> str:
+        """Answer `path` with `body`, announcing another length if asked; returns the address."""
+        self.answers[path] = (status, body, len(body) if announced is None else announced)
+        return self.url + path
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A local web server."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def _answer(self, *, body: bool) -> None:
+            told.requests.append(f"{self.command} {self.path}")
+            status, content, length = told.answers.get(self.path, (404, b"", 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(length))
+            for name, value in told.headers.get(self.path, {}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    told = Server(f"http://127.0.0.1:{httpd.server_port}/")
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    yield told
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Experiment]:
+    """Make the parameters of a run that takes a second: digits, few images, one epoch."""
+
+    def make(**changes: object) -> Experiment:
+        plain = {"dataset": "digits", "train_limit": 100, "test_limit": 50, "epochs": 1}
+        return validate({**plain, **changes})
+
+    return make

@@ -1,0 +1,103 @@
+"""Against torchvision's per-image transforms, image by image."""
+
+import pytest
+import torch
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from cifar_report.augmentation import (
+    AUGMENTATIONS,
+    CROP_PADDING,
+    ROTATION_DEGREES,
+    STATISTICS,
+    augment,
+    to_input,
+)
+from cifar_report.data.cache import load_images
+from cifar_report.data.dataset import Split
+from cifar_report.experiment import allowed_values
+from cifar_report.inspection import channel_statistics
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    smooth = torch.rand(200, 3, 8, 8, generator=generator)
+    return (torch.nn.functional.interpolate(smooth, size=32, mode="bicubic").clamp(0, 1) * 255).to(torch.uint8)
+
+
+def seeded(seed: int = 7) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_every_name_of_the_schema_is_implemented():
+    assert list(AUGMENTATIONS) == allowed_values("augment")
+    assert list(STATISTICS) == allowed_values("normalize")
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_is_random_image_by_image_and_repeatable(images, name):
+    alike = images[:1].expand(200, -1, -1, -1)
+    first, again = (augment(alike, [name], seeded()) for _ in range(2))
+    assert first.dtype == torch.uint8
+    assert first.shape == images.shape
+    assert torch.equal(first, again)
+    distinct = len({image.numpy().tobytes() for image in first})
+    assert distinct >= (2 if name == "horizontal_flip" else 50)
+    assert not torch.equal(augment(alike, [name], seeded(8)), first)
+
+
+def test_flip_is_torchvisions_for_about_half_of_the_images(images):
+    flipped = AUGMENTATIONS["horizontal_flip"](images, seeded())
+    same = torch.tensor([torch.equal(a, b) for a, b in zip(flipped, images, strict=True)])
+    mirrored = torch.tensor([torch.equal(a, tv.hflip(b)) for a, b in zip(flipped, images, strict=True)])
+    assert (same ^ mirrored).all()
+    assert 70 < mirrored.sum() < 130
+
+
+def test_rotation_is_torchvisions_by_the_same_angles(images):
+    turned = AUGMENTATIONS["rotation"](images, seeded())
+    angles = (torch.rand(len(images), generator=seeded()) * 2 - 1) * ROTATION_DEGREES
+    assert angles.abs().max() <= 10
+    for ours, original, angle in zip(turned, images, angles, strict=True):
+        theirs = tv.rotate(original, angle.item(), interpolation=v2.InterpolationMode.BILINEAR)
+        # torchvision blends the uncovered corners by a mask of its own; where it does not, the same to rounding
+        inner = (slice(None), slice(5, 27), slice(5, 27))
+        assert (ours[inner].int() - theirs[inner].int()).abs().max() <= 1
+        assert (ours.int() - theirs.int()).abs().float().mean() < 2
+
+
+def test_crop_is_a_window_of_the_padded_image(images):
+    cropped = AUGMENTATIONS["crop"](images, seeded())
+    offsets = torch.randint(0, 2 * CROP_PADDING + 1, (2, len(images)), generator=seeded())
+    for ours, original, top, left in zip(cropped, images, *offsets.tolist(), strict=True):
+        assert torch.equal(ours, tv.crop(tv.pad(original, [CROP_PADDING]), top, left, 32, 32))
+
+
+def test_empty_list_changes_nothing(images):
+    assert augment(images, (), seeded()) is images
+
+
+@pytest.mark.parametrize("size", [32, 64, 224])
+@pytest.mark.parametrize("normalize", STATISTICS)
+def test_to_input_is_torchvisions_pipeline(images, size, normalize):
+    mean, std = STATISTICS[normalize]
+    pipeline = v2.Compose([v2.Resize(size), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+    ours = to_input(images[:8], size, normalize)
+    theirs = torch.stack([pipeline(image) for image in images[:8]])
+    assert ours.shape == (8, 3, size, size)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.data
+def test_cifar10_statistics_are_those_of_its_training_images(real_data):
+    loaded, _ = load_images("cifar10", data_dir=str(real_data))
+    split = Split(torch.from_numpy(loaded.pixels[:50_000]), torch.zeros(50_000))
+    means, deviations = channel_statistics(split)
+    assert STATISTICS["cifar10"][0] == pytest.approx(means, abs=1e-4)
+    assert STATISTICS["cifar10"][1] == pytest.approx(deviations, abs=1e-4)
+    pixels = loaded.pixels[:5000].reshape(5000, 3, -1) / 255
+    few_means, few_deviations = channel_statistics(Split(split.images[:5000], split.labels[:5000]))
+    assert few_means == pytest.approx(pixels.mean(axis=(0, 2)), abs=1e-9)
+    assert few_deviations == pytest.approx(pixels.std(axis=(0, 2)), abs=1e-9)

@@ -1,0 +1,170 @@
+import pytest
+
+from cifar_report import catalog
+from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles, read_yaml
+from cifar_report.errors import RequestError
+
+# The table of the original's experiments: family, model, reference accuracy, and what defines each.
+SGD = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": True}
+ADAM = {"optimizer": "adam", "lr": 0.001}
+LARGE = {"image_size": 224, "augment": ("horizontal_flip", "rotation"), "weights": "imagenet", **ADAM}
+TUNED = {"weights": "imagenet", "trainable": "all", "image_size": 32, "augment": (), "epochs": 20, **ADAM}
+FROZEN = {**TUNED, "trainable": "last_two_layers"}
+XAVIER = {"init": "xavier_uniform"}
+EXPECTED = {
+    "EXP000": ("baseline", "net", 64.44, {"init": "default", **SGD}),
+    "EXP001": ("architectures", "lenet", 75.37, {"init": "default", **SGD}),
+    "EXP002": ("architectures", "efficientnet_b0", 75.00, {"weights": None, "image_size": 32, **SGD}),
+    "EXP003": ("initialization", "lenet", 75.70, {**XAVIER, **SGD}),
+    "EXP004": ("initialization", "lenet", 74.69, {"init": "xavier_normal", **SGD}),
+    "EXP005": ("initialization", "lenet", 74.36, {"init": "kaiming_normal", **SGD}),
+    "EXP006": ("initialization", "lenet", 73.54, {"init": "kaiming_uniform", **SGD}),
+    "EXP007": ("optimizers", "lenet", 75.37, {**XAVIER, **ADAM}),
+    "EXP008": ("optimizers", "lenet", 74.90, {**XAVIER, "optimizer": "rmsprop", "lr": 0.001, "momentum": 0}),
+    "EXP009": ("optimizers", "lenet", 75.70, {**XAVIER, **SGD}),
+    "EXP010": ("optimizers", "lenet", 75.77, {**XAVIER, "optimizer": "adamax", "lr": 0.002}),
+    "EXP011": ("transfer", "resnet18", 82.26, TUNED),
+    "EXP012": ("transfer", "vgg16", 87.93, TUNED),
+    "EXP013": ("transfer", "mobilenet_v2", 80.30, TUNED),
+    "EXP014": ("frozen_transfer", "resnet18", 69.28, FROZEN),
+    "EXP015": ("frozen_transfer", "vgg16", 68.61, FROZEN),
+    "EXP016": ("frozen_transfer", "mobilenet_v2", 48.18, FROZEN),
+    "EXP017": ("augmentation", "resnet18", 94.42, {**LARGE, "epochs": 5, "normalize": "half"}),
+    "EXP018": ("augmentation", "vgg16", 88.58, {**LARGE, "epochs": 2, "normalize": "half"}),
+    "EXP019": ("augmentation", "mobilenet_v2", 93.65, {**LARGE, "epochs": 5, "normalize": "half"}),
+    "EXP020": ("normalization", "resnet18", 95.28, {**LARGE, "epochs": 10, "normalize": "imagenet"}),
+}
+
+
+def test_the_journal_lists_the_21_experiments_in_order():
+    assert list(load_catalog().entries) == list(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_experiment_is_the_originals(name):
+    family, model, reference, defining = EXPECTED[name]
+    experiment = load_experiment(name)
+    home = load_catalog().family_of(name)
+    assert home is not None
+    assert home.name == family
+    assert load_catalog().entries[name].reference_accuracy == reference
+    assert experiment.experiment == name
+    assert experiment.model == model
+    common = {"batch_size": 64, "validation": "test", "train_limit": None, "schedule": "constant", "seed": 0}
+    for parameter, value in {"epochs": 20, "normalize": "half", **common, **defining}.items():
+        assert getattr(experiment, parameter) == value, parameter
+
+
+@pytest.mark.parametrize("profile", ["quick", "cpu", "full"])
+def test_profiles_resolve_every_experiment(profile):
+    assert profile in profiles()
+    for name in EXPECTED:
+        load_experiment(name, profile=profile)
+
+
+def test_full_profile_changes_nothing():
+    for name in EXPECTED:
+        assert load_experiment(name, profile="full") == load_experiment(name)
+
+
+def test_cpu_profile_runs_the_small_networks_at_full_budget():
+    for name in ["EXP000", "EXP001", *(f"EXP{n:03}" for n in range(3, 11))]:
+        assert load_experiment(name, profile="cpu") == load_experiment(name)
+
+
+def test_overrides_win_over_the_profile():
+    assert load_experiment("EXP000", profile="quick", overrides={"epochs": "7"}).epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], list(EXPECTED)),
+        (["EXP003"], ["EXP003"]),
+        (["exp003"], ["EXP003"]),
+        (["EXP005", "EXP003-EXP004"], ["EXP003", "EXP004", "EXP005"]),
+        (["EXP003-EXP006", "EXP004"], ["EXP003", "EXP004", "EXP005", "EXP006"]),
+    ],
+)
+def test_select(words, expected):
+    assert load_catalog().select(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("EXP021", "did you mean"), ("EXP003-", "unknown"), ("EXP006-EXP003", "backwards"), ("EXP003-EXP099", "EXP099")],
+)
+def test_select_refuses(word, message):
+    with pytest.raises(RequestError, match=message):
+        load_catalog().select([word])
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["epochs=3"], {"epochs": "3"}),
+        (["epochs=3 lr=0.01"], {"epochs": "3", "lr": "0.01"}),
+        (["epochs=3", "lr=1e-3"], {"epochs": "3", "lr": "1e-3"}),
+        (["augment=[rotation, crop] epochs=3"], {"augment": "[rotation, crop]", "epochs": "3"}),
+        (["data_dir=/my data/cifar"], {"data_dir": "/my data/cifar"}),
+    ],
+)
+def test_parse_overrides(texts, expected):
+    assert parse_overrides(texts) == expected
+
+
+@pytest.mark.parametrize("text", ["epochs", "=3", "3 epochs=2", ""])
+def test_parse_overrides_refuses(text):
+    with pytest.raises(RequestError, match="key=value"):
+        parse_overrides([text])
+
+
+def test_malformed_yaml_names_file_and_line(tmp_path):
+    file = tmp_path / "exp.yaml"
+    file.write_text("experiment: EXP000\nlr: [1, 2\nepochs: 3\n")
+    with pytest.raises(RequestError, match=r"exp\.yaml, line 3: malformed YAML"):
+        read_yaml(file)
+
+
+def test_yaml_with_a_key_twice_is_refused(tmp_path):
+    file = tmp_path / "exp.yaml"
+    file.write_text("lr: 1\nepochs: 3\nlr: 2\n")
+    with pytest.raises(RequestError, match=r"line 3.*'lr' is given twice"):
+        read_yaml(file)
+
+
+def test_yaml_cannot_make_objects(tmp_path):
+    file = tmp_path / "exp.yaml"
+    file.write_text("lr: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(RequestError, match="line 1"):
+        read_yaml(file)
+
+
+@pytest.mark.parametrize("content", ["- a\n", "text\n"])
+def test_yaml_must_be_a_mapping(tmp_path, content):
+    file = tmp_path / "exp.yaml"
+    file.write_text(content)
+    with pytest.raises(RequestError, match="expected 'name: value' lines"):
+        read_yaml(file)
+
+
+def test_unreadable_yaml_is_named(tmp_path):
+    with pytest.raises(RequestError, match=r"cannot read .*missing\.yaml: No such file"):
+        read_yaml(tmp_path / "missing.yaml")
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RequestError, match=r"binary\.yaml"):
+        read_yaml(binary)
+
+
+def test_wrong_parameter_in_a_file_names_the_file(monkeypatch, tmp_path):
+    (tmp_path / "journal.yaml").write_text((catalog.packaged_folder("params") / "journal.yaml").read_text())
+    (tmp_path / "exp003.yaml").write_text("experiment: EXP003\nepoch: 3\n")
+    monkeypatch.setattr(catalog, "packaged_folder", lambda name: tmp_path)
+    with pytest.raises(RequestError, match=r"'epoch' in .*exp003\.yaml; did you mean 'epochs'"):
+        load_experiment("EXP003")
+
+
+def test_unknown_profile_is_refused():
+    with pytest.raises(RequestError, match="did you mean 'quick'"):
+        load_experiment("EXP003", profile="quik")

@@ -1,0 +1,83 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cifar_report import cli
+from cifar_report.cli import main
+
+
+def test_list_shows_every_experiment_with_what_differs(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "EXP000",
+        "EXP020",
+        "frozen_transfer",
+        "EXP001 with init=kaiming_normal",
+        "95.28",
+        "trainable=last_two_layers",
+    ):
+        assert text in out
+
+
+def test_parameters_are_explained(capsys):
+    assert main(["parameters"]) == 0
+    out = capsys.readouterr().out
+    assert "lr (default: 0.01)" in out
+    assert "learning rate at the start" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "EXP099", "--profile", "quick"], "unknown experiment 'EXP099'"),
+        (["run", "EXP003", "--profile", "quik"], "did you mean 'quick'"),
+        (["run", "EXP003", "--profile", "quick", "--set", "epoch=3"], "did you mean 'epochs'"),
+        (["run", "EXP003", "--profile", "quick", "--set", "epochs"], "key=value"),
+        (["run", "EXP003", "--profile", "quick", "--set", "lr=fast"], "'lr'"),
+        (["run", "EXP003", "--profile", "quick", "--set", "fold=1"], "fold is given without folds"),
+        (["run", "EXP014", "--profile", "quick", "--set", "weights=null"], "must be pretrained"),
+        (["run", "EXP007", "--profile", "quick", "--set", "nesterov=true"], "nesterov belongs to sgd"),
+        (["run", "EXP003", "--profile", "quick", "--seeds", "a"], "whole numbers"),
+        (["run", "EXP003", "--profile", "quick", "--seeds", "1,1"], "twice"),
+        (["report", "EXP003", "--profile", "quick", "--set", "model=lenett"], "did you mean 'lenet'"),
+        (["report", "--profile", "quick", "--output", "/dev/null/x", "--no-run"], "is not a folder"),
+    ],
+)
+def test_wrong_request_is_one_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("cifar-report: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupt_is_told_and_exits_with_130(capsys, monkeypatch):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_list", interrupted)
+    assert main(["list"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["run"], ["report"], ["parameters"]])
+def test_every_command_has_help_with_examples(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "examples:\n  cifar-report" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["--help", "list"])
+def test_help_and_list_answer_without_torch(command):
+    code = f"import sys; from cifar_report.cli import main\ntry: main([{command!r}])\nexcept SystemExit: pass\n"
+    code += "slow = {'torch', 'pandas', 'matplotlib', 'papermill', 'scipy'} & set(sys.modules); assert not slow, slow"
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - started < 5

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from sklearn import metrics
+
+from cifar_report.data.dataset import load_dataset
+from cifar_report.evaluation import Evaluation, evaluate
+from cifar_report.models import build_model
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 10, (500,), generator=generator)
+    logits = torch.randn(500, 10, generator=generator) + 2 * torch.nn.functional.one_hot(labels, 10)
+    return Evaluation(logits, labels)
+
+
+def test_figures_are_scikit_learns(evaluation):
+    labels, predicted = evaluation.labels.numpy(), evaluation.predicted.numpy()
+    assert evaluation.accuracy == metrics.accuracy_score(labels, predicted)
+    assert evaluation.correct == metrics.accuracy_score(labels, predicted, normalize=False)
+    assert evaluation.loss == pytest.approx(
+        metrics.log_loss(labels, evaluation.logits.double().softmax(1).numpy()), rel=1e-5
+    )
+    assert (evaluation.confusion_matrix().numpy() == metrics.confusion_matrix(labels, predicted)).all()
+
+
+def test_confident_mistakes_are_wrong_and_in_order(evaluation):
+    mistakes = evaluation.confident_mistakes(10)
+    assert len(mistakes) == 10
+    probabilities = [probability for _, _, probability in mistakes]
+    assert probabilities == sorted(probabilities, reverse=True)
+    for position, predicted, probability in mistakes:
+        assert predicted != evaluation.labels[position]
+        assert probability == pytest.approx(evaluation.probabilities[position, predicted].item())
+    wrong = evaluation.predicted != evaluation.labels
+    assert probabilities[0] == pytest.approx(evaluation.probabilities[wrong].max().item())
+
+
+def test_a_perfect_model_makes_no_mistakes():
+    labels = torch.arange(10)
+    evaluation = Evaluation(20 * torch.eye(10), labels)
+    assert evaluation.confident_mistakes(5) == []
+    assert evaluation.accuracy == 1.0
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_evaluation_in_batches_is_evaluation_at_once(tiny, size, monkeypatch):
+    monkeypatch.setattr("cifar_report.evaluation.EVALUATION_BATCH", 20)
+    parameters = tiny(model="mobilenet_v2", image_size=size, test_limit=40)
+    torch.manual_seed(0)
+    model, _, _ = build_model(parameters)
+    dataset = load_dataset(parameters)
+    batched = evaluate(model, dataset.test, parameters)
+    monkeypatch.setattr("cifar_report.evaluation.EVALUATION_BATCH", 100_000)
+    assert torch.allclose(batched.logits, evaluate(model, dataset.test, parameters).logits, atol=1e-5)
+    assert not batched.logits.requires_grad

@@ -1,0 +1,142 @@
+import pytest
+
+from cifar_report.errors import RequestError
+from cifar_report.experiment import PLACE_PARAMETERS, Experiment, allowed_values, from_variables, validate
+
+CONTRACT = [
+    "experiment",
+    "seed",
+    "dataset",
+    "data_dir",
+    "train_limit",
+    "test_limit",
+    "validation",
+    "holdout_size",
+    "fold",
+    "folds",
+    "model",
+    "weights",
+    "weights_dir",
+    "trainable",
+    "init",
+    "image_size",
+    "augment",
+    "normalize",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "lr",
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "schedule",
+    "label_smoothing",
+    "precision",
+    "device",
+    "offline",
+    "output_dir",
+]
+
+
+def test_parameters_are_those_of_the_contract():
+    assert list(Experiment.model_fields) == CONTRACT
+
+
+def test_every_parameter_is_described():
+    assert all(len(field.description or "") > 10 for field in Experiment.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"lr": "1e-3"}, {"lr": 0.001}),
+        ({"epochs": "5"}, {"epochs": 5}),
+        ({"nesterov": "false"}, {"nesterov": False}),
+        ({"train_limit": "null"}, {"train_limit": None}),
+        ({"weights": "none"}, {"weights": None}),
+        ({"augment": "rotation, crop"}, {"augment": ("rotation", "crop")}),
+        ({"augment": "[horizontal_flip]"}, {"augment": ("horizontal_flip",)}),
+        ({"augment": "none"}, {"augment": ()}),
+        ({"augment": ["crop"]}, {"augment": ("crop",)}),
+    ],
+)
+def test_texts_become_the_right_types(given, expected):
+    experiment = validate(given)
+    for name, value in expected.items():
+        assert getattr(experiment, name) == value
+        assert type(getattr(experiment, name)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"epoch": 3}, ["unknown parameter 'epoch'", "did you mean 'epochs'?"]),
+        ({"Epochs": 3}, ["unknown parameter 'Epochs'", "did you mean 'epochs'?"]),
+        ({"epochs": 2.5}, ["'epochs'", "2.5"]),
+        ({"epochs": "many"}, ["'epochs'", "'many'"]),
+        ({"epochs": 0}, ["'epochs'", "greater than or equal to 1"]),
+        ({"epochs": True}, ["'epochs'", "must be a number"]),
+        ({"lr": float("nan")}, ["'lr'"]),
+        ({"lr": -1}, ["'lr'", "greater than 0"]),
+        ({"nesterov": "perhaps"}, ["'nesterov'", "'perhaps'"]),
+        ({"model": "lenett"}, ["'model'", "did you mean 'lenet'?"]),
+        ({"augment": ["rotaton"]}, ["'augment'", "rotation"]),
+        ({"device": "tpu"}, ["'device'"]),
+        ({"experiment": "../x"}, ["'experiment'"]),
+        ({"seed": -1}, ["'seed'"]),
+        ({"import os": 1}, ["'import os'", "not an identifier"]),
+        ({"x=1;y": 1}, ["not an identifier"]),
+    ],
+)
+def test_wrong_values_are_refused_in_one_sentence(given, words):
+    with pytest.raises(RequestError) as error:
+        validate(given, where="params/mine.yaml")
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    assert "params/mine.yaml" in sentence
+    for word in words:
+        assert word in sentence
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"model": "resnet18", "trainable": "head"}, "must be pretrained"),
+        ({"model": "resnet18", "weights": "imagenet", "init": "xavier_normal"}, "would erase"),
+        ({"model": "lenet", "weights": "imagenet"}, "weights"),
+        ({"fold": 1}, "without folds"),
+        ({"folds": 5}, "without fold"),
+        ({"fold": 5, "folds": 5, "validation": "fold"}, "between 0 and folds - 1"),
+        ({"fold": 1, "folds": 5}, "validation=fold"),
+        ({"validation": "fold"}, "validation=fold"),
+        ({"optimizer": "adam", "momentum": 0}, "nesterov belongs to sgd"),
+        ({"optimizer": "adam", "nesterov": False}, "momentum belongs to sgd and rmsprop"),
+        ({"momentum": 0}, "nesterov needs a momentum"),
+        ({"image_size": 64}, "takes 32-pixel images"),
+        ({"augment": ["crop", "crop"]}, "twice"),
+    ],
+)
+def test_contradictions_are_refused(given, word):
+    with pytest.raises(RequestError, match=word):
+        validate(given)
+
+
+def test_places_do_not_count_as_results():
+    experiment = validate({"data_dir": "/a", "device": "cpu", "output_dir": "b", "offline": "stand_in"})
+    assert experiment.result_parameters() == Experiment().result_parameters()
+    assert PLACE_PARAMETERS.isdisjoint(experiment.result_parameters())
+
+
+def test_differences_name_what_changed():
+    assert validate({"lr": 0.1, "seed": 3}).differences(Experiment()) == {"lr": (0.01, 0.1)}
+
+
+def test_from_variables_ignores_what_is_no_parameter():
+    assert from_variables({"epochs": 3, "figures": object(), "_": 1}).epochs == 3
+
+
+def test_allowed_values_of_words_and_numbers():
+    assert allowed_values("optimizer") == ["sgd", "adam", "rmsprop", "adamax"]
+    assert allowed_values("augment") == ["horizontal_flip", "rotation", "crop"]
+    assert allowed_values("epochs") == []
+    assert allowed_values("train_limit") == []

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+from records import write_run
+
+from cifar_report.record import ErrorRecord
+from cifar_report.report.journal import Journal
+from cifar_report.report.observations import jitter, observe, p_text, verdicts
+from cifar_report.report.sections import at_full_budget, results_frame
+from cifar_report.report.statistics import mcnemar, wilson_interval
+
+
+def family(journal, name):
+    return observe(journal.family_results(name), journal)
+
+
+def test_journal_reads_complete_and_failed_runs_in_order(tmp_path):
+    write_run(tmp_path, "EXP003", seed=1)
+    write_run(tmp_path, "EXP003", seed=0)
+    write_run(tmp_path, "EXP001", failed=ErrorRecord(type="X", message="m", cell=3, cell_source="boom()"))
+    journal = Journal.load(tmp_path)
+    assert list(journal.complete) == ["EXP003"]
+    assert [run.seed for run in journal.results["EXP003"].runs] == [0, 1]
+    assert [run.experiment for run in journal.failures] == ["EXP001"]
+    assert len(journal.results) == 21
+    assert list(Journal.load(tmp_path, ["EXP003"]).results) == ["EXP003"]
+    assert len(Journal.load(tmp_path, seeds=[1]).results["EXP003"].runs) == 1
+
+
+def test_one_run_has_a_wilson_interval_and_several_a_t_interval(tmp_path):
+    write_run(tmp_path, "EXP003", 0.7)
+    one = Journal.load(tmp_path).results["EXP003"]
+    assert one.interval == wilson_interval(700, 1000)
+    assert one.interval_kind == "Wilson, n = 1"
+    write_run(tmp_path, "EXP003", 0.8, seed=1)
+    two = Journal.load(tmp_path).results["EXP003"]
+    assert two.accuracy == pytest.approx(0.75)
+    assert two.interval == pytest.approx((0.75 - 12.7062 * 0.05, 0.75 + 12.7062 * 0.05), abs=1e-3)
+    assert two.interval_kind == "t, n = 2 seeds"
+
+
+def test_comparison_on_the_same_images_is_mcnemars(tmp_path):
+    write_run(tmp_path, "EXP001", 0.70)
+    write_run(tmp_path, "EXP003", 0.76, lucky=40)
+    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    first, second = np.arange(1000) < 700, (np.arange(1000) - 40) % 1000 < 760
+    assert comparison.difference == pytest.approx(0.06)
+    assert comparison.p == pytest.approx(mcnemar(first, second))
+    assert comparison.verdict == "better"
+    assert "1,000 images" in comparison.test
+
+
+def test_better_is_written_only_where_the_test_says_so(tmp_path):
+    write_run(tmp_path, "EXP001", 0.70)
+    write_run(tmp_path, "EXP003", 0.702, lucky=300)
+    assert Journal.load(tmp_path).comparisons["EXP003"].verdict == "no difference shown"
+
+
+def test_p_values_are_holm_adjusted_within_the_family(tmp_path):
+    write_run(tmp_path, "EXP001", 0.70)
+    write_run(tmp_path, "EXP003", 0.704)
+    alone = Journal.load(tmp_path).comparisons["EXP003"].p
+    write_run(tmp_path, "EXP004", 0.705)
+    write_run(tmp_path, "EXP002", 0.9)  # another family
+    journal = Journal.load(tmp_path)
+    assert journal.comparisons["EXP003"].p == pytest.approx(
+        min(1.0, max(alone, 2 * journal.comparisons["EXP004"].p / 2))
+    )
+    assert journal.comparisons["EXP003"].p >= alone
+
+
+def test_several_seeds_are_paired(tmp_path):
+    for seed, (base, here) in enumerate([(0.70, 0.75), (0.71, 0.765), (0.69, 0.745)]):
+        write_run(tmp_path, "EXP001", base, seed=seed)
+        write_run(tmp_path, "EXP003", here, seed=seed)
+    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    assert comparison.test == "paired t-test, 3 seeds"
+    assert comparison.verdict == "better"
+    assert comparison.difference == pytest.approx(0.16 / 3)
+
+
+def test_subsets_are_compared_on_the_images_they_share(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7)
+    write_run(tmp_path, "EXP003", 0.7, index=np.arange(0, 1000, 2))
+    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    assert "500 images" in comparison.test
+    assert comparison.difference == 0
+
+
+def test_unlike_comparisons_carry_a_caveat(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7)
+    write_run(tmp_path, "EXP003", 0.9, train_size=1000)
+    journal = Journal.load(tmp_path)
+    assert journal.comparisons["EXP003"].caveat == "trained on 50,000 and 1,000 images"
+    assert any("not like with like" in sentence for sentence in family(journal, "initialization"))
+
+
+def test_observations_carry_the_right_figures(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
+    write_run(tmp_path, "EXP002", 0.8, validation_losses=(1.5, 1.2, 1.0, 0.9))
+    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
+    assert "EXP001 overfits from epoch 3" in sentences
+    assert "ends 40% higher (1.40)" in sentences
+    assert "EXP002 does not overfit within 4 epochs" in sentences
+    assert "Highest accuracy of the family: EXP002 with 80.00%, 10.00 points above EXP001" in sentences
+    assert "Least stable validation loss: EXP001" in sentences
+    assert f"{jitter(Journal.load(tmp_path).results['EXP001'].runs[0].epochs):.3f}" in sentences
+
+
+def test_jitter_of_a_straight_line_is_zero(tmp_path):
+    run = write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.25, 1.0, 0.75))
+    assert jitter(run.epochs) == pytest.approx(0)
+
+
+def test_verdicts_follow_the_data(tmp_path):
+    def answers():
+        return [verdict.answer for verdict in verdicts(Journal.load(tmp_path))]
+
+    assert set(answers()) == {"undecided"}
+    write_run(tmp_path, "EXP001", 0.7)
+    for name in ("EXP011", "EXP012", "EXP013"):
+        write_run(tmp_path, name, 0.9)
+    for name in ("EXP017", "EXP018", "EXP019"):
+        write_run(tmp_path, name, 0.8)
+    for name in ("EXP003", "EXP004", "EXP005", "EXP006"):
+        write_run(tmp_path, name, 0.7)
+    write_run(tmp_path, "EXP007", 0.6)
+    assert answers() == ["supported", "supported", "refuted", "undecided", "undecided", "undecided", "refuted"]
+
+
+def test_verdict_is_undecided_where_the_comparison_is_unlike(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7)
+    write_run(tmp_path, "EXP012", 0.9, warnings=("ImageNet weights of vgg16: it started from random values",))
+    verdict = verdicts(Journal.load(tmp_path))[1]
+    assert verdict.answer == "undecided"
+    assert "for want of its weights" in verdict.reason
+
+
+def test_p_text():
+    assert p_text(0.0004) == "p < 0.001"
+    assert p_text(0.0234) == "p = 0.023"
+
+
+def test_full_budget_is_recognised(tmp_path):
+    run = write_run(tmp_path, "EXP003", seed=5)
+    assert at_full_budget(run)
+    assert not at_full_budget(run.model_copy(update={"parameters": {**run.parameters, "epochs": 3}}))
+    assert not at_full_budget(run.model_copy(update={"warnings": ["random values"]}))
+
+
+def test_results_frame_has_a_row_a_run(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7)
+    write_run(tmp_path, "EXP003", 0.76)
+    write_run(tmp_path, "EXP004", failed=ErrorRecord(type="X", message="m", cell=None, cell_source=None))
+    frame = results_frame(Journal.load(tmp_path)).set_index("experiment")
+    assert frame.loc["EXP001", "accuracy"] == 70
+    assert frame.loc["EXP003", "difference"] == pytest.approx(6)
+    assert frame.loc["EXP003", "verdict"] == "better"
+    assert frame.loc["EXP004", "error"] == "X: m"

@@ -1,0 +1,181 @@
+import pytest
+import torch
+from torch import nn
+
+from cifar_report.experiment import MODELS as NAMES
+from cifar_report.experiment import allowed_values, validate
+from cifar_report.initialization import CONSTANT, INITIALIZATIONS, initialize
+from cifar_report.inspection import first_step_spreads, frozen_parts
+from cifar_report.models import (
+    HEADS,
+    LAST_TWO_LAYERS,
+    MODELS,
+    build_model,
+    count_parameters,
+    flops,
+    freeze,
+    model_record,
+    train_mode,
+)
+
+
+def test_every_name_of_the_schema_is_implemented():
+    assert list(MODELS) == allowed_values("model") == list(NAMES)
+    assert ["default", *INITIALIZATIONS] == allowed_values("init")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("net", 62_006),
+        ("lenet", 541_094),
+        ("efficientnet_b0", 4_020_358),
+        ("resnet18", 11_181_642),
+        ("vgg16", 134_301_514),
+        ("mobilenet_v2", 2_236_682),
+    ],
+)
+def test_ten_logits_and_the_known_number_of_parameters(name, parameters):
+    model, weights, warning = build_model(validate({"model": name}))
+    model.eval()
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert count_parameters(model) == parameters
+    assert (weights, warning) == (None, None)
+    assert next(p for p in model.parameters() if p.dim() == 4).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_net_is_the_tutorials():
+    torch.manual_seed(0)
+    net = MODELS["net"]()
+    tutorial = nn.Sequential(
+        nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2, 2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2, 2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    )  # fmt: skip
+    for ours, theirs in zip(net.parameters(), tutorial.parameters(), strict=True):
+        theirs.data.copy_(ours.data)
+    x = torch.randn(4, 3, 32, 32)
+    assert torch.equal(net(x), tutorial(x))
+
+
+def test_lenet_is_as_described():
+    torch.manual_seed(0)
+    lenet = MODELS["lenet"]().eval()
+    described = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(1024, 500), nn.ReLU(), nn.Dropout(0.5), nn.Linear(500, 10),
+    ).eval()  # fmt: skip
+    for ours, theirs in zip(lenet.parameters(), described.parameters(), strict=True):
+        theirs.data.copy_(ours.data)
+    x = torch.randn(4, 3, 32, 32)
+    assert torch.equal(lenet(x), described(x))
+    lenet.train()
+    assert not torch.equal(lenet(x), lenet(x))  # dropout
+
+
+def test_efficientnet_keeps_the_resolution_of_a_small_image():
+    model = MODELS["efficientnet_b0"]().eval()
+    assert model.features[0](torch.zeros(1, 3, 32, 32)).shape[-2:] == (32, 32)
+
+
+def test_same_seed_same_weights():
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        states.append(build_model(validate({"model": "lenet", "init": "kaiming_normal"}))[0].fc1.weight)
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "variance"),
+    [  # of fc1, 1,024 inputs and 500 outputs: Glorot 2 / (in + out), He 2 / in
+        ("xavier_uniform", 2 / 1524),
+        ("xavier_normal", 2 / 1524),
+        ("kaiming_uniform", 2 / 1024),
+        ("kaiming_normal", 2 / 1024),
+    ],
+)
+def test_initialization_has_the_papers_variance_and_no_bias(name, variance):
+    torch.manual_seed(0)
+    model = MODELS["lenet"]()
+    initialize(model, name)
+    assert model.fc1.weight.var().item() == pytest.approx(variance, rel=0.02)
+    bound = (3 * variance) ** 0.5
+    assert (model.fc1.weight.abs().max() <= bound) == name.endswith("uniform")
+    assert all((m.bias == 0).all() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    assert model.conv1.weight.std() > 0.05  # convolutions too
+
+
+def test_constant_initialization():
+    model = MODELS["net"]()
+    initialize(model, "constant")
+    assert (model.conv2.weight == CONSTANT).all()
+
+
+def test_default_initialization_is_pytorchs():
+    torch.manual_seed(0)
+    model = MODELS["net"]()
+    before = model.fc1.weight.clone()
+    initialize(model, "default")
+    assert torch.equal(model.fc1.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "learning"),
+    [("resnet18", 8_398_858), ("vgg16", 16_822_282), ("mobilenet_v2", 12_810)],
+)
+def test_last_two_layers(name, learning):
+    model, _, _ = build_model(validate({"model": name}))
+    freeze(model, name, "last_two_layers")
+    record = model_record(name, model)
+    assert record.trainable_parameters == learning
+    assert record.parameters > learning
+    assert set(LAST_TWO_LAYERS) == set(HEADS)
+    assert sum(row[2] for row in frozen_parts(model)) == learning
+
+
+@pytest.mark.parametrize(("name", "learning"), [("resnet18", 5130), ("vgg16", 40_970), ("mobilenet_v2", 12_810)])
+def test_head_alone(name, learning):
+    model, _, _ = build_model(validate({"model": name}))
+    freeze(model, name, "head")
+    assert model_record(name, model).trainable_parameters == learning
+
+
+def test_frozen_batchnorm_keeps_its_statistics_and_learning_batchnorm_adapts():
+    model, _, _ = build_model(validate({"model": "resnet18"}))
+    freeze(model, "resnet18", "last_two_layers")
+    model.eval()
+    train_mode(model)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model(torch.randn(8, 3, 32, 32))
+    changed = {name for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])}
+    assert changed
+    assert all(name.startswith("layer4") for name in changed)
+
+
+def test_train_mode_trains_everything_where_nothing_is_frozen():
+    model = MODELS["lenet"]().eval()
+    train_mode(model)
+    assert all(module.training for module in model.modules())
+
+
+def test_flops_of_net_by_hand():
+    convolutions = 28 * 28 * 6 * 75 + 10 * 10 * 16 * 150
+    linear = 400 * 120 + 120 * 84 + 84 * 10
+    model = MODELS["net"]().train()
+    assert flops(model, 32) == 2 * (convolutions + linear)
+    assert model.training
+
+
+def test_first_step_spreads_leave_the_model_alone(tiny):
+    from cifar_report.data.dataset import load_dataset
+
+    torch.manual_seed(0)
+    model = MODELS["lenet"]()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    activations, gradients = first_step_spreads(model, load_dataset(tiny()), tiny())
+    assert list(activations) == list(gradients) == ["conv1", "conv2", "conv3", "fc1", "fc2"]
+    assert all(value > 0 for value in [*activations.values(), *gradients.values()])
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())

@@ -1,0 +1,142 @@
+"""The notebooks as they stand in the repository, and each run by itself, from an empty folder."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from papermill.inspection import inspect_notebook
+
+from cifar_report.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
+from cifar_report.experiment import Experiment, validate
+from cifar_report.record import read_record
+
+FAMILIES = load_catalog().families
+NOTEBOOKS = [family.notebook_path for family in FAMILIES]
+ALL = [*NOTEBOOKS, packaged_folder("notebooks") / "report.ipynb"]
+
+
+def by_name(path: Path) -> str:
+    return path.stem
+
+
+def parameters_of(path: Path) -> dict:
+    """Values that the notebook's parameters cell gives, evaluated as literals."""
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}  # type: ignore
+
+
+def test_one_notebook_a_family_numbered_in_reading_order():
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02}" for n in range(8)]
+    assert sorted(path.name for path in packaged_folder("notebooks").glob("*.ipynb")) == sorted(p.name for p in ALL)
+
+
+@pytest.mark.parametrize("path", ALL, ids=by_name)
+def test_notebook_is_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+            assert not any(
+                isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.walk(ast.parse(cell.source))
+            )
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_parameters_cell_holds_the_schema_and_its_experiment(family):
+    given = parameters_of(family.notebook_path)
+    assert list(given) == list(Experiment.model_fields)
+    assert validate(given) == load_experiment(family.experiments[0].id)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_parameter_file_over_the_notebook_is_the_experiment(family):
+    """`papermill -f params/expNNN.yaml` gives the same run as the pipeline does."""
+    for entry in family.experiments:
+        file = read_yaml(packaged_folder("params") / f"{entry.id.lower()}.yaml")
+        assert validate({**parameters_of(family.notebook_path), **file}) == load_experiment(entry.id)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_papermill_lists_every_parameter_with_its_help(path):
+    listed = inspect_notebook(str(path))
+    assert list(listed) == list(Experiment.model_fields)
+    for name, field in Experiment.model_fields.items():
+        assert listed[name]["help"] == field.description
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_notebook_tells_its_story_in_order(path):
+    notebook = nbformat.read(path, as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert text.startswith("# ")
+    assert "**Question.**" in text
+    assert "**Claim.**" in text
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    expected = ["## Parameters", "## Data", "## Model", "## Training", "## Results"]
+    assert headings[:5] == expected
+    assert headings[-1] == "## What this shows"
+    assert any("motivation" in cell.metadata.get("tags", []) for cell in notebook.cells)
+
+
+QUICK = {"dataset": "digits", "train_limit": 64, "test_limit": 30, "epochs": 1, "batch_size": 32, "offline": "stand_in"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
+    entry = family.experiments[-1]
+    given = dict(QUICK)
+    if load_experiment(entry.id).image_size > 32:
+        given["image_size"] = 48
+    options = [text for name, value in given.items() for text in ("-p", name, str(value))]
+    file = packaged_folder("params") / f"{entry.id.lower()}.yaml"
+    command = [sys.executable, "-m", "papermill", str(family.notebook_path), "out.ipynb", "-f", str(file), *options]
+    done = subprocess.run(
+        [*command, "-k", "python3", "--no-progress-bar"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    folder = tmp_path / "outputs" / "notebook" / "runs" / entry.id.lower() / "seed-0"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"run.json", "history.csv", "predictions.npz", "model.safetensors"}
+    record = read_record(folder)
+    assert record is not None
+    assert (record.status, record.experiment, record.family) == ("completed", entry.id, family.name)
+    assert record.data is not None
+    assert (record.data.name, record.data.train_size, record.data.test_size) == ("digits", 64, 30)
+    with np.load(folder / "predictions.npz") as stored:
+        assert stored["logits"].dtype == np.float16
+        assert stored["logits"].shape == (30, 10)
+        assert record.test is not None
+        assert (stored["predicted"] == stored["labels"]).sum() == record.test.correct
+    outputs = [
+        output
+        for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+        for output in cell.get("outputs", [])
+    ]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) >= 5
+    assert all(output["metadata"]["image/png"]["alt"] for output in pictures)
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+
+
+@pytest.mark.slow
+def test_wrong_parameters_stop_a_notebook_before_it_trains(tmp_path):
+    command = [
+        sys.executable, "-m", "papermill", str(NOTEBOOKS[0]), "out.ipynb", "-k", "python3", "--no-progress-bar",
+        "-p", "dataset", "digits", "-p", "epochs", "-3",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "parameter 'epochs' in the notebook's parameters cell cannot be -3" in done.stderr
+    assert not (tmp_path / "outputs").exists()

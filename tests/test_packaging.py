@@ -1,0 +1,56 @@
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}  # conda's names of the same packages
+
+
+def pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_environment_and_pyproject_agree():
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = {text for text in dependencies if isinstance(text, str)}
+    for theirs, ours in NAMES.items():
+        conda = {text.replace(theirs, ours, 1) if text.startswith(theirs) else text for text in conda}
+    project = pyproject()
+    expected = {*project["dependencies"], *project["optional-dependencies"]["notebook"]}
+    assert conda == {*expected, f"python{project['requires-python']}", "pip"}
+
+
+@pytest.mark.slow
+def test_wheel_carries_notebooks_and_params_and_finds_them(tmp_path):
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "cifar_report/notebooks/00_baseline.ipynb" in names
+    assert "cifar_report/params/profiles/quick.yaml" in names
+    assert "cifar_report/report/templates/cifar_report/style.css" in names
+    assert not [name for name in names if name.startswith(("tests", "outputs"))]
+
+    # Installed from the wheel, in another environment, far from the clone: the same 21 experiments.
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=False)
+    (packages,) = home.glob("lib/python*/site-packages")
+    zipfile.ZipFile(wheel).extractall(packages)
+    here = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    (packages / "borrowed.pth").write_text(f"{here}\n")
+    code = (
+        "from cifar_report import catalog; import cifar_report; print(cifar_report.__file__); "
+        "print(len(catalog.load_catalog().entries), catalog.packaged_folder('notebooks'))"
+    )
+    python = home / "bin" / "python"
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    package, found = done.stdout.split("\n")[:2]
+    assert str(packages) in package
+    assert found == f"21 {packages / 'cifar_report' / 'notebooks'}"

@@ -1,0 +1,82 @@
+import json
+from datetime import UTC, datetime
+
+import pytest
+from records import write_run
+
+from cifar_report.record import atomic_file, now, read_record, run_folder
+
+CONTRACT = [
+    "schema_version",
+    "experiment",
+    "family",
+    "seed",
+    "key",
+    "status",
+    "error",
+    "parameters",
+    "started_at",
+    "finished_at",
+    "seconds",
+    "epochs",
+    "test",
+    "best_epoch",
+    "model",
+    "data",
+    "weights",
+    "environment",
+]
+
+
+def test_record_has_the_contracts_fields(tmp_path):
+    write_run(tmp_path, "EXP003")
+    path = tmp_path / "runs" / "exp003" / "seed-0" / "run.json"
+    content = json.loads(path.read_text())
+    assert set(CONTRACT) <= set(content)
+    assert set(content["seconds"]) == {"setup", "train", "evaluate", "total"}
+    assert set(content["test"]) == {"loss", "accuracy", "correct", "total"}
+    epoch = "epoch train_loss train_accuracy validation_loss validation_accuracy lr seconds"
+    assert list(content["epochs"][0]) == epoch.split()
+    environment = "python torch torchvision platform device device_name threads git_commit git_dirty"
+    assert list(content["environment"]) == environment.split()
+
+
+def test_record_survives_writing_and_reading(tmp_path):
+    written = write_run(tmp_path, "EXP003", seed=4)
+    assert read_record(run_folder(tmp_path, "EXP003", 4)) == written
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema_version": 1}', "\x00"])
+def test_damaged_record_is_no_record(tmp_path, content):
+    write_run(tmp_path, "EXP003")
+    folder = run_folder(tmp_path, "EXP003", 0)
+    (folder / "run.json").write_text(content)
+    assert read_record(folder) is None
+
+
+def test_no_record_is_no_record(tmp_path):
+    assert read_record(tmp_path / "nothing") is None
+
+
+def test_atomic_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+
+    def interrupted() -> None:
+        with atomic_file(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(path.parent.iterdir()) == []
+    with atomic_file(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_now_is_utc():
+    moment = datetime.fromisoformat(now())
+    assert moment.tzinfo == UTC
+    assert abs((datetime.now(UTC) - moment).total_seconds()) < 5

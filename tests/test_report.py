@@ -1,0 +1,160 @@
+"""The report: from records, and the whole journal end to end."""
+
+import csv
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from records import write_run
+
+from cifar_report.catalog import load_catalog
+from cifar_report.cli import main
+from cifar_report.record import ErrorRecord
+from cifar_report.report import sections
+from cifar_report.report.export import make_report
+from cifar_report.report.journal import Journal
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects headings, links, identifiers, images and what the page would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.images: list[dict] = []
+        self.loads: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if "id" in given:
+            self.ids.append(given["id"])
+        if tag == "img":
+            self.images.append(given)
+        if tag in ("script", "link", "iframe", "object"):
+            self.loads.append(tag)
+        self.loads += [v for k, v in given.items() if k == "src" and not v.startswith("data:")]
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append("")
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and {"h1", "h2", "h3"} & set(self.open) and data != "¶":
+            self.headings[-1] += data
+
+
+def check(path: Path) -> Page:
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.loads == []
+    assert len(set(page.ids)) == len(page.ids)
+    assert all(image.get("alt") for image in page.images)
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids, link
+        elif not link.startswith("http"):
+            assert (path.parent / link).is_file(), link
+    return page
+
+
+@pytest.mark.slow
+def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
+    write_run(tmp_path, "EXP000", 0.64)
+    write_run(tmp_path, "EXP001", 0.75)
+    write_run(tmp_path, "EXP003", 0.76, seed=0)
+    write_run(tmp_path, "EXP003", 0.77, seed=1)
+    hostile = "<script>alert(1)</script>"
+    error = ErrorRecord(type="ValueError", message=hostile, cell=4, cell_source=f"raise ValueError('{hostile}')")
+    write_run(tmp_path, "EXP007", failed=error)
+    path = make_report(tmp_path, profile="full")
+    text = path.read_text()
+    page = check(path)
+    assert page.headings == [
+        load_catalog().title,
+        *("Introduction", "Results at a glance", "Experiment journal"),
+        *(family.title for family in load_catalog().families),
+        *("Summary", "General notes", "What worked and what did not", "Possible improvements"),
+    ]
+    assert "mean of n = 2 seeds" in text
+    assert "failed in code cell 4" in text
+    assert hostile not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "not the full budget" not in text  # all complete runs here did the original's work
+    assert "not run." in text
+    with (tmp_path / "report" / "results.csv").open(newline="") as stream:
+        rows = {(row["experiment"], row["seed"]): row for row in csv.DictReader(stream)}
+    assert float(rows["EXP001", "0"]["accuracy"]) == 75
+    assert rows["EXP007", "0"]["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_report_of_nothing_is_still_a_report(tmp_path, no_data):
+    page = check(make_report(tmp_path, profile="quick"))
+    assert "Summary" in page.headings
+
+
+def test_banner_says_when_data_or_budget_are_not_the_originals(tmp_path):
+    run = write_run(tmp_path, "EXP000", 0.64)
+    assert "not the full budget" not in sections.banner(Journal.load(tmp_path), "full").html
+    write_run(tmp_path, "EXP001", 0.7, warnings=("CIFAR-10 could be had nowhere",))
+    html = sections.banner(Journal.load(tmp_path), "quick").html
+    assert "1 of 2 runs did the" in html
+    assert "CIFAR-10 could be had nowhere." in html
+    assert run.status == "completed"
+
+
+def test_motivation_comes_from_the_notebook():
+    for family in load_catalog().families:
+        assert len(sections.motivation(family)) > 300
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_whole_journal_end_to_end_on_digits(tmp_path, no_data, capsys, monkeypatch):
+    """All 21 experiments on a machine without data, weights and network; then again, executing nothing."""
+    command = ["report", "--profile", "quick", "--output", str(tmp_path / "out"), "--set"]
+    command += ["train_limit=64 test_limit=30 epochs=1 batch_size=32 image_size=32"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "WARNING: CIFAR-10 could be had nowhere" in out
+    assert "21 runs planned, 0 complete, 21 to execute" in out
+
+    report = tmp_path / "out" / "report" / "report.html"
+    page = check(report)
+    text = report.read_text()
+    assert "Not CIFAR-10." in text
+    assert "not the full budget" in text
+    assert "not run." not in text
+    assert "FAILED" not in out
+    assert len([image for image in page.images if "Learning curves" in image["alt"]]) == 8
+    for family in load_catalog().families:
+        assert family.title in page.headings
+        for entry in family.experiments:
+            assert entry.id in page.ids
+            link = f"notebooks/{entry.id.lower()}-seed-0.html"
+            assert link in page.links
+            check(report.parent / link)
+    assert re.search(r"<td class=\"(supported|refuted|undecided)\">", text)
+    with (report.parent / "results.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 21
+    assert {row["status"] for row in rows} == {"completed"}
+    assert {row["dataset"] for row in rows} == {"digits"}
+
+    assert main(command) == 0
+    assert "21 runs planned, 21 complete, 0 to execute" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "out" / "runs")  # half a gigabyte for each VGG-16

@@ -1,0 +1,48 @@
+"""Against figures worked out by hand or printed in textbooks."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, wilson_interval
+
+
+def test_wilson_interval_by_its_formula():
+    n, k, z = 10_000, 7_537, stats.norm.ppf(0.975)
+    p = k / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert wilson_interval(k, n) == pytest.approx((centre - half, centre + half))
+
+
+def test_wilson_interval_at_the_ends():
+    assert wilson_interval(0, 10)[0] == 0
+    assert wilson_interval(10, 10)[1] == 1
+
+
+def test_t_interval_by_hand():
+    # mean 2, standard error 1 / sqrt(3), t quantile 4.3027 with two degrees of freedom
+    assert t_interval([1, 2, 3]) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    assert t_interval([0.5, 0.5]) == (0.5, 0.5)
+
+
+def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():
+    first = np.array([True] * 9 + [False] * 2 + [True] * 50)
+    second = np.array([False] * 9 + [True] * 2 + [True] * 50)
+    by_hand = 2 * sum(stats.binom.pmf(k, 11, 0.5) for k in (0, 1, 2))
+    assert mcnemar(first, second) == pytest.approx(by_hand)
+    assert mcnemar(first, first) == 1.0
+
+
+def test_paired_t_is_the_one_sample_test_of_the_differences():
+    first, second = [0.71, 0.70, 0.73, 0.72], [0.74, 0.72, 0.74, 0.76]
+    expected = stats.ttest_1samp(np.subtract(second, first), 0).pvalue
+    assert paired_t(first, second) == pytest.approx(expected)
+    assert paired_t([0.5, 0.6], [0.5, 0.6]) == 1.0
+
+
+def test_holm_by_hand():
+    # sorted .01 .02 .03 .04 times 4 3 2 1: .04 .06 .06 .06, never falling
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -1,0 +1,103 @@
+import hashlib
+import io
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cifar_report import weights
+from cifar_report.errors import RequestError
+from cifar_report.experiment import validate
+from cifar_report.models import MODELS, build_model
+from cifar_report.weights import find_weights
+
+RESNET = {"model": "resnet18", "weights": "imagenet"}
+
+
+def test_addresses_are_torchvisions():
+    from torchvision.models import MobileNet_V2_Weights, ResNet18_Weights, VGG16_Weights
+
+    assert {
+        "resnet18": ResNet18_Weights.IMAGENET1K_V1.url,
+        "vgg16": VGG16_Weights.IMAGENET1K_V1.url,
+        "mobilenet_v2": MobileNet_V2_Weights.IMAGENET1K_V1.url,
+    } == weights.DOWNLOADS
+
+
+def test_torch_hub_folder_is_torchs(monkeypatch, tmp_path):
+    assert weights._torch_hub() == weights.Path(torch.hub.get_dir())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert weights._torch_hub() == weights.Path(torch.hub.get_dir())
+
+
+def test_local_weights_are_loaded_and_the_head_is_new(no_data, tmp_path):
+    torch.manual_seed(1)
+    state = MODELS["resnet18"]().state_dict()
+    half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    save_file(half, tmp_path / "resnet18.safetensors")
+    model, record, warning = build_model(validate({**RESNET, "weights_dir": str(tmp_path)}))
+    assert warning is None
+    assert record is not None
+    assert record.source == "local file"
+    assert record.sha256 == hashlib.sha256((tmp_path / "resnet18.safetensors").read_bytes()).hexdigest()
+    assert torch.equal(model.conv1.weight, state["conv1.weight"].half().float())
+    assert model.conv1.weight.dtype == torch.float32
+    assert model.fc.weight.shape == (10, 512)
+
+
+def test_damaged_local_weights_are_named(no_data, tmp_path):
+    (tmp_path / "resnet18.safetensors").write_bytes(b"no weights")
+    with pytest.raises(RequestError, match=r"resnet18\.safetensors does not hold the weights of ResNet"):
+        build_model(validate({**RESNET, "weights_dir": str(tmp_path)}))
+
+
+def test_weights_of_another_network_are_refused(no_data, tmp_path):
+    save_file(MODELS["lenet"]().state_dict(), tmp_path / "resnet18.safetensors")
+    with pytest.raises(RequestError, match="does not hold the weights"):
+        build_model(validate({**RESNET, "weights_dir": str(tmp_path)}))
+
+
+def test_missing_weights_dir_is_an_error(no_data, tmp_path):
+    with pytest.raises(RequestError, match=r"weights_dir names the folder .* does not exist"):
+        find_weights(validate({**RESNET, "weights_dir": str(tmp_path / "no"), "offline": "stand_in"}))
+
+
+@pytest.mark.parametrize("fault", ["good", "wrong checksum", "cut half-way", "404", "server down"])
+def test_download(no_data, server, monkeypatch, fault):
+    stream = io.BytesIO()
+    torch.manual_seed(2)
+    state = MODELS["mobilenet_v2"]().state_dict()
+    torch.save(state, stream)
+    content = stream.getvalue()
+    path = f"/mobilenet_v2-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    if fault == "wrong checksum":
+        server.serve(path, content[:-1] + b"x")
+    elif fault == "cut half-way":
+        server.serve(path, content[:-1000], announced=len(content))
+    elif fault == "good":
+        server.serve(path, content)
+    base = "http://127.0.0.1:9" if fault == "server down" else server.url.rstrip("/")
+    monkeypatch.setitem(weights.DOWNLOADS, "mobilenet_v2", base + path)
+    parameters = validate({"model": "mobilenet_v2", "weights": "imagenet"})
+    if fault == "good":
+        model, record, _ = build_model(parameters)
+        assert record is not None
+        assert record.source == "torchvision"
+        assert torch.equal(model.features[0][0].weight, state["features.0.0.weight"])
+        weights._downloaded.cache_clear()
+        find_weights(parameters)
+        assert server.requests == [f"GET {path}"]  # the second time it is there
+        return
+    with pytest.raises(RequestError, match="ImageNet weights of mobilenet_v2 can be had nowhere"):
+        find_weights(parameters)
+    folder = weights._torch_hub() / "checkpoints"
+    assert not list(folder.glob("*"))
+
+
+def test_offline_stand_in_starts_from_random_values_and_says_so(no_data):
+    parameters = validate({**RESNET, "trainable": "head", "offline": "stand_in"})
+    model, record, warning = build_model(parameters)
+    assert record is None
+    assert warning is not None
+    assert "random values" in warning
+    assert all(p.requires_grad for p in model.parameters())
