@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help report test lint
 
 help:  ## show this help
-	@echo 'make report [PROFILE=quick|cpu|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"]'
+	@echo 'make report [PROFILE=quick|cpu|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2]'
 	@echo '             run what is missing and write outputs/<profile>/report/report.html'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and types'
@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml
 
 report: $(INSTALLED)
 	@$(BIN)/python -m cifar_report report $(ONLY) $(if $(PROFILE),--profile $(PROFILE)) \
-		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set '$(SET)')
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set '$(SET)') $(if $(JOBS),--jobs $(JOBS))
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -6,10 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cifar_report import __version__
 from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.errors import RequestError
+
+if TYPE_CHECKING:  # what costs time to import is imported by the commands that need it
+    from cifar_report.pipeline.plan import PlannedRun
 
 DONE, RUN_FAILED, REQUEST_WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -61,9 +65,30 @@ def _parser() -> argparse.ArgumentParser:
         "cifar-report report EXP007-EXP010 --profile cpu",
         "cifar-report report --profile full --no-run",
     )
+    status = _command(
+        commands,
+        "status",
+        _status,
+        "say of each planned run: complete, stale (and why), failed, unfinished, missing",
+        "cifar-report status --profile cpu --seeds 0,1,2",
+    )
+    verify = _command(
+        commands,
+        "verify",
+        _verify,
+        "train complete runs again and say whether they reproduce; none named: the quickest one",
+        "cifar-report verify --profile quick",
+        "cifar-report verify EXP003 --profile cpu",
+    )
     report.add_argument("--no-run", action="store_true", help="execute no run: report what is there")
-    for command in (run, report):
+    run.add_argument("--dry-run", action="store_true", help="only print what would be executed, and how long it takes")
+    for command in (run, report, status, verify):
         _request_options(command)
+    for command in (run, report):
+        command.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time; default: 1")
+        command.add_argument(
+            "--runs-per-gpu", type=int, default=1, metavar="N", help="runs that share a GPU; default: 1"
+        )
     return parser
 
 
@@ -138,7 +163,47 @@ def _parameters(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     request = _request(options)
-    return _execute(request)
+    return _dry_run(request) if options.dry_run else _execute(request, options)
+
+
+def _dry_run(request: dict) -> int:
+    from cifar_report.pipeline.estimate import estimate_seconds
+
+    runs = [run for run in _plan(request) if not run.is_complete()]
+    estimates = [estimate_seconds(run) for run in runs]
+    for run, seconds in zip(runs, estimates, strict=True):
+        state = run.state()
+        print(f"{run.name}: {state.word}, {'no earlier run to estimate from' if seconds is None else _time(seconds)}")
+    known = [seconds for seconds in estimates if seconds is not None]
+    rest = f", and {len(runs) - len(known)} of unknown length" if len(known) < len(runs) else ""
+    print(f"{len(runs)} runs to execute: about {_time(sum(known))} one after the other{rest}")
+    return DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    plan = _plan(_request(options))
+    states = [run.state() for run in plan]
+    for run, state in zip(plan, states, strict=True):
+        print(f"{run.name}: {state.word}{': ' if state.because else ''}{state.because}")
+    words = [state.word for state in states]
+    print(", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words)))
+    return DONE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from cifar_report.pipeline.verify import verify_runs
+
+    return DONE if verify_runs(_plan(_request(options)), named=bool(options.experiments)) else RUN_FAILED
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -149,7 +214,7 @@ def _report(options: argparse.Namespace) -> int:
         check_writable(request["output_dir"])
         code = DONE
     else:
-        code = _execute(request)
+        code = _execute(request, options)
 
     from cifar_report.report.export import make_report
 
@@ -170,20 +235,30 @@ def _request(options: argparse.Namespace) -> dict:
     }
 
 
-def _execute(request: dict) -> int:
-    from cifar_report.pipeline.execute import execute_plan
+def _plan(request: dict) -> list[PlannedRun]:
     from cifar_report.pipeline.plan import make_plan
 
-    plan = make_plan(
+    return make_plan(
         request["experiments"],
         profile=request["profile"],
         seeds=request["seeds"],
         overrides=request["overrides"],
         output_dir=request["output_dir"],
     )
+
+
+def _execute(request: dict, options: argparse.Namespace) -> int:
+    from cifar_report.pipeline.execute import execute_plan
+
+    for name, value in (("--jobs", options.jobs), ("--runs-per-gpu", options.runs_per_gpu)):
+        if value < 1:
+            raise RequestError(f"{name} takes a whole number from 1, not {value}")
+    plan = _plan(request)
     for warning in sorted({warning for run in plan for warning in run.warnings}):
         print(f"WARNING: {warning}")
-    records = execute_plan(plan, say=lambda text: print(text, flush=True))
+    records = execute_plan(
+        plan, jobs=options.jobs, runs_per_gpu=options.runs_per_gpu, say=lambda text: print(text, flush=True)
+    )
     return RUN_FAILED if any(record.status == "failed" for record in records) else DONE
 
 
@@ -199,9 +274,10 @@ def _seeds(text: str) -> list[int]:
 
 def _default_profile() -> str:
     """`full` where there is a GPU, else `quick`; told at once, since it decides how long things take."""
-    import torch
+    from cifar_report.pipeline.resources import gpus
 
-    gpu = torch.cuda.is_available()
-    profile = "full" if gpu else "quick"
-    print(f"profile {profile}, because there is {'a' if gpu else 'no'} GPU; choose another with --profile", flush=True)
+    profile = "full" if gpus() else "quick"
+    print(
+        f"profile {profile}, because there is {'a' if gpus() else 'no'} GPU; choose another with --profile", flush=True
+    )
     return profile

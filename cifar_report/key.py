@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cifar_report.experiment import Experiment
+from cifar_report.record import KeyFacts, RunRecord
 
 # The modules that compute a result; what plans, records, plots and reports does not change one.
 RESULT_MODULES = (
     "augmentation.py",
+    "checkpoint.py",
     "data/dataset.py",
     "data/sources.py",
     "data/splits.py",
@@ -26,16 +28,42 @@ RESULT_MODULES = (
 )
 
 
-def run_key(parameters: Experiment, *, notebook: Path, data_sha256: str, weights_sha256: str | None) -> str:
+def key_facts(notebook: Path, data_sha256: str, weights_sha256: str | None) -> KeyFacts:
+    """What a run depends on beside its parameters, as it stands now."""
+    return KeyFacts(
+        notebook=notebook_digest(notebook), library=library_digest(), data=data_sha256, weights=weights_sha256
+    )
+
+
+def run_key(parameters: Experiment, facts: KeyFacts) -> str:
     """Hash of the resolved parameters, the notebook's code, the library's source, the data and the weights."""
-    facts: dict[str, Any] = {
-        "parameters": parameters.result_parameters(),
-        "notebook": notebook_digest(notebook),
-        "library": library_digest(),
-        "data": data_sha256,
-        "weights": weights_sha256,
+    content = {"parameters": parameters.result_parameters(), **facts.model_dump()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def stale_because(record: RunRecord, parameters: Experiment, facts: KeyFacts) -> list[str]:
+    """Why a complete run's key is no longer the one it would have now, in words."""
+    now = parameters.result_parameters()
+    reasons = [
+        f"{name} is {_shown(now.get(name))}, was {_shown(record.parameters.get(name))}"
+        for name in {**now, **record.parameters}
+        if now.get(name) != record.parameters.get(name)
+    ]
+    words = {
+        "notebook": "the notebook's code",
+        "library": "the library's code",
+        "data": "the data",
+        "weights": "the weights",
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    before = record.key_facts
+    for name, word in words.items():
+        if before is None or getattr(before, name) != getattr(facts, name):
+            reasons.append(f"{word} changed")
+    return reasons
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
 
 
 def notebook_digest(notebook: Path) -> str:

@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cifar_report.errors import RequestError
+
 SCHEMA_VERSION = 1
 
 
@@ -99,12 +101,21 @@ class EnvironmentRecord(_Record):
 
 
 class ErrorRecord(_Record):
-    """Why a run failed, and in which cell of its notebook (counted from 1 over code cells)."""
+    """Why a run failed, and in which code cell, as numbered in the executed notebook."""
 
     type: str
     message: str
     cell: int | None
     cell_source: str | None
+
+
+class KeyFacts(_Record):
+    """Digests of what a run's result depends on beside its parameters; with those they make its key."""
+
+    notebook: str
+    library: str
+    data: str
+    weights: str | None
 
 
 class RunRecord(_Record):
@@ -115,6 +126,7 @@ class RunRecord(_Record):
     family: str
     seed: int
     key: str | None
+    key_facts: KeyFacts | None = None
     status: Literal["completed", "failed"]
     error: ErrorRecord | None = None
     parameters: dict[str, Any]
@@ -142,6 +154,23 @@ def read_record(folder: Path) -> RunRecord | None:
         return RunRecord.model_validate_json((folder / "run.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
+
+
+def refuse_newer(folder: Path) -> None:
+    """Refuse a run folder that a newer version of cifar-report has written, before anything in it is overwritten.
+
+    Raises:
+        RequestError: names the folder and the remedy.
+    """
+    try:
+        version = json.loads((folder / "run.json").read_bytes())["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise RequestError(
+            f"{folder} was written by a newer version of cifar-report (records of version {version}, this one writes "
+            f"{SCHEMA_VERSION}); update cifar-report, or choose another folder with --output"
+        )
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cifar_report.catalog import load_catalog
+from cifar_report.checkpoint import Checkpoint
 from cifar_report.data.dataset import Dataset, load_dataset
 from cifar_report.environment import describe_environment
 from cifar_report.errors import RequestError
 from cifar_report.evaluation import Evaluation, evaluate
 from cifar_report.experiment import Experiment, from_variables
-from cifar_report.key import run_key
+from cifar_report.key import key_facts, run_key
 from cifar_report.models import build_model, model_record
 from cifar_report.record import (
     EpochRecord,
@@ -34,6 +35,7 @@ from cifar_report.record import (
 )
 from cifar_report.training import amp_dtype, choose_device, train
 
+CHECKPOINT = "checkpoint.pt"
 RESULT_FILES = ("run.json", "history.csv", "predictions.npz", "model.safetensors")
 
 
@@ -80,6 +82,8 @@ class Run:
             run.folder.mkdir(parents=True, exist_ok=True)
             for name in RESULT_FILES:
                 (run.folder / name).unlink(missing_ok=True)
+            for half_written in run.folder.glob(".*-*.*"):  # by a process that was killed
+                half_written.unlink(missing_ok=True)
         except OSError as error:
             raise RequestError(f"cannot write to the run folder {run.folder}: {error.strerror}") from None
         print(f"{parameters.experiment}, seed {parameters.seed}, on {run.device}; results go to {run.folder}")
@@ -99,21 +103,26 @@ class Run:
             torch.manual_seed(self.parameters.seed)
             self.model, self._weights, warning = build_model(self.parameters)
             self.model.to(self.device)
-            self._key = run_key(  # before training, so that it speaks of the code that trains
-                self.parameters,
-                notebook=load_catalog().family_named(self.family).notebook_path,
-                data_sha256=self.dataset.record.sha256,
-                weights_sha256=self._weights.sha256 if self._weights else None,
+            self._facts = key_facts(  # before training, so that they speak of the code that trains
+                load_catalog().family_named(self.family).notebook_path,
+                self.dataset.record.sha256,
+                self._weights.sha256 if self._weights else None,
             )
+            self._key = run_key(self.parameters, self._facts)
         self._warn(warning)
         return self.model
 
     def train(self) -> list[EpochRecord]:
-        """Train the model; each finished epoch becomes a row of `history.csv`."""
+        """Train the model, from the checkpoint of an interrupted run if there is one.
+
+        Each finished epoch becomes a row of `history.csv`.
+        """
+        checkpoint = Checkpoint(self.folder / CHECKPOINT, self._key, self._started_at)
         with self._phase("train"):
             self.history, self._final_validation = train(
-                self.model, self.dataset, self.parameters, on_epoch=self._append_epoch
+                self.model, self.dataset, self.parameters, checkpoint=checkpoint, on_epoch=self._append_epoch
             )
+        self._started_at = checkpoint.started_at
         return self.history
 
     def evaluate(self) -> Evaluation:
@@ -130,17 +139,25 @@ class Run:
 
     def record(self) -> RunRecord:
         """The run's record; `complete` writes it."""
+        earlier = max(0.0, sum(epoch.seconds for epoch in self.history) - self._seconds.train)  # before an interruption
+        seconds = SecondsRecord(
+            setup=self._seconds.setup,
+            train=self._seconds.train + earlier,
+            evaluate=self._seconds.evaluate,
+            total=perf_counter() - self._clock + earlier,
+        )
         validation_losses = [epoch.validation_loss for epoch in self.history]
         return RunRecord(
             experiment=self.parameters.experiment,
             family=self.family,
             seed=self.parameters.seed,
             key=self._key,
+            key_facts=self._facts,
             status="completed",
             parameters=self.parameters.result_parameters(),
             started_at=self._started_at,
             finished_at=now(),
-            seconds=self._seconds.model_copy(update={"total": perf_counter() - self._clock}),
+            seconds=seconds,
             epochs=self.history,
             test=TestRecord(
                 loss=self.evaluation.loss,
@@ -172,6 +189,7 @@ class Run:
             )
         record = self.record()
         write_record(self.folder, record)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
         print(f"complete: {self.folder / 'run.json'}")
         return record
 

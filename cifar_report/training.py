@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from cifar_report.augmentation import augment, to_input
+from cifar_report.checkpoint import Checkpoint
 from cifar_report.data.dataset import Dataset, Split
 from cifar_report.evaluation import Evaluation, evaluate
 from cifar_report.experiment import Experiment
@@ -26,22 +30,90 @@ class DivergedError(ArithmeticError):
     """The training loss is no longer a finite number."""
 
 
+@dataclass
+class Training:
+    """Everything that changes while a model is trained: what a checkpoint holds."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler
+    scaler: torch.amp.GradScaler
+    order: torch.Generator
+    augmentation: torch.Generator
+    history: list[EpochRecord]
+
+    @classmethod
+    def start(cls, model: nn.Module, dataset: Dataset, parameters: Experiment) -> Training:
+        """The state before the first epoch. Seeds torch's global generator, which dropout draws from."""
+        device = dataset.train.images.device
+        torch.manual_seed(parameters.seed)
+        optimizer = build_optimizer(model.parameters(), parameters)
+        steps = len(shuffled_batches(len(dataset.train), parameters.batch_size, torch.Generator()))
+        return cls(
+            model=model,
+            optimizer=optimizer,
+            schedule=build_schedule(optimizer, parameters, steps),
+            scaler=torch.amp.GradScaler(device.type, enabled=amp_dtype(parameters.precision, device) is torch.float16),
+            order=torch.Generator().manual_seed(parameters.seed),
+            augmentation=torch.Generator(device).manual_seed(parameters.seed),
+            history=[],
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "order": self.order.get_state(),
+            "augmentation": self.augmentation.get_state(),
+            "generator": torch.get_rng_state(),
+            "device_generator": self._device_generator().get_state(),
+            "history": [epoch.model_dump() for epoch in self.history],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.order.set_state(state["order"])
+        self.augmentation.set_state(state["augmentation"])
+        torch.set_rng_state(state["generator"])
+        self._device_generator().set_state(state["device_generator"])
+        self.history = [EpochRecord(**epoch) for epoch in state["history"]]
+
+    def _device_generator(self) -> torch.Generator:
+        """The generator that dropout draws from on the model's device."""
+        device = self.augmentation.device
+        if device.type == "cuda":
+            return torch.cuda.default_generators[device.index or 0]
+        if device.type == "mps":
+            return torch.mps._get_default_mps_generator()
+        return torch.default_generator
+
+
 def train(
     model: nn.Module,
     dataset: Dataset,
     parameters: Experiment,
     *,
+    checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
 ) -> tuple[list[EpochRecord], Evaluation]:
     """Train `model` in place for `parameters.epochs` epochs and validate after each.
 
-    The same seed gives the same weights, to the last bit on the same CPU with the same number of threads.
+    The same seed gives the same weights, to the last bit on the same CPU with the same number of threads,
+    whether or not training was interrupted and went on from its checkpoint.
 
     Args:
         model: on the device of the dataset.
         dataset: its images stay on their device as uint8; each batch is augmented and normalized there.
         parameters: everything else.
-        on_epoch: called with the record of each finished epoch.
+        checkpoint: where the state is kept after every epoch, and read from at the start.
+        on_epoch: called with the record of each finished epoch, those before an interruption included.
 
     Returns:
         the epochs' records, and the final model's evaluation on the validation images.
@@ -49,24 +121,21 @@ def train(
     Raises:
         DivergedError: the training loss is not finite at the end of an epoch.
     """
-    device = dataset.train.images.device
-    torch.manual_seed(parameters.seed)  # dropout
-    order = torch.Generator().manual_seed(parameters.seed)
-    augmentation = torch.Generator(device).manual_seed(parameters.seed)
-    amp = amp_dtype(parameters.precision, device)
-    scaler = torch.amp.GradScaler(device.type, enabled=amp is torch.float16)
-    optimizer = build_optimizer(model.parameters(), parameters)
-    steps = len(shuffled_batches(len(dataset.train), parameters.batch_size, torch.Generator()))
-    schedule = build_schedule(optimizer, parameters, steps)
+    amp = amp_dtype(parameters.precision, dataset.train.images.device)
+    training = Training.start(model, dataset, parameters)
+    state = checkpoint.load() if checkpoint else None
+    if state is not None:
+        training.load_state_dict(state)
+        print(f"going on after epoch {len(training.history)} of {parameters.epochs}")
+        for epoch in training.history:
+            on_epoch(epoch)
+        validation = evaluate(model, dataset.validation, parameters, amp=amp)
 
-    history = []
-    for number in range(1, parameters.epochs + 1):
+    for number in range(len(training.history) + 1, parameters.epochs + 1):
         started = perf_counter()
-        lr = optimizer.param_groups[0]["lr"]
-        train_loss, train_accuracy = train_one_epoch(
-            model, dataset.train, parameters, optimizer, schedule, scaler, order, augmentation, amp
-        )
-        if not torch.isfinite(torch.tensor(train_loss)):
+        lr = training.optimizer.param_groups[0]["lr"]
+        train_loss, train_accuracy = train_one_epoch(training, dataset.train, parameters)
+        if not math.isfinite(train_loss):
             raise DivergedError(f"the training loss is {train_loss} in epoch {number}; try a smaller lr than {lr:g}")
         validation = evaluate(model, dataset.validation, parameters, amp=amp)
         epoch = EpochRecord(
@@ -78,7 +147,9 @@ def train(
             lr=lr,
             seconds=perf_counter() - started,
         )
-        history.append(epoch)
+        training.history.append(epoch)
+        if checkpoint:
+            checkpoint.save(training.state_dict())
         on_epoch(epoch)
         print(
             f"epoch {number:3}/{parameters.epochs}  "
@@ -87,34 +158,26 @@ def train(
             f"{epoch.seconds:.1f} s",
             flush=True,
         )
-    return history, validation
+    return training.history, validation
 
 
-def train_one_epoch(
-    model: nn.Module,
-    split: Split,
-    parameters: Experiment,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
-    scaler: torch.amp.GradScaler,
-    order: torch.Generator,
-    augmentation: torch.Generator,
-    amp: torch.dtype | None,
-) -> tuple[float, float]:
+def train_one_epoch(training: Training, split: Split, parameters: Experiment) -> tuple[float, float]:
     """One pass over the training images in random order.
 
     Returns:
         loss and accuracy, means over the epoch's images, each seen by the model as it was at that step.
     """
+    model, optimizer, scaler = training.model, training.optimizer, training.scaler
     train_mode(model)
     device = split.images.device
+    amp = amp_dtype(parameters.precision, device)
     loss_sum = torch.zeros((), device=device)  # summed on the device: reading a loss would wait for it
     correct = torch.zeros((), device=device, dtype=torch.int64)
-    batches = shuffled_batches(len(split), parameters.batch_size, order)
+    batches = shuffled_batches(len(split), parameters.batch_size, training.order)
     for index in tqdm(batches, leave=False, disable=not sys.stderr.isatty(), unit="batch"):
         index = index.to(device)
         images, labels = split.images[index], split.labels[index]  # uint8 (B, 3, 32, 32), int64 (B,)
-        images = augment(images, parameters.augment, augmentation)
+        images = augment(images, parameters.augment, training.augmentation)
         inputs = to_input(images, parameters.image_size, parameters.normalize)  # (B, 3, S, S)
         with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
             logits = model(inputs)  # (B, 10)
@@ -123,7 +186,7 @@ def train_one_epoch(
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-        schedule.step()
+        training.schedule.step()
         loss_sum += loss.detach() * len(index)
         correct += (logits.detach().argmax(1) == labels).sum()
     return loss_sum.item() / len(split), correct.item() / len(split)

@@ -6,7 +6,7 @@ import pytest
 
 from cifar_report import key as key_module
 from cifar_report.experiment import validate
-from cifar_report.key import RESULT_MODULES, library_digest, notebook_digest, run_key
+from cifar_report.key import RESULT_MODULES, key_facts, library_digest, notebook_digest, run_key
 
 PACKAGE = Path(key_module.__file__).parent
 
@@ -25,7 +25,11 @@ def base(tmp_path):
 
 
 def changed(base, **changes):
-    return run_key(**{**base, **changes}) != run_key(**base)
+    return key_of(**{**base, **changes}) != key_of(**base)
+
+
+def key_of(parameters, notebook, data_sha256, weights_sha256):
+    return run_key(parameters, key_facts(notebook, data_sha256, weights_sha256))
 
 
 def test_key_changes_with_what_decides_the_result(base, tmp_path):

@@ -1,15 +1,24 @@
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
+import time
 
 import nbformat
+import numpy as np
 import pytest
+from records import write_run
 
 from cifar_report.catalog import Family, load_catalog
 from cifar_report.errors import RequestError
-from cifar_report.pipeline import execute as execute_module
+from cifar_report.pipeline import estimate
+from cifar_report.pipeline.estimate import estimate_seconds, longest_first
 from cifar_report.pipeline.execute import execute_plan, execute_run
 from cifar_report.pipeline.plan import make_plan
+from cifar_report.pipeline.resources import cores, gpus, slot_environments
+from cifar_report.pipeline.verify import verify_runs
 from cifar_report.record import read_record
 from cifar_report.report.journal import Journal
 
@@ -80,9 +89,9 @@ def test_output_without_permission_is_refused_for_whoever_may_not_write(tmp_path
 
 @pytest.fixture
 def short_notebook(tmp_path, monkeypatch):
-    """A family notebook reduced to what a run needs; its last cell does what a test wants."""
+    """The baseline's notebook reduced to what a run needs; its last cell does what a test wants."""
 
-    def make(last: str = "") -> None:
+    def make(last: str) -> None:
         notebook = nbformat.read(load_catalog().family_named("baseline").notebook_path, as_version=4)
         keep = {"parameters", "start", "data", "model", "training", "results", "record"}
         notebook.cells = [cell for cell in notebook.cells if cell.id in keep]
@@ -94,48 +103,80 @@ def short_notebook(tmp_path, monkeypatch):
     return make
 
 
+def visible(folder):
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
 @pytest.mark.slow
-def test_complete_run_is_not_executed_again_and_a_changed_one_is(tmp_path, monkeypatch):
+def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_path, capfd):
     said: list[str] = []
     (record,) = execute_plan(plan(tmp_path, "EXP000"), say=said.append)
     assert record.status == "completed"
     assert said[0] == "1 runs planned, 0 complete, 1 to execute"
     assert "of 30 test images" in said[1]
+    assert capfd.readouterr().err == ""
     folder = tmp_path / "out" / "runs" / "exp000" / "seed-0"
-    contract = {"run.json", "history.csv", "predictions.npz", "model.safetensors", "notebook.ipynb"}
-    assert {path.name for path in folder.iterdir()} == contract
+    assert visible(folder) == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "notebook.ipynb"}
     executed = json.loads((folder / "notebook.ipynb").read_text())
     assert executed["metadata"]["kernelspec"]["name"] == "python3"
     assert record.key == plan(tmp_path, "EXP000")[0].key
 
-    monkeypatch.setattr(execute_module, "execute_notebook", lambda *a: pytest.fail("executed again"))
     assert execute_plan(plan(tmp_path, "EXP000"), say=said.append) == []
     assert said[-1] == "1 runs planned, 1 complete, 0 to execute"
-    (changed,) = plan(tmp_path, "EXP000", overrides={**TINY, "lr": "0.02"})
-    assert not changed.is_complete()
-    (folder / "predictions.npz").unlink()
-    assert not plan(tmp_path, "EXP000")[0].is_complete()
+
+    def state(**given):
+        found = plan(tmp_path, "EXP000", **given)[0].state()
+        return f"{found.word}: {found.because}"
+
+    assert state() == "complete: "
+    assert state(overrides={**TINY, "lr": "0.02"}) == "stale: lr is 0.02, was 0.01"
+    for name, damage, message in [
+        ("predictions.npz", b"", "predictions.npz is missing or damaged"),
+        ("history.csv", b"epoch,validation_loss\n1,0.5\n", "history.csv contradicts run.json"),
+        ("run.json", b"{", "its record cannot be read"),
+    ]:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(damage)
+        assert state() == f"stale: {message}"
+        (folder / name).write_bytes(content)
+    assert state() == "complete: "
+
+    content = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**content, "schema_version": 99, "something": "new"}))
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(RequestError, match="newer version of cifar-report"):
+        plan(tmp_path, "EXP000")
+    assert (folder / "run.json").read_bytes() == before
 
 
 @pytest.mark.slow
-def test_failed_run_is_recorded_with_its_cell_and_does_not_stop_the_others(tmp_path, short_notebook):
-    short_notebook('if parameters.seed == 0:\n    raise ValueError("<script>no</script>")')
+def test_failed_run_is_recorded_and_does_not_stop_the_others(tmp_path):
+    wild = {**TINY, "lr": "100", "momentum": "0.99", "batch_size": "4"}
+    runs = [*plan(tmp_path, "EXP000", seeds=[0], overrides=wild), *plan(tmp_path, "EXP000", seeds=[1])]
     said: list[str] = []
-    failed, done = execute_plan(plan(tmp_path, "EXP000", seeds=[0, 1]), say=said.append)
+    failed, done = execute_plan(runs, say=said.append)
     assert (failed.status, done.status) == ("failed", "completed")
     on_disk = read_record(tmp_path / "out" / "runs" / "exp000" / "seed-0")
     assert on_disk is not None
     assert on_disk.status == "failed"
     assert on_disk.error is not None
-    assert on_disk.error.type == "ValueError"
-    assert on_disk.error.message == "<script>no</script>"
-    assert on_disk.error.cell_source is not None
-    assert "raise ValueError" in on_disk.error.cell_source
-    assert on_disk.error.cell is not None
-    assert f"FAILED in cell {on_disk.error.cell}: ValueError" in said[1]
+    assert on_disk.error.type == "DivergedError"
+    assert "try a smaller lr than 100" in on_disk.error.message
+    assert on_disk.error.cell_source == "history = run.train()"
+    assert f"FAILED in cell {on_disk.error.cell}: DivergedError" in said[1]
     journal = Journal.load(tmp_path / "out")
     assert [run.seed for run in journal.results["EXP000"].runs] == [1]
-    assert not plan(tmp_path, "EXP000")[0].is_complete()  # to be tried again
+    assert plan(tmp_path, "EXP000", overrides=wild)[0].state().word == "failed"  # to be tried again
+
+
+@pytest.mark.slow
+def test_error_in_a_cell_is_recorded_with_the_cell(tmp_path, short_notebook):
+    short_notebook('raise ValueError("<script>no</script>")')
+    record = execute_run(plan(tmp_path, "EXP000")[0])
+    assert record.error is not None
+    assert (record.error.type, record.error.message) == ("ValueError", "<script>no</script>")
+    assert record.error.cell_source == 'raise ValueError("<script>no</script>")'
+    assert record.error.cell == 9  # as numbered in the executed notebook, the injected parameters counted
 
 
 @pytest.mark.slow
@@ -158,8 +199,173 @@ def test_notebook_that_leaves_no_record_is_a_failed_run(tmp_path, short_notebook
 @pytest.mark.slow
 def test_kernel_is_this_environments(tmp_path, short_notebook):
     short_notebook("import sys\nprint('prefix', sys.prefix)")
-    import sys
-
     run = plan(tmp_path, "EXP000")[0]
     execute_run(run)
     assert f"prefix {sys.prefix}" in (run.folder / "notebook.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_parallel_runs_share_the_cores_and_give_each_run_once(tmp_path):
+    runs = plan(tmp_path, "EXP000", "EXP003-EXP005")
+    said: list[str] = []
+    records = execute_plan(runs, jobs=2, say=said.append)
+    assert sorted(record.experiment for record in records) == ["EXP000", "EXP003", "EXP004", "EXP005"]
+    assert {record.status for record in records} == {"completed"}
+    share = max(1, cores() // 2)
+    assert {record.environment.threads for record in records if record.environment} == {share}
+    assert [line.split("]")[0] for line in said[1:]] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert all(run.is_complete() for run in runs)
+
+
+COMMAND = [sys.executable, "-m", "cifar_report", "run", "--profile", "quick"]
+
+
+def command(tmp_path, *words, **given):
+    pairs = " ".join(f"{name}={value}" for name, value in {**TINY, **given}.items())
+    return [*COMMAND, *words, "--output", str(tmp_path / "out"), "--set", pairs]
+
+
+@pytest.mark.slow
+def test_two_pipelines_on_one_folder_execute_each_run_once(tmp_path):
+    both = [
+        subprocess.Popen(command(tmp_path, "EXP000", "EXP003"), stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    printed = [process.communicate(timeout=200)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    for run in plan(tmp_path, "EXP000", "EXP003"):
+        assert run.is_complete()
+        record = read_record(run.folder)
+        assert record is not None
+        # A run executed twice would have been started again after it had finished.
+        assert all("FAILED" not in text for text in printed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process group")
+def test_interrupt_ends_within_seconds_leaves_no_process_and_the_run_goes_on(tmp_path):
+    words = command(tmp_path, "EXP000", epochs="150", train_limit="1400", test_limit="355")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    history = tmp_path / "out" / "runs" / "exp000" / "seed-0" / "history.csv"
+    wait_for(lambda: history.exists() and len(history.read_text().splitlines()) > 3)
+    os.killpg(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 130
+    assert "the same command goes on" in err
+    time.sleep(3)
+    rows = len(history.read_text().splitlines())
+    time.sleep(1)
+    assert len(history.read_text().splitlines()) == rows  # nobody goes on training
+    (run,) = plan(tmp_path, "EXP000", overrides={**TINY, "epochs": "150", "train_limit": "1400", "test_limit": "355"})
+    assert run.state().word == "unfinished"
+    assert subprocess.run(words, capture_output=True, timeout=200).returncode == 0
+    assert run.is_complete()
+    assert "going on after epoch" in (run.folder / "notebook.ipynb").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
+def test_killed_worker_is_a_failed_run_and_its_kernel_ends(tmp_path):
+    process = subprocess.Popen(
+        command(tmp_path, "EXP000", epochs="2000", train_limit="1400"), stdout=subprocess.PIPE, text=True
+    )
+    folder = tmp_path / "out" / "runs" / "exp000" / "seed-0"
+    wait_for(lambda: (folder / "history.csv").exists())
+    for worker in workers(process.pid):
+        os.kill(worker, signal.SIGKILL)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "FAILED: WorkerDied: the run's process was ended by SIGKILL" in out
+    time.sleep(3)
+    rows = len((folder / "history.csv").read_text().splitlines())
+    time.sleep(1)
+    assert len((folder / "history.csv").read_text().splitlines()) == rows
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def workers(pid):
+    """Processes forked by the fork server of process `pid`."""
+
+    def children(parent):
+        listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True)
+        return [line.split(maxsplit=1) for line in listed.stdout.splitlines()]
+
+    servers = [int(child) for child, words in children(pid) if "forkserver" in words]
+    return [int(child) for server in servers for child, _ in children(server)]
+
+
+@pytest.mark.slow
+def test_verify_trains_again_and_compares(tmp_path):
+    execute_plan(plan(tmp_path, "EXP000", "EXP003"), say=lambda text: None)
+    said: list[str] = []
+    assert verify_runs(plan(tmp_path, "EXP000", "EXP003"), named=False, say=said.append)
+    assert len(said) == 1
+    assert "EXP000 seed 0: reproduces to the last bit" in said[0] or "EXP003" in said[0]
+
+    run = plan(tmp_path, "EXP000")[0]
+    with np.load(run.folder / "predictions.npz") as stored:
+        content = {name: stored[name] for name in stored.files}
+    content["logits"][0] += 1
+    np.savez(run.folder / "predictions.npz", **content)
+    assert run.is_complete()  # the same predictions, but not from the same model
+    assert not verify_runs([run], named=True, say=said.append)
+    assert "does not reproduce to the last bit on the same machine" in said[-1]
+
+
+def test_verify_needs_something_to_verify(tmp_path):
+    with pytest.raises(RequestError, match="nothing to verify"):
+        verify_runs(plan(tmp_path, "EXP000"), named=False)
+
+
+def test_estimates_come_from_earlier_runs(tmp_path):
+    (run,) = plan(tmp_path, "EXP000", overrides={"dataset": "digits", "train_limit": "500", "epochs": "8"})
+    assert estimate_seconds(run) is None
+    write_run(tmp_path / "full", "EXP000", train_size=1000)  # 598 s for 4 epochs of 1,000 images
+    estimate._records.cache_clear()
+    assert estimate_seconds(run) == pytest.approx(estimate.STARTUP + 598)
+
+
+def test_longest_runs_come_first(tmp_path):
+    estimate._records.cache_clear()
+    order = [
+        run.parameters.experiment
+        for run in longest_first(
+            make_plan(
+                profile="quick",
+                output_dir=tmp_path,
+                overrides={"dataset": "digits", "train_limit": "100", "epochs": "1"},
+            )
+        )
+    ]
+    assert order.index("EXP018") < order.index("EXP011") < order.index("EXP001") < order.index("EXP000")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cpus", "devices", "per_gpu", "expected"),
+    [
+        (1, 8, [], 1, [(None, None)]),
+        (2, 8, [], 1, [("4", None), ("4", None)]),
+        (3, 2, [], 1, [("1", None)] * 3),
+        (1, 8, ["0"], 1, [(None, "0")]),
+        (4, 16, ["0", "1"], 2, [("4", "0"), ("4", "1"), ("4", "0"), ("4", "1")]),
+        (9, 16, ["2", "5"], 1, [("8", "2"), ("8", "5")]),
+    ],
+)
+def test_slots_divide_cores_and_gpus(jobs, cpus, devices, per_gpu, expected):
+    slots = slot_environments(jobs, cores=cpus, gpus=devices, runs_per_gpu=per_gpu)
+    assert [(slot.get("OMP_NUM_THREADS"), slot.get("CUDA_VISIBLE_DEVICES")) for slot in slots] == expected
+
+
+def test_gpus_are_those_the_process_may_use(monkeypatch):
+    for visible_devices, expected in [("0,3", ("0", "3")), ("", ()), ("-1", ())]:
+        gpus.cache_clear()
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)
+        assert gpus() == expected
+    gpus.cache_clear()

@@ -126,7 +126,7 @@ def test_motivation_comes_from_the_notebook():
 @pytest.mark.timeout(900)
 def test_whole_journal_end_to_end_on_digits(tmp_path, no_data, capsys, monkeypatch):
     """All 21 experiments on a machine without data, weights and network; then again, executing nothing."""
-    command = ["report", "--profile", "quick", "--output", str(tmp_path / "out"), "--set"]
+    command = ["report", "--profile", "quick", "--output", str(tmp_path / "out"), "--jobs", "2", "--set"]
     command += ["train_limit=64 test_limit=30 epochs=1 batch_size=32 image_size=32"]
     assert main(command) == 0
     out = capsys.readouterr().out

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cifar_report.catalog import Family, load_catalog, load_experiment
 from cifar_report.data.cache import load_images
 from cifar_report.data.splits import split
 from cifar_report.errors import RequestError
 from cifar_report.experiment import Experiment
-from cifar_report.key import run_key
-from cifar_report.record import read_record, run_folder
+from cifar_report.key import key_facts, run_key, stale_because
+from cifar_report.record import KeyFacts, RunRecord, read_record, refuse_newer, run_folder
 from cifar_report.weights import find_weights
 
 # Overrides that the command line expresses in another way.
@@ -23,11 +29,11 @@ RESERVED = {"experiment": "name the experiment instead", "seed": "use --seeds", 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run to come: its resolved parameters, its notebook and the key of the result."""
+    """One run to come: its resolved parameters, its notebook, and the key of its result."""
 
     parameters: Experiment
     family: Family
-    key: str
+    facts: KeyFacts
     warnings: tuple[str, ...]
 
     @property
@@ -38,15 +44,68 @@ class PlannedRun:
     def folder(self) -> Path:
         return run_folder(self.parameters.output_dir, self.parameters.experiment, self.parameters.seed)
 
+    @cached_property
+    def key(self) -> str:
+        return run_key(self.parameters, self.facts)
+
+    def state(self) -> RunState:
+        """What the run's folder holds now."""
+        record = read_record(self.folder)
+        if record is None or record.status == "failed":
+            epochs = self._finished_epochs()
+            if epochs:
+                return RunState("unfinished", f"after epoch {epochs} of {self.parameters.epochs}")
+            if record is None:
+                damaged = (self.folder / "run.json").exists()
+                return RunState("stale", "its record cannot be read") if damaged else RunState("missing")
+            error = record.error
+            return RunState("failed", f"{error.type}: {error.message}".splitlines()[0] if error else "")
+        if record.key != self.key:
+            return RunState("stale", "; ".join(stale_because(record, self.parameters, self.facts)))
+        damage = damaged_results(self.folder, record)
+        return RunState("stale", damage) if damage else RunState("complete")
+
     def is_complete(self) -> bool:
         """Whether the folder holds this very run's complete result."""
-        record = read_record(self.folder)
-        return (
-            record is not None
-            and record.status == "completed"
-            and record.key == self.key
-            and all((self.folder / name).is_file() for name in ("predictions.npz", "model.safetensors"))
-        )
+        return self.state().word == "complete"
+
+    def _finished_epochs(self) -> int:
+        """Finished epochs of an interrupted run, by its history; 0 without a checkpoint to go on from."""
+        if not (self.folder / "checkpoint.pt").is_file():
+            return 0
+        try:
+            return max(0, len((self.folder / "history.csv").read_text().splitlines()) - 1)
+        except OSError:
+            return 0
+
+
+@dataclass(frozen=True)
+class RunState:
+    """`word` is complete, stale, failed, unfinished or missing; `because` says more."""
+
+    word: str
+    because: str = ""
+
+
+def damaged_results(folder: Path, record: RunRecord) -> str:
+    """Say which of a complete run's files is missing or contradicts its record; an empty text if none does."""
+    try:
+        with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
+            correct, total = int((stored["predicted"] == stored["labels"]).sum()), len(stored["labels"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return "predictions.npz is missing or damaged"
+    if record.test is None or (record.test.correct, record.test.total) != (correct, total):
+        return "predictions.npz contradicts run.json"
+    try:
+        with (folder / "history.csv").open(newline="") as stream:
+            losses = [float(row["validation_loss"]) for row in csv.DictReader(stream)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "history.csv is missing or damaged"
+    if losses != [epoch.validation_loss for epoch in record.epochs]:
+        return "history.csv contradicts run.json"
+    if not (folder / "model.safetensors").is_file():
+        return "model.safetensors is missing"
+    return ""
 
 
 def make_plan(
@@ -76,7 +135,10 @@ def make_plan(
         for seed in seeds
     ]
     check_writable(output_dir)
-    return [_planned(parameters) for parameters in resolved]
+    plan = [_planned(parameters) for parameters in resolved]
+    for run in plan:
+        refuse_newer(run.folder)
+    return plan
 
 
 def _planned(parameters: Experiment) -> PlannedRun:
@@ -90,12 +152,7 @@ def _planned(parameters: Experiment) -> PlannedRun:
     return PlannedRun(
         parameters=parameters,
         family=family,
-        key=run_key(
-            parameters,
-            notebook=family.notebook_path,
-            data_sha256=images.sha256,
-            weights_sha256=weights.sha256 if weights else None,
-        ),
+        facts=key_facts(family.notebook_path, images.sha256, weights.sha256 if weights else None),
         warnings=tuple(warning for warning in (data_warning, weights_warning) if warning),
     )
 

@@ -1,0 +1,45 @@
+"""The state of an unfinished run, written after every epoch: what it takes to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifar_report.record import atomic_file
+
+
+class Checkpoint:
+    """`checkpoint.pt` of one run folder, valid only for the run whose key it carries."""
+
+    def __init__(self, path: Path, key: str, started_at: str) -> None:
+        self.path = path
+        self.key = key
+        self.started_at = started_at  # of the run's first session, once its state has been loaded
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step."""
+        with atomic_file(self.path) as temporary:
+            torch.save({"key": self.key, "started_at": self.started_at, **state}, temporary)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the state to go on from; `None` where there is none, or only a damaged one or another run's."""
+        if not self.path.is_file():
+            return None
+        try:
+            with zipfile.ZipFile(self.path) as archive:  # torch itself does not compare the checksums
+                if (damaged := archive.testzip()) is not None:
+                    raise ValueError(f"wrong checksum of {damaged}")
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # zipfile, pickle and torch each have errors of their own for a damaged file
+            print(
+                f"WARNING: {self.path} is damaged ({str(error).splitlines()[0]}): starting again from the first epoch"
+            )
+            return None
+        if state.get("key") != self.key:
+            print(f"{self.path} belongs to other parameters or other code: starting again from the first epoch")
+            return None
+        self.started_at = state["started_at"]
+        return state

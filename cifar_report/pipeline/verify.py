@@ -1,0 +1,75 @@
+"""Training recorded runs again: does the record reproduce?"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cifar_report.errors import RequestError
+from cifar_report.pipeline.execute import execute_run, outcome
+from cifar_report.pipeline.plan import PlannedRun
+from cifar_report.pipeline.resources import THREAD_VARIABLES
+from cifar_report.record import RunRecord, read_record
+
+TOLERANCE = 0.02  # accuracy, as a fraction, that another machine, thread count or version may differ by
+
+
+def verify_runs(plan: Sequence[PlannedRun], *, named: bool, say: Callable[[str], None] = print) -> bool:
+    """Train the plan's complete runs again, or only the quickest if none was named, and compare with the records.
+
+    On the same machine with the same number of threads and the same versions every prediction must be the same to the
+    last bit; elsewhere the accuracy must lie within `TOLERANCE`.
+
+    Returns:
+        whether every run reproduced.
+
+    Raises:
+        RequestError: no run of the plan is complete.
+    """
+    complete = [(run, record) for run in plan if run.is_complete() and (record := read_record(run.folder))]
+    if not complete:
+        raise RequestError("none of these runs is complete, so there is nothing to verify; run them first")
+    if not named:
+        complete = [min(complete, key=lambda pair: pair[1].seconds.total)]
+    results = [_verify(run, record, say) for run, record in complete]  # every one, even after a failure
+    return all(results)
+
+
+def _verify(run: PlannedRun, record: RunRecord, say: Callable[[str], None]) -> bool:
+    with tempfile.TemporaryDirectory(prefix="cifar-report-verify-") as folder:
+        again = replace(run, parameters=run.parameters.model_copy(update={"output_dir": folder}))
+        if record.environment:
+            os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(record.environment.threads)))
+        repeated = execute_run(again)
+        if repeated.status == "failed" or repeated.test is None or record.test is None:
+            say(f"{run.name}: does not reproduce: {outcome(repeated)}")
+            return False
+        same = _same_predictions(run.folder, again.folder)
+    told = f"{record.test.accuracy:.2%} on record, {repeated.test.accuracy:.2%} now"
+    if same:
+        say(f"{run.name}: reproduces to the last bit ({told})")
+        return True
+    if _machine(record) == _machine(repeated):
+        say(f"{run.name}: does not reproduce to the last bit on the same machine ({told})")
+        return False
+    close = abs(record.test.accuracy - repeated.test.accuracy) <= TOLERANCE
+    say(
+        f"{run.name}: {'reproduces' if close else 'does not reproduce'} within {100 * TOLERANCE:.0f} points "
+        f"on another machine or version ({told})"
+    )
+    return close
+
+
+def _machine(record: RunRecord) -> dict | None:
+    """What a run's bits may depend on; the commit is not part of it, since its code is in the key."""
+    return record.environment.model_dump(exclude={"git_commit", "git_dirty"}) if record.environment else None
+
+
+def _same_predictions(first: Path, second: Path) -> bool:
+    with np.load(first / "predictions.npz") as a, np.load(second / "predictions.npz") as b:
+        return all(np.array_equal(a[name], b[name]) for name in ("logits", "labels", "predicted", "index"))
