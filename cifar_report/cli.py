@@ -80,9 +80,17 @@ def _parser() -> argparse.ArgumentParser:
         "cifar-report verify --profile quick",
         "cifar-report verify EXP003 --profile cpu",
     )
+    show = _command(
+        commands,
+        "show",
+        _show,
+        "show what recorded runs did and reached",
+        "cifar-report show EXP003",
+        "cifar-report show EXP003 --profile cpu --seeds 0,1",
+    )
     report.add_argument("--no-run", action="store_true", help="execute no run: report what is there")
     run.add_argument("--dry-run", action="store_true", help="only print what would be executed, and how long it takes")
-    for command in (run, report, status, verify):
+    for command in (run, report, status, verify, show):
         _request_options(command)
     for command in (run, report):
         command.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time; default: 1")
@@ -187,6 +195,38 @@ def _status(options: argparse.Namespace) -> int:
         print(f"{run.name}: {state.word}{': ' if state.because else ''}{state.because}")
     words = [state.word for state in states]
     print(", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words)))
+    return DONE
+
+
+def _show(options: argparse.Namespace) -> int:
+    from cifar_report.pipeline.execute import outcome
+    from cifar_report.record import read_record, run_folder
+
+    request = _request(options)
+    folders = [
+        run_folder(request["output_dir"], name, seed)
+        for name in request["experiments"] or load_catalog().entries
+        for seed in request["seeds"]
+    ]
+    found = [(folder, record) for folder in folders if (record := read_record(folder))]
+    if not found:
+        raise RequestError(f"there is no record of these runs below {request['output_dir']}")
+    for folder, record in found:
+        print(f"{record.experiment} seed {record.seed}: {outcome(record)}  ({folder})")
+        print(f"  {record.started_at} to {record.finished_at}, {_time(record.seconds.total)}")
+        for warning in record.warnings:
+            print(f"  WARNING: {warning}")
+        if record.data and record.environment:
+            data, environment = record.data, record.environment
+            print(f"  {data.name}, {data.source}: {data.train_size:,} training, {data.test_size:,} test images")
+            print(f"  {environment.device_name}, {environment.threads} threads, torch {environment.torch}")
+        print("  " + " ".join(f"{name}={_shown(value)}" for name, value in record.parameters.items()))
+        for e in record.epochs:
+            best = "  lowest validation loss" if e.epoch == record.best_epoch else ""
+            print(
+                f"  epoch {e.epoch:3}  training {e.train_loss:.3f} {e.train_accuracy:7.2%}  "
+                f"validation {e.validation_loss:.3f} {e.validation_accuracy:7.2%}  {e.seconds:.1f} s{best}"
+            )
     return DONE
 
 

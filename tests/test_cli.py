@@ -3,6 +3,7 @@ import sys
 import time
 
 import pytest
+from records import write_run
 
 from cifar_report import cli
 from cifar_report.cli import main
@@ -42,6 +43,7 @@ def test_parameters_are_explained(capsys):
         (["run", "EXP007", "--profile", "quick", "--set", "nesterov=true"], "nesterov belongs to sgd"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "a"], "whole numbers"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "1,1"], "twice"),
+        (["run", "EXP003", "--profile", "quick", "--jobs", "0"], "--jobs takes a whole number from 1"),
         (["report", "EXP003", "--profile", "quick", "--set", "model=lenett"], "did you mean 'lenet'"),
         (["report", "--profile", "quick", "--output", "/dev/null/x", "--no-run"], "is not a folder"),
     ],
@@ -65,7 +67,30 @@ def test_interrupt_is_told_and_exits_with_130(capsys, monkeypatch):
     assert "the same command goes on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["run"], ["report"], ["parameters"]])
+def test_show_tells_what_a_run_did(capsys, tmp_path):
+    write_run(tmp_path, "EXP003", 0.76)
+    assert main(["show", "EXP003", "--profile", "full", "--output", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "EXP003 seed 0: 76.00% of 1,000 test images" in out
+    assert "init=xavier_uniform" in out
+    assert out.count("epoch ") == 4
+    assert main(["show", "EXP004", "--profile", "full", "--output", str(tmp_path)]) == 2
+    assert "there is no record" in capsys.readouterr().err
+
+
+def test_dry_run_and_status_execute_nothing(capsys, tmp_path):
+    command = ["EXP003", "--profile", "quick", "--output", str(tmp_path / "out"), "--set", "dataset=digits"]
+    assert main(["run", "--dry-run", *command]) == 0
+    assert "EXP003 seed 0: missing, no earlier run to estimate from" in capsys.readouterr().out
+    assert main(["status", *command]) == 0
+    assert capsys.readouterr().out == "EXP003 seed 0: missing\n1 missing\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+EVERY = ["list", "run", "report", "status", "show", "verify", "parameters"]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in EVERY)])
 def test_every_command_has_help_with_examples(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])
