@@ -122,6 +122,8 @@ def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping
         raise RequestError(f"unknown experiment '{name}'{did_you_mean(name, known)}")
     parameters = read_yaml(path)
     resolved = validate(parameters, where=str(path))
+    if resolved.experiment != name.upper():
+        raise RequestError(f"{path}: it says experiment: {resolved.experiment}, where its name says {name.upper()}")
     if profile is not None:
         parameters |= _profile_overrides(profile, resolved.experiment)
         resolved = validate(parameters, where=f"{path.name} with profile {profile}")
@@ -138,8 +140,13 @@ def _profile_overrides(profile: str, experiment: str) -> dict[str, Any]:
     unknown = set(content) - {"purpose", "all", "experiments"}
     if unknown:
         raise RequestError(f"{path}: unknown key '{min(unknown)}'; allowed: purpose, all, experiments")
+    for part in ("all", "experiments"):
+        if not isinstance(content.get(part) or {}, dict):
+            raise RequestError(f"{path}: '{part}' must hold 'name: value' pairs")
     overrides = dict(content.get("all") or {})
     for names, values in (content.get("experiments") or {}).items():
+        if not isinstance(values, dict):
+            raise RequestError(f"{path}: '{names}' must hold parameters, such as {{epochs: 1}}")
         if experiment in load_catalog().select(str(names).split()):
             overrides |= values
     return overrides

@@ -39,7 +39,7 @@ class Checkpoint:
             )
             return None
         if state.get("key") != self.key:
-            print(f"{self.path} belongs to other parameters or other code: starting again from the first epoch")
+            print(f"{self.path} is of other parameters, code or another device: starting again from the first epoch")
             return None
         self.started_at = state["started_at"]
         return state

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cifar_report import __version__
 from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles
-from cifar_report.errors import RequestError
+from cifar_report.errors import RequestError, did_you_mean
 
 if TYPE_CHECKING:  # what costs time to import is imported by the commands that need it
     from cifar_report.pipeline.plan import PlannedRun
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         sys.stderr.close()
-        return DONE
+        return DONE if options.command in (_list, _parameters, _show, _status) else RUN_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,7 +115,7 @@ def _command(commands, name: str, function, summary: str, *examples: str) -> arg
 def _request_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; none: all")
     parser.add_argument("--profile", help=f"{', '.join(profiles())}; default: full where there is a GPU, else quick")
-    parser.add_argument("--seeds", default="0", help="seeds, comma-separated; default: 0")
+    parser.add_argument("--seeds", help="seeds, comma-separated; default: 0, of a report without runs: all")
     parser.add_argument(
         "--set",
         action="append",
@@ -252,6 +252,7 @@ def _report(options: argparse.Namespace) -> int:
         from cifar_report.pipeline.plan import check_writable
 
         check_writable(request["output_dir"])
+        request["seeds"] = request["seeds"] if options.seeds else []
         code = DONE
     else:
         code = _execute(request, options)
@@ -266,10 +267,12 @@ def _report(options: argparse.Namespace) -> int:
 
 def _request(options: argparse.Namespace) -> dict:
     profile = options.profile or _default_profile()
+    if profile not in profiles():
+        raise RequestError(f"unknown profile '{profile}'{did_you_mean(profile, profiles())}")
     return {
         "experiments": load_catalog().select(options.experiments) if options.experiments else [],
         "profile": profile,
-        "seeds": _seeds(options.seeds),
+        "seeds": _seeds(options.seeds or "0"),
         "overrides": parse_overrides(options.set),
         "output_dir": options.output or Path("outputs") / profile,
     }

@@ -5,6 +5,7 @@ Field descriptions carry the unit and the allowed values; `cifar-report paramete
 
 from __future__ import annotations
 
+import difflib
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -41,6 +42,10 @@ def _list_from_text(value: Any) -> Any:
     return value
 
 
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
 Count = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 OptionalCount = Annotated[Count | None, BeforeValidator(_null_from_text)]
@@ -53,7 +58,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    experiment: str = Field(
+    experiment: Annotated[str, BeforeValidator(_upper)] = Field(
         "EXP000",
         pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
         description="identifier, such as EXP003; names the run folder",
@@ -203,9 +208,19 @@ def validate(parameters: Mapping[str, Any], *, where: str = "the parameters") ->
 
 
 def from_variables(variables: Mapping[str, Any]) -> Experiment:
-    """Collect the parameters among a notebook's variables (`globals()`) and validate them."""
-    chosen = {name: variables[name] for name in Experiment.model_fields if name in variables}
-    return validate(chosen, where="the notebook's parameters cell")
+    """Collect the parameters among a notebook's variables (`globals()`) and validate them.
+
+    Before the notebook's own code has run, every plain value must be a parameter, so that a misspelt one cannot pass
+    unseen. Once `run` exists the notebook has variables of its own: then only near misses are refused.
+    """
+    where = "the notebook's parameters cell"
+    for name, value in variables.items():
+        plain = value is None or isinstance(value, bool | int | float | str | list | tuple)
+        if not plain or name.startswith("_") or name in ("In", "Out") or name in Experiment.model_fields:
+            continue
+        if "run" not in variables or difflib.get_close_matches(name, Experiment.model_fields, n=1, cutoff=0.85):
+            _check_name(name, where)
+    return validate({n: variables[n] for n in Experiment.model_fields if n in variables}, where=where)
 
 
 def _check_name(name: Any, where: str) -> None:

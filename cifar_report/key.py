@@ -84,8 +84,18 @@ def library_digest() -> str:
     digest = hashlib.sha256()
     for name in RESULT_MODULES:
         tree = ast.parse((package / name).read_text(encoding="utf-8"))
-        digest.update(f"{name}\n{ast.dump(_without_docstrings(tree))}\n".encode())
+        digest.update(f"{name}\n{json.dumps(_canonical(_without_docstrings(tree)))}\n".encode())
     return digest.hexdigest()
+
+
+def _canonical(node: Any) -> Any:
+    """A syntax tree as lists, the same for every version of Python: empty fields, which come and go, are left out."""
+    if isinstance(node, ast.AST):
+        fields = [
+            [name, _canonical(value)] for name, value in ast.iter_fields(node) if value is not None and value != []
+        ]
+        return [type(node).__name__, *fields]
+    return [_canonical(part) for part in node] if isinstance(node, list) else repr(node)
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

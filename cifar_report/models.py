@@ -161,12 +161,8 @@ def train_mode(model: nn.Module) -> None:
 
 def model_record(name: str, model: nn.Module) -> ModelRecord:
     """Count parameters and trainable parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return ModelRecord(
-        name=name,
-        parameters=sum(size for size, _ in sizes),
-        trainable_parameters=sum(size for size, learns in sizes if learns),
-    )
+    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return ModelRecord(name=name, parameters=count_parameters(model), trainable_parameters=learning)
 
 
 def count_parameters(model: nn.Module) -> int:

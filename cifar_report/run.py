@@ -117,7 +117,7 @@ class Run:
 
         Each finished epoch becomes a row of `history.csv`.
         """
-        checkpoint = Checkpoint(self.folder / CHECKPOINT, self._key, self._started_at)
+        checkpoint = Checkpoint(self.folder / CHECKPOINT, f"{self._key} {self.device.type}", self._started_at)
         with self._phase("train"):
             self.history, self._final_validation = train(
                 self.model, self.dataset, self.parameters, checkpoint=checkpoint, on_epoch=self._append_epoch

@@ -7,6 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from cifar_report.data.download import OFFLINE
 from cifar_report.errors import RequestError
 from cifar_report.experiment import Experiment
 from cifar_report.record import WeightsRecord
@@ -46,7 +47,11 @@ def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | N
             f"ImageNet weights of {name} can be had nowhere ({failure}); put {name}.safetensors into weights_dir, "
             "or start from random values with offline=stand_in"
         )
-    return None, None, f"ImageNet weights of {name} could be had nowhere: it started from random values"
+    return (
+        None,
+        None,
+        f"ImageNet weights of {name} could be had nowhere: it started from random values, and all its layers learned",
+    )
 
 
 @cache
@@ -55,7 +60,11 @@ def _downloaded(name: str) -> tuple[Path | None, str]:
     url = DOWNLOADS[name]
     file = _torch_hub() / "checkpoints" / url.rpartition("/")[2]
     if file.is_file():
+        if not _sha256(file, file.stat().st_mtime_ns).startswith(file.stem.rpartition("-")[2]):
+            raise RequestError(f"{file} is damaged (wrong checksum); delete it and it will be fetched again")
         return file, ""
+    if os.environ.get(OFFLINE):
+        return None, f"{url}: downloads are switched off ({OFFLINE})"
     from http.client import HTTPException
 
     from torch.hub import download_url_to_file  # verifies the digest of a temporary file, then renames it

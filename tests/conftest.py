@@ -36,13 +36,15 @@ def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CIFAR_REPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("CIFAR_REPORT_OFFLINE", raising=False)
     from cifar_report import weights
-    from cifar_report.data import sources
+    from cifar_report.data import cache, sources
 
     monkeypatch.setattr(sources, "ARCHIVE_URL", f"{NOWHERE}/cifar-10-python.tar.gz")
     monkeypatch.setattr(sources, "MIRROR_URL", f"{NOWHERE}/")
     monkeypatch.setattr(weights, "DOWNLOADS", {n: f"{NOWHERE}/{n}-00000000.pth" for n in weights.DOWNLOADS})
     weights._downloaded.cache_clear()
+    cache._failures.clear()
     return tmp_path / "cache"
 
 

@@ -17,6 +17,7 @@ from cifar_report.record import (
     RunRecord,
     SecondsRecord,
     TestRecord,
+    WeightsRecord,
     run_folder,
     write_record,
 )
@@ -33,11 +34,14 @@ def write_run(
     validation_losses: tuple[float, ...] = (1.5, 1.0, 1.2, 1.4),
     lucky: int = 0,
     failed: ErrorRecord | None = None,
-    warnings: tuple[str, ...] = (),
+    lacks_weights: bool = False,
+    parameters: dict | None = None,
     train_size: int = 50_000,
     index: np.ndarray | None = None,
 ) -> RunRecord:
     """Write a run whose model is right on the first `accuracy * 1000` of 1,000 test images, shifted by `lucky`."""
+    resolved = load_experiment(experiment, overrides={**(parameters or {}), "seed": seed})
+    weights = WeightsRecord(name="imagenet", source="torchvision", sha256="ef" * 32)
     family = load_catalog().family_of(experiment)
     assert family is not None
     index = np.arange(1000) if index is None else index
@@ -64,11 +68,10 @@ def write_run(
         key="0" * 64,
         status="failed" if failed else "completed",
         error=failed,
-        parameters=load_experiment(experiment, overrides={"seed": seed}).result_parameters(),
+        parameters=resolved.result_parameters(),
         started_at="2026-01-02T03:04:05+00:00",
         finished_at="2026-01-02T03:14:05+00:00",
         seconds=SecondsRecord(setup=1, train=598, evaluate=1, total=600),
-        warnings=list(warnings),
     )
     folder = run_folder(output, experiment, seed)
     if not failed:
@@ -76,6 +79,7 @@ def write_run(
             update={
                 "epochs": epochs,
                 "test": TestRecord(loss=1.0, accuracy=correct / len(labels), correct=correct, total=len(labels)),
+                "weights": weights if resolved.weights and not lacks_weights else None,
                 "best_epoch": int(np.argmin(validation_losses)) + 1,
                 "model": ModelRecord(name="lenet", parameters=541_094, trainable_parameters=541_094),
                 "data": DataRecord(

@@ -61,7 +61,7 @@ def test_damaged_checkpoint_is_told_and_not_used(checkpoint, capsys, damage):
 def test_checkpoint_of_another_run_is_not_used(checkpoint, capsys):
     checkpoint.save({"weights": torch.arange(3)})
     assert Checkpoint(checkpoint.path, "another key", "now").load() is None
-    assert "belongs to other parameters" in capsys.readouterr().out
+    assert "is of other parameters" in capsys.readouterr().out
 
 
 def test_checkpoint_cannot_run_code(checkpoint, capsys):

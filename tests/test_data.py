@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits as sklearn_digits
 
-from cifar_report.data import sources
+from cifar_report.data import cache, sources
 from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import load_dataset
 from cifar_report.data.download import DownloadError, download
@@ -220,6 +220,11 @@ def test_faulty_download_leaves_nothing_and_falls_back_to_the_mirror(
         server.serve(f"/{name}", body)
         server.headers[f"/{name}"] = {"X-Linked-Etag": f'"{hashlib.sha256(body).hexdigest()}"'}
     monkeypatch.setattr(sources, "MIRROR_URL", server.url)
+    asked = len(server.requests)
+    with pytest.raises(RequestError, match="can"):
+        load_images("cifar10")  # the failure is remembered: one process does not try again for every run
+    assert len(server.requests) == asked
+    cache._failures.clear()
     images, _ = load_images("cifar10")
     assert images.source.startswith("parquet mirror")
 
@@ -235,6 +240,15 @@ def test_mirror_file_other_than_the_server_states_is_refused(no_data, server):
     with pytest.raises(DownloadError, match="wrong checksum"):
         download(url, no_data, "train.parquet", digest=None)
     assert not (no_data / "train.parquet").exists()
+
+
+def test_downloads_can_be_forbidden(no_data, small_archive, server, monkeypatch):
+    url = server.serve("/cifar-10-python.tar.gz", small_archive.read_bytes())
+    monkeypatch.setattr(sources, "ARCHIVE_URL", url)
+    monkeypatch.setenv("CIFAR_REPORT_OFFLINE", "1")
+    with pytest.raises(RequestError, match="switched off"):
+        load_images("cifar10")
+    assert server.requests == []
 
 
 def test_offline_decides_between_error_and_digits(no_data):
@@ -257,7 +271,7 @@ def test_decoded_images_are_memory_mapped_and_shared(no_data):
 
 def test_damaged_cache_is_made_again(no_data):
     load_images("digits")
-    pixels = no_data / "datasets" / "digits" / "pixels.npy"
+    pixels = no_data / "datasets" / "digits-v1" / "pixels.npy"
     pixels.write_bytes(pixels.read_bytes()[:1000])
     images, _ = load_images("digits")
     assert images.pixels.shape == (1797, 3, 32, 32)

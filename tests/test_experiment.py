@@ -131,8 +131,23 @@ def test_differences_name_what_changed():
     assert validate({"lr": 0.1, "seed": 3}).differences(Experiment()) == {"lr": (0.01, 0.1)}
 
 
-def test_from_variables_ignores_what_is_no_parameter():
-    assert from_variables({"epochs": 3, "figures": object(), "_": 1}).epochs == 3
+def test_from_variables_takes_parameters_and_leaves_what_is_no_plain_value():
+    assert from_variables({"epochs": 3, "figures": object(), "_": 1, "In": [""], "Out": {}}).epochs == 3
+
+
+def test_from_variables_refuses_a_misspelt_parameter():
+    with pytest.raises(RequestError, match="unknown parameter 'epoch' in the notebook's parameters cell"):
+        from_variables({"epochs": 20, "epoch": 3})
+
+
+def test_from_variables_lets_a_notebook_have_variables_of_its_own_once_it_runs():
+    assert from_variables({"run": object(), "titles": ["a"], "epochs": 3}).epochs == 3
+    with pytest.raises(RequestError, match="'epoch'"):
+        from_variables({"run": object(), "epoch": 3})
+
+
+def test_identifiers_are_upper_case():
+    assert validate({"experiment": "exp003"}).experiment == "EXP003"
 
 
 def test_allowed_values_of_words_and_numbers():

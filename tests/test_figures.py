@@ -2,10 +2,12 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from records import write_run
 
 from cifar_report.data.dataset import load_dataset
+from cifar_report.evaluation import Evaluation
 from cifar_report.report import figures
 from cifar_report.report.journal import Journal
 
@@ -59,4 +61,11 @@ def test_histories_are_told_apart_by_seed(tmp_path):
 
 @pytest.mark.parametrize("limit", [10, 3])
 def test_classes_grid_takes_what_there_is(tiny, limit):
-    figures.classes_grid(load_dataset(tiny(train_limit=limit)))
+    train = load_dataset(tiny(train_limit=limit)).train
+    figures.classes_grid(train.images.numpy(), train.labels.numpy(), [str(k) for k in range(10)])
+
+
+def test_a_perfect_model_has_no_mistakes_to_show(tiny):
+    dataset = load_dataset(tiny())
+    perfect = Evaluation(torch.nn.functional.one_hot(dataset.test.labels, 10).float(), dataset.test.labels)
+    assert figures.confident_mistakes(dataset, perfect).alt == "Most confident mistakes: none."

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from records import write_run
 
-from cifar_report.record import ErrorRecord
-from cifar_report.report.journal import Journal
+from cifar_report.record import ErrorRecord, write_record
+from cifar_report.report import sections
+from cifar_report.report.journal import Journal, at_full_budget
 from cifar_report.report.observations import jitter, observe, p_text, verdicts
-from cifar_report.report.sections import at_full_budget, results_frame
+from cifar_report.report.sections import results_frame
 from cifar_report.report.statistics import mcnemar, wilson_interval
 
 
@@ -123,16 +124,71 @@ def test_verdicts_follow_the_data(tmp_path):
         write_run(tmp_path, name, 0.8)
     for name in ("EXP003", "EXP004", "EXP005", "EXP006"):
         write_run(tmp_path, name, 0.7)
-    write_run(tmp_path, "EXP007", 0.6)
-    assert answers() == ["supported", "supported", "refuted", "undecided", "undecided", "undecided", "refuted"]
+    assert answers() == ["supported", "supported", "refuted", *["undecided"] * 4]
 
 
 def test_verdict_is_undecided_where_the_comparison_is_unlike(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
-    write_run(tmp_path, "EXP012", 0.9, warnings=("ImageNet weights of vgg16: it started from random values",))
+    for name in ("EXP011", "EXP012", "EXP013"):
+        write_run(tmp_path, name, 0.9, lacks_weights=name == "EXP012")
     verdict = verdicts(Journal.load(tmp_path))[1]
     assert verdict.answer == "undecided"
     assert "for want of its weights" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "caveat"),
+    [
+        ({}, None),
+        ({"EXP017": {"epochs": 3}}, "epochs is 20 and 3"),
+        ({"EXP017": {"image_size": 64}}, "image_size is 32 and 64"),
+        ({"EXP017": {"image_size": 32}}, "image_size is 32 in both"),
+        ({"EXP011": {"lr": 0.1}, "EXP017": {"lr": 0.1}}, None),
+        ({"EXP011": {"train_limit": 500}}, "train_limit is 500 and null"),
+        ({"EXP011": {"test_limit": 500}}, None),
+    ],
+)
+def test_a_comparison_is_unlike_where_more_differs_than_the_experiments_do(tmp_path, changes, caveat):
+    for name in ("EXP011", "EXP017"):
+        write_run(tmp_path, name, 0.7, parameters=changes.get(name, {}))
+    assert Journal.load(tmp_path).comparisons["EXP017"].caveat == caveat
+
+
+def test_seeds_with_other_parameters_are_left_out_and_named(tmp_path):
+    write_run(tmp_path, "EXP003", seed=0)
+    write_run(tmp_path, "EXP003", seed=1, parameters={"epochs": 3})
+    journal = Journal.load(tmp_path)
+    result = journal.results["EXP003"]
+    assert ([run.seed for run in result.runs], [run.seed for run in result.left_out]) == ([0], [1])
+    assert "<strong>Left out</strong>" in sections.banner(journal, "full").html
+
+
+def test_damaged_predictions_are_not_compared(tmp_path):
+    write_run(tmp_path, "EXP001")
+    write_run(tmp_path, "EXP003")
+    (tmp_path / "runs" / "exp003" / "seed-0" / "predictions.npz").write_bytes(b"PK")
+    assert Journal.load(tmp_path).comparisons == {}
+
+
+def test_experiments_of_ones_own_are_in_the_family_that_ran_them(tmp_path):
+    run = write_run(tmp_path, "EXP003")
+    folder = tmp_path / "runs" / "mine" / "seed-0"
+    write_record(folder, run.model_copy(update={"experiment": "MINE"}))
+    journal = Journal.load(tmp_path)
+    assert [r.experiment for r in journal.family_runs("initialization")] == ["EXP003", "MINE"]
+    assert not at_full_budget(journal.results["MINE"].runs[0])
+
+
+def test_one_seed_never_refutes_a_claim_of_no_effect(tmp_path):
+    for name in ("EXP003", "EXP007", "EXP008", "EXP009", "EXP010"):
+        write_run(tmp_path, name, 0.6 if name == "EXP007" else 0.7)
+    verdict = verdicts(Journal.load(tmp_path))[6]
+    assert verdict.answer == "undecided"
+    assert "one seed cannot tell a method from luck" in verdict.reason
+    for name in ("EXP003", "EXP007", "EXP008", "EXP009", "EXP010"):
+        for seed in (1, 2):
+            write_run(tmp_path, name, (0.6 if name == "EXP007" else 0.7) + seed / 1000, seed=seed)
+    assert verdicts(Journal.load(tmp_path))[6].answer == "refuted"
 
 
 def test_p_text():
@@ -144,7 +200,8 @@ def test_full_budget_is_recognised(tmp_path):
     run = write_run(tmp_path, "EXP003", seed=5)
     assert at_full_budget(run)
     assert not at_full_budget(run.model_copy(update={"parameters": {**run.parameters, "epochs": 3}}))
-    assert not at_full_budget(run.model_copy(update={"warnings": ["random values"]}))
+    assert not at_full_budget(write_run(tmp_path, "EXP011", lacks_weights=True))
+    assert at_full_budget(write_run(tmp_path, "EXP011"))
 
 
 def test_results_frame_has_a_row_a_run(tmp_path):

@@ -131,12 +131,19 @@ def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
 
 
 @pytest.mark.slow
-def test_wrong_parameters_stop_a_notebook_before_it_trains(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("epochs", "-3", "parameter 'epochs' in the notebook's parameters cell cannot be -3"),
+        ("epoch", "3", "unknown parameter 'epoch' in the notebook's parameters cell; did you mean 'epochs'?"),
+    ],
+)
+def test_wrong_parameters_stop_a_notebook_before_it_trains(tmp_path, name, value, message):
     command = [
         sys.executable, "-m", "papermill", str(NOTEBOOKS[0]), "out.ipynb", "-k", "python3", "--no-progress-bar",
-        "-p", "dataset", "digits", "-p", "epochs", "-3",
+        "-p", "dataset", "digits", "-p", name, value,
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
-    assert "parameter 'epochs' in the notebook's parameters cell cannot be -3" in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "outputs").exists()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from records import write_run
 
 from cifar_report.catalog import Family, load_catalog
 from cifar_report.errors import RequestError
+from cifar_report.key import key_facts
 from cifar_report.pipeline import estimate
 from cifar_report.pipeline.estimate import estimate_seconds, longest_first
 from cifar_report.pipeline.execute import execute_plan, execute_run
@@ -22,6 +24,7 @@ from cifar_report.pipeline.verify import verify_runs
 from cifar_report.record import read_record
 from cifar_report.report.journal import Journal
 
+REAL_BASELINE = load_catalog().family_named("baseline").notebook_path
 TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "1"}
 
 
@@ -91,11 +94,12 @@ def test_output_without_permission_is_refused_for_whoever_may_not_write(tmp_path
 def short_notebook(tmp_path, monkeypatch):
     """The baseline's notebook reduced to what a run needs; its last cell does what a test wants."""
 
-    def make(last: str) -> None:
+    def make(last: str, *, after_record: bool = False) -> None:
         notebook = nbformat.read(load_catalog().family_named("baseline").notebook_path, as_version=4)
         keep = {"parameters", "start", "data", "model", "training", "results", "record"}
         notebook.cells = [cell for cell in notebook.cells if cell.id in keep]
-        notebook.cells.append(nbformat.v4.new_code_cell(last))
+        where = len(notebook.cells) if after_record else len(notebook.cells) - 1
+        notebook.cells.insert(where, nbformat.v4.new_code_cell(last))
         path = tmp_path / "short.ipynb"
         nbformat.write(notebook, path)
         monkeypatch.setattr(Family, "notebook_path", path)
@@ -176,7 +180,18 @@ def test_error_in_a_cell_is_recorded_with_the_cell(tmp_path, short_notebook):
     assert record.error is not None
     assert (record.error.type, record.error.message) == ("ValueError", "<script>no</script>")
     assert record.error.cell_source == 'raise ValueError("<script>no</script>")'
-    assert record.error.cell == 9  # as numbered in the executed notebook, the injected parameters counted
+    assert record.error.cell == 8  # as numbered in the executed notebook, the injected parameters counted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ['raise ValueError("a plot")', "import os; os._exit(9)"])
+def test_failure_after_the_record_leaves_the_result(tmp_path, short_notebook, end):
+    short_notebook(end, after_record=True)
+    run = plan(tmp_path, "EXP000")[0]
+    run = dataclasses.replace(run, facts=key_facts(REAL_BASELINE, run.facts.data, None))  # as the kernel sees it
+    record = execute_run(run)
+    assert (record.status, record.key) == ("completed", run.key)
+    assert "failed after the run was complete" in record.warnings[-1]
 
 
 @pytest.mark.slow
@@ -190,7 +205,7 @@ def test_dead_kernel_is_a_failed_run(tmp_path, short_notebook):
 
 @pytest.mark.slow
 def test_notebook_that_leaves_no_record_is_a_failed_run(tmp_path, short_notebook):
-    short_notebook("(run.folder / 'run.json').unlink()")
+    short_notebook("(run.folder / 'run.json').unlink()", after_record=True)
     record = execute_run(plan(tmp_path, "EXP000")[0])
     assert record.error is not None
     assert "without leaving a record" in record.error.message
@@ -316,7 +331,7 @@ def test_verify_trains_again_and_compares(tmp_path):
     np.savez(run.folder / "predictions.npz", **content)
     assert run.is_complete()  # the same predictions, but not from the same model
     assert not verify_runs([run], named=True, say=said.append)
-    assert "does not reproduce to the last bit on the same machine" in said[-1]
+    assert "does not reproduce to the last bit on the same CPU" in said[-1]
 
 
 def test_verify_needs_something_to_verify(tmp_path):
@@ -339,7 +354,7 @@ def test_longest_runs_come_first(tmp_path):
         for run in longest_first(
             make_plan(
                 profile="quick",
-                output_dir=tmp_path,
+                output_dir=tmp_path / "out" / "quick",
                 overrides={"dataset": "digits", "train_limit": "100", "epochs": "1"},
             )
         )

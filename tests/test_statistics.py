@@ -22,8 +22,9 @@ def test_wilson_interval_at_the_ends():
 
 def test_t_interval_by_hand():
     # mean 2, standard error 1 / sqrt(3), t quantile 4.3027 with two degrees of freedom
-    assert t_interval([1, 2, 3]) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
-    assert t_interval([0.5, 0.5]) == (0.5, 0.5)
+    assert t_interval([1, 2, 3], 0.001) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    # Seeds that agree: the spread is at least one image in 100, the t quantile 12.706 with one degree of freedom
+    assert t_interval([0.5, 0.5], 0.01) == pytest.approx((0.5 - 0.0898, 0.5 + 0.0898), abs=1e-4)
 
 
 def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():
@@ -37,8 +38,13 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():
 def test_paired_t_is_the_one_sample_test_of_the_differences():
     first, second = [0.71, 0.70, 0.73, 0.72], [0.74, 0.72, 0.74, 0.76]
     expected = stats.ttest_1samp(np.subtract(second, first), 0).pvalue
-    assert paired_t(first, second) == pytest.approx(expected)
-    assert paired_t([0.5, 0.6], [0.5, 0.6]) == 1.0
+    assert paired_t(first, second, 0.001) == pytest.approx(expected)
+    assert paired_t([0.5, 0.6], [0.5, 0.6], 0.002) == 1.0
+
+
+def test_two_seeds_with_the_same_difference_are_no_certainty():
+    # t = 0.002 / (0.002 / sqrt(2)) with one degree of freedom
+    assert paired_t([0.41, 0.43], [0.412, 0.432], 0.002) == pytest.approx(2 * stats.t.sf(2**0.5, 1))
 
 
 def test_holm_by_hand():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -16,6 +17,8 @@ from cifar_report.data.download import DownloadError, cache_folder
 from cifar_report.data.sources import Images
 from cifar_report.errors import RequestError
 
+FORMAT = 1  # of the decoded arrays; a change makes them again
+
 
 def load_images(dataset: str, *, data_dir: str | None = None, offline: str = "fail") -> tuple[Images, str | None]:
     """Return the decoded dataset, its arrays memory-mapped, and a warning if digits stand in for CIFAR-10.
@@ -29,7 +32,7 @@ def load_images(dataset: str, *, data_dir: str | None = None, offline: str = "fa
     if local is not None:
         return _cached(f"cifar10-{local.identity()}", local.read), None
     try:
-        return _cached("cifar10", sources.download_cifar10), None
+        return _downloaded_images(), None
     except DownloadError as error:
         if offline == "fail":
             raise RequestError(
@@ -40,8 +43,31 @@ def load_images(dataset: str, *, data_dir: str | None = None, offline: str = "fa
     return _cached("digits", sources.load_digits), warning
 
 
+def _downloaded_images() -> Images:
+    """CIFAR-10 as downloaded. A failure is remembered, so that a plan of many runs tries only once."""
+    if "cifar10" in _failures:
+        raise DownloadError(_failures["cifar10"])
+    try:
+        return _cached("cifar10", sources.download_cifar10)
+    except DownloadError as error:
+        _failures["cifar10"] = str(error)
+        raise
+
+
+_failures: dict[str, str] = {}
+
+
+def find_cached(sha256: str) -> Images | None:
+    """The decoded dataset with that digest, if this machine has it."""
+    for facts in (cache_folder() / "datasets").glob("*/facts.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if (images := _open(facts.parent)).sha256 == sha256:
+                return images
+    return None
+
+
 def _cached(name: str, read: Callable[[], Images]) -> Images:
-    folder = cache_folder() / "datasets" / name
+    folder = cache_folder() / "datasets" / f"{name}-v{FORMAT}"
     try:
         return _open(folder)
     except (OSError, ValueError, KeyError):  # absent, or damaged: made again

@@ -14,6 +14,9 @@ from cifar_report.errors import RequestError
 TIMEOUT = 30  # seconds without a byte, after which a server counts as unreachable
 
 
+OFFLINE = "CIFAR_REPORT_OFFLINE"  # set to anything, this environment variable forbids downloads
+
+
 class DownloadError(RequestError):
     """A file cannot be had from one address; other sources may still have it."""
 
@@ -30,6 +33,9 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
     Raises:
         DownloadError: the server cannot be reached, does not have the file, stops half-way, or sends another file.
     """
+    if os.environ.get(OFFLINE) and not (folder / filename).is_file():
+        raise DownloadError(f"{url}: downloads are switched off ({OFFLINE})")
+
     import pooch
     import requests
 

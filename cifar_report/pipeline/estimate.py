@@ -27,7 +27,8 @@ def estimate_seconds(run: PlannedRun) -> float | None:
     per_pixel = record.seconds.train / (
         record.data.train_size * len(record.epochs) * record.parameters["image_size"] ** 2
     )
-    return STARTUP + per_pixel * _pixels(run.parameters, record.data.train_size)
+    unlimited = record.parameters["train_limit"] is None and record.parameters["dataset"] == run.parameters.dataset
+    return STARTUP + per_pixel * _pixels(run.parameters, record.data.train_size if unlimited else 50_000)
 
 
 def relative_cost(parameters: Experiment) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -17,8 +18,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import psutil
 from filelock import FileLock, Timeout
 
+from cifar_report.data.download import OFFLINE
 from cifar_report.pipeline.estimate import longest_first
 from cifar_report.pipeline.live import Live
 from cifar_report.pipeline.plan import PlannedRun
@@ -51,7 +54,7 @@ def execute_plan(
     if not missing:
         return []
     slots = slot_environments(min(jobs, len(missing)), cores=cores(), gpus=gpus(), runs_per_gpu=runs_per_gpu)
-    crew = _Crew(waiting=longest_first(missing) if len(slots) > 1 else list(missing), free=slots)
+    crew = _Crew(waiting=longest_first(missing) if len(slots) > 1 else list(missing), free=slots, say=say)
     records: list[RunRecord] = []
     with Live(len(missing)) as live:
         try:
@@ -83,7 +86,9 @@ class _Crew:
 
     waiting: list[PlannedRun]
     free: list[dict[str, str]]
+    say: Callable[[str], None]
     running: list[_Worker] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
 
     def start_what_can_start(self) -> None:
         """Start a worker in each free slot; runs that another process holds keep waiting."""
@@ -91,10 +96,15 @@ class _Crew:
             if not self.free:
                 return
             if _is_locked(run):
+                if run.name not in self.told:
+                    self.say(f"{run.name}: another process is executing it; waiting")
+                    self.told.add(run.name)
                 continue
             self.waiting.remove(run)
             slot = self.free.pop()
-            process = _context().Process(target=_work, args=(run, slot), name=run.name)
+            # What could be fetched was fetched for the plan: a run must not decide otherwise.
+            environment = {**os.environ, **slot, OFFLINE: "1"}
+            process = _context().Process(target=_work, args=(run, environment), name=run.name)
             process.start()
             self.running.append(_Worker(run, process, slot, now()))
 
@@ -112,7 +122,7 @@ class _Crew:
             if worker.process.exitcode == BUSY:
                 self.waiting.append(worker.run)
                 continue
-            if worker.process.exitcode != 0:
+            if worker.process.exitcode != 0 and not worker.run.is_complete():
                 _record_failure(worker.run, _death(worker), worker.started_at, worker.clock)
             done.append(worker.run)
         return done
@@ -120,6 +130,10 @@ class _Crew:
     def end(self) -> None:
         """End the workers that still run: at once, since every epoch they finished is on disk."""
         for worker in self.running:
+            assert worker.process.pid is not None
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for process in psutil.Process(worker.process.pid).children(recursive=True):
+                    process.kill()  # the kernel first, before it has no parent
             worker.process.kill()
             worker.process.join()
 
@@ -151,12 +165,14 @@ def _work(run: PlannedRun, environment: dict[str, str]) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is the parent's business
         _end_with(os.getppid())
+    os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
     try:
         with _lock(run).acquire(blocking=False):
             if not run.is_complete():
                 _keep_output(run.folder / LOG)
                 execute_run(run)
+                _keep_output(Path(os.devnull))  # Windows deletes no open file
                 (run.folder / LOG).unlink(missing_ok=True)
     except Timeout:
         raise SystemExit(BUSY) from None
@@ -194,7 +210,17 @@ def execute_run(run: PlannedRun) -> RunRecord:
             raise RuntimeError("the notebook ended without leaving a record")
         return record
     except Exception as error:  # whatever went wrong in a run belongs into its record
-        return _record_failure(run, describe_error(error), started_at, clock)
+        failure = describe_error(error)
+        complete = read_record(run.folder)
+        if complete is None or complete.status == "failed" or complete.key != run.key:
+            return _record_failure(run, failure, started_at, clock)
+        # A later cell failed, which only compares and shows: the result stands.
+        warning = (
+            f"its notebook failed after the run was complete, in cell {failure.cell}: {failure.type}: {failure.message}"
+        )
+        complete = complete.model_copy(update={"warnings": [*complete.warnings, warning]})
+        write_record(run.folder, complete)
+        return complete
 
 
 def _record_failure(run: PlannedRun, error: ErrorRecord, started_at: str, clock: float) -> RunRecord:

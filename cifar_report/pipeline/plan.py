@@ -20,6 +20,7 @@ from cifar_report.data.splits import split
 from cifar_report.errors import RequestError
 from cifar_report.experiment import Experiment
 from cifar_report.key import key_facts, run_key, stale_because
+from cifar_report.pipeline.resources import gpus
 from cifar_report.record import KeyFacts, RunRecord, read_record, refuse_newer, run_folder
 from cifar_report.weights import find_weights
 
@@ -53,7 +54,7 @@ class PlannedRun:
         record = read_record(self.folder)
         if record is None or record.status == "failed":
             epochs = self._finished_epochs()
-            if epochs:
+            if record is None and epochs:
                 return RunState("unfinished", f"after epoch {epochs} of {self.parameters.epochs}")
             if record is None:
                 damaged = (self.folder / "run.json").exists()
@@ -135,6 +136,8 @@ def make_plan(
         for seed in seeds
     ]
     check_writable(output_dir)
+    if not gpus() and any(parameters.device.startswith("cuda") for parameters in resolved):
+        raise RequestError("device=cuda was asked for, but this machine has no NVIDIA GPU; set device=auto")
     plan = [_planned(parameters) for parameters in resolved]
     for run in plan:
         refuse_newer(run.folder)

@@ -78,8 +78,12 @@ def _fewer_colours(png: bytes) -> bytes:
 def image_grid(
     images: np.ndarray, titles: Sequence[str], alt: str, *, columns: int = 10, size: float = 0.82
 ) -> Picture:
-    """Images (uint8, (N, 3, H, W)) in rows, each under its title."""
+    """Images (uint8, (N, 3, H, W)) in rows, each under its title; where there are none, `alt` as text."""
     with rc_context(STYLE):
+        if len(images) == 0:
+            figure = Figure(figsize=(columns * size, 0.5))
+            figure.text(0.01, 0.5, alt, va="center")
+            return render(figure, alt)
         rows = -(-len(images) // columns)
         lines = max((title.count("\n") + 1 for title in titles if title), default=0)
         tight = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.02, hspace=0, wspace=0)
@@ -93,15 +97,16 @@ def image_grid(
         return render(figure, alt)
 
 
-def classes_grid(dataset: Any, *, per_class: int = 3) -> Picture:
-    """The first training images of every class, a column each."""
-    labels = dataset.train.labels.cpu().numpy()
-    chosen = [np.flatnonzero(labels == label)[:per_class] for label in range(len(dataset.classes))]
-    order = [int(members[row]) for row in range(per_class) for members in chosen if row < len(members)]
-    images = dataset.train.images[order].cpu().numpy()
-    titles = [dataset.classes[labels[i]] if row < len(chosen) else "" for row, i in enumerate(order)]
-    names = ", ".join(dataset.classes)
-    return image_grid(images, titles, f"{per_class} training images of each class: {names}", columns=len(chosen))
+def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, per_class: int = 3) -> Picture:
+    """The first images (uint8, (N, 3, 32, 32)) of every class, a column each."""
+    members = [np.flatnonzero(labels == label)[:per_class] for label in range(len(classes))]
+    blank = np.full((1, *pixels.shape[1:]), 255, dtype=np.uint8)  # where a class has fewer
+    cells = [
+        pixels[column[row]][None] if row < len(column) else blank for row in range(per_class) for column in members
+    ]
+    titles = [*classes, *[""] * (len(classes) * (per_class - 1))]
+    alt = f"Up to {per_class} training images of each class: {', '.join(classes)}."
+    return image_grid(np.concatenate(cells), titles, alt, columns=len(classes))
 
 
 def learning_curves(histories: Mapping[str, Sequence[EpochRecord]]) -> Picture:

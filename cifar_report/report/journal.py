@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 
-from cifar_report.catalog import Entry, Family, load_catalog
-from cifar_report.record import RunRecord, read_record
+from cifar_report.catalog import Entry, Family, load_catalog, load_experiment
+from cifar_report.errors import RequestError
+from cifar_report.record import RunRecord, read_record, run_folder
 from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, wilson_interval
 
 SIGNIFICANCE = 0.05
@@ -25,9 +28,10 @@ class Result:
     output_dir: Path
     runs: tuple[RunRecord, ...] = ()
     failed: tuple[RunRecord, ...] = ()
+    left_out: tuple[RunRecord, ...] = ()  # complete, but with other parameters than `runs`
 
     def folder(self, run: RunRecord) -> Path:
-        return self.output_dir / "runs" / run.experiment.lower() / f"seed-{run.seed}"
+        return run_folder(self.output_dir, run.experiment, run.seed)
 
     @property
     def accuracies(self) -> list[float]:
@@ -42,10 +46,15 @@ class Result:
     def interval(self) -> tuple[float, float]:
         """95 % interval: over seeds where there are several, else over the test images of the one run."""
         if len(self.runs) > 1:
-            return t_interval(self.accuracies)
+            return t_interval(self.accuracies, self.resolution)
         test = self.runs[0].test
         assert test is not None  # a complete run has a score
         return wilson_interval(test.correct, test.total)
+
+    @property
+    def resolution(self) -> float:
+        """Smallest difference between two accuracies: one image."""
+        return 1 / min(run.test.total for run in self.runs if run.test)
 
     @property
     def interval_kind(self) -> str:
@@ -86,6 +95,7 @@ class Comparison:
     p: float
     test: str
     caveat: str | None
+    full_budget: bool
 
     @property
     def verdict(self) -> str:
@@ -102,22 +112,20 @@ class Journal:
     results: dict[str, Result] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, output_dir: str | Path, experiments: Iterable[str] = (), seeds: Sequence[int] = ()) -> Journal:
+    def load(cls, output_dir: str | Path, experiments: Sequence[str] = (), seeds: Sequence[int] = ()) -> Journal:
         """Read the records of the experiments (default: all) and seeds (default: all) below `output_dir/runs`."""
         catalog, root = load_catalog(), Path(output_dir)
+        entries = {name: (catalog.entries[name], catalog.family_of(name)) for name in catalog.select(experiments)}
+        if not experiments:
+            entries |= _own_experiments(root)
         results = {}
-        for name in catalog.select(experiments):
+        for name, (entry, family) in entries.items():
+            assert family is not None  # selected from the catalog
             found = [read_record(folder) for folder in (root / "runs" / name.lower()).glob("seed-*")]
             records = sorted((r for r in found if r and (not seeds or r.seed in seeds)), key=lambda r: r.seed)
-            family = catalog.family_of(name)
-            assert family is not None  # selected from the catalog
-            results[name] = Result(
-                entry=catalog.entries[name],
-                family=family,
-                output_dir=root,
-                runs=tuple(r for r in records if r.status == "completed"),
-                failed=tuple(r for r in records if r.status == "failed"),
-            )
+            runs, left_out = _alike([r for r in records if r.status == "completed"])
+            failed = tuple(r for r in records if r.status == "failed")
+            results[name] = Result(entry, family, root, runs, failed, left_out)
         return cls(root, results)
 
     @property
@@ -157,6 +165,26 @@ class Journal:
         return found
 
 
+def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family]]:
+    """Experiments of the user's own below `root`, in the families whose notebooks ran them."""
+    catalog, found = load_catalog(), {}
+    for path in sorted((root / "runs").glob("*/seed-*/run.json")):
+        record = read_record(path.parent)
+        if record and record.experiment not in catalog.entries:
+            entry = Entry(id=record.experiment, title="an experiment of one's own")
+            found[record.experiment] = (entry, catalog.family_named(record.family))
+    return found
+
+
+def _alike(runs: Sequence[RunRecord]) -> tuple[tuple[RunRecord, ...], tuple[RunRecord, ...]]:
+    """The runs that differ in nothing but their seed from the one that finished last, and the others."""
+    if not runs:
+        return (), ()
+    last = max(runs, key=lambda run: run.finished_at)
+    alike = tuple(run for run in runs if {**run.parameters, "seed": last.seed} == last.parameters)
+    return alike, tuple(run for run in runs if run not in alike)
+
+
 def compare(result: Result, base: Result) -> Comparison | None:
     """Compare two experiments on what they share: several seeds, or the same test images of one.
 
@@ -172,9 +200,15 @@ def compare(result: Result, base: Result) -> Comparison | None:
     if len(seeds) > 1:
         scores = [[run.test.accuracy for run in side if run.test] for side in zip(*pairs, strict=True)]
         difference = float(np.mean(scores[1]) - np.mean(scores[0]))
-        p, test = paired_t(*scores), f"paired t-test, {len(seeds)} seeds"
+        p, test = (
+            paired_t(scores[0], scores[1], max(result.resolution, base.resolution)),
+            f"paired t-test, {len(seeds)} seeds",
+        )
     else:
-        before, after = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
+        try:
+            before, after = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None  # damaged predictions cannot be compared; `status` says which
         shared, i, j = np.intersect1d(before.index, after.index, return_indices=True)
         if len(shared) == 0:
             return None
@@ -187,16 +221,60 @@ def compare(result: Result, base: Result) -> Comparison | None:
         difference=difference,
         p=p,
         test=test,
-        caveat=_caveat(*pairs[0]),
+        caveat=_caveat(*pairs[0], paired=len(seeds) > 1),
+        full_budget=all(at_full_budget(run) for pair in pairs for run in pair),
     )
 
 
-def _caveat(base: RunRecord, run: RunRecord) -> str | None:
-    """What makes a comparison unlike: more than the parameters the experiment changes on purpose."""
+def _caveat(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
+    """What makes a comparison unlike: any difference but the one between the two experiments at full budget."""
     reasons = []
-    if base.data and run.data and base.data.train_size != run.data.train_size:
+    full_base, full_run = (full_budget_parameters(r.experiment) or r.parameters for r in (base, run))
+    for name in run.parameters:
+        # Images that only one of two single runs was tested on are left out of their comparison.
+        if name in ("experiment", "seed") or (name == "test_limit" and not paired):
+            continue
+        here = (base.parameters.get(name), run.parameters[name])
+        meant = (full_base.get(name), full_run.get(name))
+        if here[0] != here[1] and here != meant:
+            reasons.append(f"{name} is {_shown(here[0])} and {_shown(here[1])}")
+        elif here[0] == here[1] and meant[0] != meant[1]:
+            reasons.append(f"{name} is {_shown(here[0])} in both")
+    if base.data and run.data and base.data.train_size != run.data.train_size and not reasons:
         reasons.append(f"trained on {base.data.train_size:,} and {run.data.train_size:,} images")
-    for which, record in ((base.experiment, base), (run.experiment, run)):
-        if any("random values" in warning for warning in record.warnings):
-            reasons.append(f"{which} started from random values for want of its weights")
+    reasons += [
+        f"{r.experiment} started from random values for want of its weights" for r in (base, run) if lacks_weights(r)
+    ]
     return "; ".join(reasons) or None
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+@cache
+def full_budget_parameters(experiment: str) -> dict | None:
+    """An experiment's parameters at full budget; `None` for one of the user's own, which has none."""
+    try:
+        return load_experiment(experiment, profile="full").result_parameters()
+    except RequestError:
+        return None
+
+
+def lacks_weights(run: RunRecord) -> bool:
+    """Whether a run was to start from pretrained weights and had none."""
+    return run.parameters.get("weights") is not None and run.weights is None
+
+
+def at_full_budget(run: RunRecord) -> bool:
+    """Whether a run did the original's work: its parameters, on CIFAR-10, with its weights."""
+    full = full_budget_parameters(run.experiment)
+    if full is None or run.data is None or run.data.name != "cifar10" or lacks_weights(run):
+        return False
+    return {**run.parameters, "seed": 0} == {**full, "seed": 0}
+
+
+def changed_parameters(run: RunRecord) -> dict[str, tuple[object, object]]:
+    """Parameters that differ from the full budget's: name -> (full, here)."""
+    full = full_budget_parameters(run.experiment) or {}
+    return {k: (v, run.parameters[k]) for k, v in full.items() if k != "seed" and run.parameters.get(k) != v}

@@ -43,7 +43,7 @@ def _best_of(results: Sequence[Result]) -> list[str]:
     spread = 100 * (best.accuracy - last.accuracy)
     return [
         f"Highest accuracy of the family: {best.entry.id} with {best.accuracy:.2%}, {spread:.2f} points above "
-        f"{last.entry.id}, the lowest. (Picked from {len(ranked)} on the test images, so it flatters the winner.)"
+        f"{last.entry.id}, the lowest. (Picked from {len(ranked)} by test accuracy, which flatters the winner.)"
     ]
 
 
@@ -144,7 +144,11 @@ def verdicts(journal: Journal) -> list[Verdict]:
     """The original report's two hypotheses and its summary's claims, judged on this journal's data."""
     return [
         _reaches_80(journal),
-        _all_better(journal, "Starting from ImageNet weights improves accuracy.", ["EXP011", "EXP012", "EXP013"]),
+        _all_better(
+            journal,
+            "A network fine-tuned from ImageNet weights beats LeNet trained from nothing.",
+            ["EXP011", "EXP012", "EXP013"],
+        ),
         _all_better(
             journal,
             "Augmentation at 224 pixels improves on the same models at 32 pixels.",
@@ -182,16 +186,14 @@ def _reaches_80(journal: Journal) -> Verdict:
 
 
 def _all_better(journal: Journal, claim: str, experiments: Sequence[str], *, sought: str = "better") -> Verdict:
-    found = [journal.comparisons[name] for name in experiments if name in journal.comparisons]
-    if not found:
-        return Verdict(claim, "undecided", "there are no runs to compare")
+    """Supported if every comparison says so, refuted if every one says the opposite; like with like, at full budget."""
+    found, obstacle = _comparisons(journal, experiments)
     told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in found)
-    unlike = [f"{c.experiment}: {c.caveat}" for c in found if c.caveat]
-    if unlike:
-        return Verdict(claim, "undecided", f"{told}; not like with like ({'; '.join(unlike)})")
-    wanted = [c.verdict == sought for c in found]
+    if obstacle:
+        return Verdict(claim, "undecided", f"{told}; {obstacle}" if told else obstacle)
+    told += f" ({found[0].test})"
     opposite = "worse" if sought == "better" else "better"
-    if all(wanted):
+    if all(c.verdict == sought for c in found):
         return Verdict(claim, "supported", told)
     if all(c.verdict == opposite for c in found):
         return Verdict(claim, "refuted", told)
@@ -199,20 +201,27 @@ def _all_better(journal: Journal, claim: str, experiments: Sequence[str], *, sou
 
 
 def _no_difference(journal: Journal, claim: str, experiments: Sequence[str]) -> Verdict:
-    """A claim of no effect is refuted by any difference shown; without one it stays undecided, never proven."""
+    """Refuted by a difference over several seeds: one seed cannot tell a method from luck. Never proven."""
+    found, obstacle = _comparisons(journal, experiments)
+    told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in found)
+    if obstacle:
+        return Verdict(claim, "undecided", f"{told}; {obstacle}" if told else obstacle)
+    if any("n = 1" in c.test for c in found):
+        return Verdict(claim, "undecided", f"{told}; one seed cannot tell a method from luck")
+    if any(c.p < SIGNIFICANCE for c in found):
+        return Verdict(claim, "refuted", f"{told} ({found[0].test})")
+    return Verdict(claim, "undecided", f"{told}; that no difference was shown does not prove that there is none")
+
+
+def _comparisons(journal: Journal, experiments: Sequence[str]) -> tuple[list[Comparison], str]:
+    """The comparisons a claim rests on, and what forbids a verdict on them, if anything does."""
     found = [journal.comparisons[name] for name in experiments if name in journal.comparisons]
-    if not found:
-        return Verdict(claim, "undecided", "there are no runs to compare")
-    shown = [c for c in found if c.p < SIGNIFICANCE]
-    widest = max(abs(c.difference) for c in found)
-    if shown:
-        told = "; ".join(
-            f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in shown
-        )
-        return Verdict(claim, "refuted", told)
-    return Verdict(
-        claim,
-        "undecided",
-        f"no difference shown in {len(found)} comparisons, the largest being {100 * widest:.2f} points; "
-        "that none was shown does not prove that there is none",
-    )
+    missing = [name for name in experiments if name not in journal.comparisons]
+    unlike = [f"{c.experiment}: {c.caveat}" for c in found if c.caveat]
+    if missing:
+        return found, f"no comparison for {', '.join(missing)}"
+    if unlike:
+        return found, f"not like with like ({'; '.join(unlike)})"
+    if not all(c.full_budget for c in found):
+        return found, "not at full budget"
+    return found, ""

@@ -12,14 +12,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cifar_report.catalog import Family, load_catalog, load_experiment
-from cifar_report.data.cache import load_images
-from cifar_report.data.sources import Images
-from cifar_report.errors import RequestError
+from cifar_report.catalog import Family, load_catalog
+from cifar_report.data.cache import find_cached
 from cifar_report.record import RunRecord
 from cifar_report.report import figures
 from cifar_report.report.figures import Picture
-from cifar_report.report.journal import Journal, Result
+from cifar_report.report.journal import Journal, Result, at_full_budget, changed_parameters
 from cifar_report.report.observations import observe, p_text, verdicts
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -47,7 +45,8 @@ def banner(journal: Journal, profile: str) -> Fragment:
         runs=runs,
         full=len(full),
         failures=journal.failures,
-        stand_in=any(run.data and run.data.stand_in for run in runs),
+        left_out=[run for result in journal.results.values() for run in result.left_out],
+        not_cifar10=any(run.data and run.data.name != "cifar10" for run in runs),
         warnings=sorted({warning for run in runs for warning in run.warnings}),
         sources=sorted({(run.data.source, run.data.sha256) for run in runs if run.data}),
         devices=sorted({run.environment.device_name for run in runs if run.environment}),
@@ -57,23 +56,21 @@ def banner(journal: Journal, profile: str) -> Fragment:
 
 
 def dataset_figure(journal: Journal) -> Fragment:
-    """A picture of the classes from the very dataset the runs used."""
-    names = {run.data.name for result in journal.complete.values() for run in result.runs if run.data}
-    dataset = "digits" if names == {"digits"} else "cifar10"
-    try:
-        images, _ = load_images(dataset)
-    except RequestError as error:
-        return _render("note.html.j2", text=f"There is no picture of the data here: {error}")
-    return figure(_classes_picture(images), f"Three training images of each class ({images.source}).")
+    """A picture of the classes from the very images the runs used, as this machine's cache keeps them."""
+    digests = {run.data.sha256 for result in journal.complete.values() for run in result.runs if run.data}
+    found = [images for digest in sorted(digests) if (images := find_cached(digest))]
+    if not found:
+        return _render("note.html.j2", text="There is no picture of the data here: this machine does not have it.")
+    images = found[0]
+    picture = figures.classes_grid(images.pixels, images.labels[: images.train_size], images.classes)
+    return figure(picture, f"Three training images of each class ({images.source}).")
 
 
-def _classes_picture(images: Images) -> Picture:
-    labels = images.labels[: images.train_size]
-    members = [(labels == label).nonzero()[0][:3] for label in range(len(images.classes))]
-    order = [int(column[row]) for row in range(3) for column in members]
-    titles = [*images.classes, *[""] * (2 * len(images.classes))]
-    alt = f"Three training images of each class: {', '.join(images.classes)}."
-    return figures.image_grid(images.pixels[order], titles, alt, columns=len(images.classes))
+def protocol(journal: Journal) -> Fragment:
+    """Which images validated, and what that means for the figures; computed from the runs."""
+    runs = [run for result in journal.complete.values() for run in result.runs]
+    kinds = sorted({run.data.validation for run in runs if run.data})
+    return _render("protocol.html.j2", kinds=kinds)
 
 
 def headline(journal: Journal) -> Fragment:
@@ -213,28 +210,6 @@ def family_frame(journal: Journal, family: str) -> pd.DataFrame:
         if run.test and run.data
     ]
     return pd.DataFrame(rows).set_index(["experiment", "seed"])
-
-
-@cache
-def _full_budget_parameters(experiment: str) -> dict | None:
-    try:
-        return load_experiment(experiment, profile="full").result_parameters()
-    except RequestError:  # an experiment of the user's own has no original to be compared with
-        return None
-
-
-def at_full_budget(run: RunRecord) -> bool:
-    """Whether a run did the original's work: its parameters, on CIFAR-10, with its weights."""
-    full = _full_budget_parameters(run.experiment)
-    if full is None or run.data is None or run.data.name != "cifar10" or run.warnings:
-        return False
-    return {**run.parameters, "seed": 0} == {**full, "seed": 0}
-
-
-def changed_parameters(run: RunRecord) -> dict[str, tuple[object, object]]:
-    """Parameters that differ from the full budget's: name -> (full, here)."""
-    full = _full_budget_parameters(run.experiment) or {}
-    return {k: (v, run.parameters[k]) for k, v in full.items() if k != "seed" and run.parameters.get(k) != v}
 
 
 def notebook_link(run: RunRecord) -> str:

@@ -14,11 +14,13 @@ def wilson_interval(correct: int, total: int, level: float = 0.95) -> tuple[floa
     return float(interval.low), float(interval.high)
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's t-interval of the mean over seeds; at least two values."""
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    if error == 0:
-        return mean, mean
+def t_interval(values: Sequence[float], resolution: float, level: float = 0.95) -> tuple[float, float]:
+    """Student's t-interval of the mean over seeds; at least two values.
+
+    Accuracies come in steps of `resolution`, one over the number of images. A smaller spread cannot be told from none, so
+    the standard deviation counts as at least that: seeds that happen to agree do not make an interval of no width.
+    """
+    mean, error = float(np.mean(values)), _standard_error(values, resolution)
     low, high = stats.t.interval(level, len(values) - 1, loc=mean, scale=error)
     return float(low), float(high)
 
@@ -37,12 +39,15 @@ def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
     return float(stats.binomtest(only_first, only_first + only_second).pvalue)
 
 
-def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p value of the paired t-test over seeds; at least two pairs."""
+def paired_t(first: Sequence[float], second: Sequence[float], resolution: float) -> float:
+    """Two-sided p value of the paired t-test over seeds; at least two pairs. `resolution` as in `t_interval`."""
     differences = np.subtract(second, first)
-    if np.ptp(differences) == 0:  # no spread: either the same, or different with certainty
-        return 1.0 if differences[0] == 0 else 0.0
-    return float(stats.ttest_rel(first, second).pvalue)
+    t = abs(float(differences.mean())) / _standard_error(differences, resolution)
+    return float(2 * stats.t.sf(t, len(differences) - 1))
+
+
+def _standard_error(values: Sequence[float] | np.ndarray, resolution: float) -> float:
+    return max(float(np.std(values, ddof=1)), resolution) / len(values) ** 0.5
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
