@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.pipeline.execute import execute_notebook
 from cifar_report.record import RunRecord, atomic_file
@@ -26,26 +28,28 @@ def make_report(output_dir: Path, *, profile: str, experiments: Sequence[str] = 
         seeds: the seeds it covers; default: all that were run.
     """
     folder = output_dir / "report"
-    journal = Journal.load(output_dir, experiments, seeds)
-    with atomic_file(folder / "results.csv") as temporary:
-        results_frame(journal).to_csv(temporary, index=False, float_format="%.6g")
-    for result in journal.results.values():
-        for run in (*result.runs, *result.failed):
-            _export_notebook(result.folder(run) / "notebook.ipynb", folder / notebook_link(run), run)
-    executed = folder / "report.ipynb"
-    execute_notebook(
-        packaged_folder("notebooks") / "report.ipynb",
-        executed,
-        {
-            "output_dir": str(output_dir.resolve()),
-            "profile": profile,
-            "experiments": list(experiments),
-            "seeds": list(seeds),
-        },
-    )
-    page = _to_html(executed, "report.html.j2", load_catalog().title)
-    with atomic_file(folder / "report.html") as temporary:
-        temporary.write_text(page.replace("<!-- contents -->", _contents(page)), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # another command may be writing the same report
+        journal = Journal.load(output_dir, experiments, seeds)
+        with atomic_file(folder / "results.csv") as temporary:
+            results_frame(journal).to_csv(temporary, index=False, float_format="%.6g")
+        for result in journal.results.values():
+            for run in (*result.runs, *result.failed):
+                _export_notebook(result.folder(run) / "notebook.ipynb", folder / notebook_link(run), run)
+        executed = folder / "report.ipynb"
+        execute_notebook(
+            packaged_folder("notebooks") / "report.ipynb",
+            executed,
+            {
+                "output_dir": str(output_dir.resolve()),
+                "profile": profile,
+                "experiments": list(experiments),
+                "seeds": list(seeds),
+            },
+        )
+        page = _to_html(executed, "report.html.j2", load_catalog().title)
+        with atomic_file(folder / "report.html") as temporary:
+            temporary.write_text(page.replace("<!-- contents -->", _contents(page)), encoding="utf-8")
     return folder / "report.html"
 
 

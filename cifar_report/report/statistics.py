@@ -17,8 +17,8 @@ def wilson_interval(correct: int, total: int, level: float = 0.95) -> tuple[floa
 def t_interval(values: Sequence[float], resolution: float, level: float = 0.95) -> tuple[float, float]:
     """Student's t-interval of the mean over seeds; at least two values.
 
-    Accuracies come in steps of `resolution`, one over the number of images. A smaller spread cannot be told from none, so
-    the standard deviation counts as at least that: seeds that happen to agree do not make an interval of no width.
+    Accuracies come in steps of `resolution`, one over the number of images. A smaller spread cannot be told from none,
+    so the standard deviation counts as at least that: seeds that happen to agree make no interval of no width.
     """
     mean, error = float(np.mean(values)), _standard_error(values, resolution)
     low, high = stats.t.interval(level, len(values) - 1, loc=mean, scale=error)
