@@ -263,6 +263,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict) -> None:
             parameters=parameters,
             kernel_name="python3",
             progress_bar=False,
+            shutdown_kernel="immediate",  # when asked politely, ipykernel may report its own interruption
             config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
         )
 
