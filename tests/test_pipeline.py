@@ -14,7 +14,9 @@ from records import write_run
 
 from cifar_report.catalog import Family, load_catalog
 from cifar_report.errors import RequestError
+from cifar_report.experiment import validate
 from cifar_report.key import key_facts
+from cifar_report.models import HEADS, MODELS, build_model, flops
 from cifar_report.pipeline import estimate
 from cifar_report.pipeline.estimate import estimate_seconds, longest_first
 from cifar_report.pipeline.execute import execute_plan, execute_run
@@ -345,6 +347,15 @@ def test_estimates_come_from_earlier_runs(tmp_path):
     write_run(tmp_path / "full", "EXP000", train_size=1000)  # 598 s for 4 epochs of 1,000 images
     estimate._records.cache_clear()
     assert estimate_seconds(run) == pytest.approx(estimate.STARTUP + 598)
+
+
+def test_relative_costs_are_floating_point_operations():
+    counted = {name: flops(build(), 32) for name, build in MODELS.items() if name not in HEADS}
+    for name in HEADS:
+        counted[name] = flops(build_model(validate({"model": name}))[0], 32)
+    assert set(estimate.RELATIVE_COST) == set(counted)
+    for name, cost in estimate.RELATIVE_COST.items():
+        assert cost == pytest.approx(counted[name] / counted["net"], rel=0.05)
 
 
 def test_longest_runs_come_first(tmp_path):

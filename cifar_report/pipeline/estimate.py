@@ -14,7 +14,7 @@ STARTUP = 7.0  # seconds to start a kernel and import torch, measured on two qui
 
 # Training cost of an image at 32 pixels relative to Net's, by floating point operations: only to order runs that
 # nothing is on record of.
-RELATIVE_COST = {"net": 1, "lenet": 6, "mobilenet_v2": 10, "efficientnet_b0": 50, "resnet18": 56, "vgg16": 500}
+RELATIVE_COST = {"net": 1, "lenet": 5, "mobilenet_v2": 9, "efficientnet_b0": 49, "resnet18": 57, "vgg16": 664}
 
 
 def estimate_seconds(run: PlannedRun) -> float | None:

@@ -201,6 +201,7 @@ def _end_with(parent: int) -> None:
 def execute_run(run: PlannedRun) -> RunRecord:
     """Execute one run's notebook and return its record; a failure becomes a record too."""
     started_at, clock = now(), perf_counter()
+    (run.folder / "run.json").unlink(missing_ok=True)  # whatever record there is afterwards, this execution left it
     try:
         execute_notebook(
             run.family.notebook_path, run.folder / "notebook.ipynb", run.parameters.model_dump(mode="json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -161,7 +161,7 @@ class Journal:
                 if base and result.runs and (comparison := compare(result, base)):
                     raw.append(comparison)
             for comparison, p in zip(raw, holm([c.p for c in raw]), strict=True):
-                found[comparison.experiment] = Comparison(**{**comparison.__dict__, "p": p})
+                found[comparison.experiment] = replace(comparison, p=p)
         return found
 
 
@@ -200,10 +200,8 @@ def compare(result: Result, base: Result) -> Comparison | None:
     if len(seeds) > 1:
         scores = [[run.test.accuracy for run in side if run.test] for side in zip(*pairs, strict=True)]
         difference = float(np.mean(scores[1]) - np.mean(scores[0]))
-        p, test = (
-            paired_t(scores[0], scores[1], max(result.resolution, base.resolution)),
-            f"paired t-test, {len(seeds)} seeds",
-        )
+        p = paired_t(scores[0], scores[1], max(result.resolution, base.resolution))
+        test = f"paired t-test, {len(seeds)} seeds"
     else:
         try:
             before, after = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
