@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,9 +94,17 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, report, status, verify, show):
         _request_options(command)
     for command in (run, report):
-        command.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time; default: 1")
+        command.add_argument(
+            "--jobs", type=int, metavar="N", help="runs at a time; default: 1, with Ray what the cluster has room for"
+        )
         command.add_argument(
             "--runs-per-gpu", type=int, default=1, metavar="N", help="runs that share a GPU; default: 1"
+        )
+        command.add_argument(
+            "--executor", choices=("local", "ray"), default="local", help="where runs are executed; default: local"
+        )
+        command.add_argument(
+            "--ray-address", metavar="HOST:PORT", help="of a Ray cluster; default: the one that runs here, or a new one"
         )
     return parser
 
@@ -278,7 +287,7 @@ def _request(options: argparse.Namespace) -> dict:
     }
 
 
-def _plan(request: dict) -> list[PlannedRun]:
+def _plan(request: dict, *, elsewhere: bool = False) -> list[PlannedRun]:
     from cifar_report.pipeline.plan import make_plan
 
     return make_plan(
@@ -287,21 +296,30 @@ def _plan(request: dict) -> list[PlannedRun]:
         seeds=request["seeds"],
         overrides=request["overrides"],
         output_dir=request["output_dir"],
+        elsewhere=elsewhere,
     )
 
 
 def _execute(request: dict, options: argparse.Namespace) -> int:
-    from cifar_report.pipeline.execute import execute_plan
-
     for name, value in (("--jobs", options.jobs), ("--runs-per-gpu", options.runs_per_gpu)):
-        if value < 1:
+        if value is not None and value < 1:
             raise RequestError(f"{name} takes a whole number from 1, not {value}")
-    plan = _plan(request)
+    if options.ray_address and options.executor != "ray":
+        raise RequestError("--ray-address belongs to --executor ray")
+    plan = _plan(request, elsewhere=options.executor == "ray")
     for warning in sorted({warning for run in plan for warning in run.warnings}):
         print(f"WARNING: {warning}")
-    records = execute_plan(
-        plan, jobs=options.jobs, runs_per_gpu=options.runs_per_gpu, say=lambda text: print(text, flush=True)
-    )
+    say = partial(print, flush=True)
+    if options.executor == "ray":
+        from cifar_report.pipeline.cluster import execute_on_ray
+
+        records = execute_on_ray(
+            plan, address=options.ray_address, jobs=options.jobs, runs_per_gpu=options.runs_per_gpu, say=say
+        )
+    else:
+        from cifar_report.pipeline.execute import execute_plan
+
+        records = execute_plan(plan, jobs=options.jobs or 1, runs_per_gpu=options.runs_per_gpu, say=say)
     return RUN_FAILED if any(record.status == "failed" for record in records) else DONE
 
 

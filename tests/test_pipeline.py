@@ -19,10 +19,11 @@ from cifar_report.key import key_facts
 from cifar_report.models import HEADS, MODELS, build_model, flops
 from cifar_report.pipeline import estimate
 from cifar_report.pipeline.estimate import estimate_seconds, longest_first
-from cifar_report.pipeline.execute import execute_plan, execute_run
+from cifar_report.pipeline.execute import execute_plan
 from cifar_report.pipeline.plan import make_plan
 from cifar_report.pipeline.resources import cores, gpus, slot_environments
 from cifar_report.pipeline.verify import verify_runs
+from cifar_report.pipeline.worker import execute_run
 from cifar_report.record import read_record
 from cifar_report.report.journal import Journal
 

@@ -116,8 +116,11 @@ def make_plan(
     seeds: Sequence[int] = (0,),
     overrides: Mapping[str, Any] | None = None,
     output_dir: Path,
+    elsewhere: bool = False,
 ) -> list[PlannedRun]:
     """Resolve a request into runs, in journal order. Writes nothing below `output_dir`.
+
+    `elsewhere`: the runs will not be executed on this machine, so what devices it has does not matter.
 
     Raises:
         RequestError: anything about the request is wrong, or data or weights it needs can be had nowhere.
@@ -136,7 +139,7 @@ def make_plan(
         for seed in seeds
     ]
     check_writable(output_dir)
-    if not gpus() and any(parameters.device.startswith("cuda") for parameters in resolved):
+    if not elsewhere and not gpus() and any(parameters.device.startswith("cuda") for parameters in resolved):
         raise RequestError("device=cuda was asked for, but this machine has no NVIDIA GPU; set device=auto")
     plan = [_planned(parameters) for parameters in resolved]
     for run in plan:

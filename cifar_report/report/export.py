@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from cifar_report.catalog import load_catalog, packaged_folder
-from cifar_report.pipeline.execute import execute_notebook
+from cifar_report.pipeline.kernel import execute_notebook
 from cifar_report.record import RunRecord, atomic_file
 from cifar_report.report.journal import Journal
 from cifar_report.report.sections import TEMPLATES, notebook_link, results_frame

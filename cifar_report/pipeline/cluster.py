@@ -1,0 +1,162 @@
+"""Executing a plan on a Ray cluster: one task a run. Ray places, queues and retries; nothing here does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from cifar_report.errors import RequestError
+from cifar_report.key import key_facts
+from cifar_report.pipeline.estimate import longest_first
+from cifar_report.pipeline.execute import POLL, missing_runs, told
+from cifar_report.pipeline.plan import PlannedRun
+from cifar_report.pipeline.resources import THREAD_VARIABLES
+from cifar_report.pipeline.worker import Worker, record_failure
+from cifar_report.record import ErrorRecord, RunRecord, now, read_record
+
+RETRIES = 10  # nodes that may die under one run
+
+
+@dataclass(frozen=True)
+class Request:
+    """What Ray is asked to reserve for a run: cores, and a GPU, a part of one, or none."""
+
+    num_cpus: int
+    num_gpus: float
+
+
+def execute_on_ray(
+    plan: Sequence[PlannedRun],
+    *,
+    address: str | None = None,
+    jobs: int | None = None,
+    runs_per_gpu: int = 1,
+    say: Callable[[str], None] = print,
+    execute: Callable[..., RunRecord] | None = None,
+) -> list[RunRecord]:
+    """Execute the runs of the plan that are not complete, each as a Ray task on the output folder that all nodes share.
+
+    A run whose node dies goes on from its last epoch on another node. A failed run does not stop the others.
+
+    Args:
+        plan: the runs.
+        address: of a Ray cluster; `None`: the one `RAY_ADDRESS` names or that runs here, else one of this machine.
+        jobs: divide the cluster's cores among so many runs; `None`: a core for each run, or each GPU its share.
+        runs_per_gpu: how many runs share a GPU.
+        say: called with each line to show.
+        execute: what a task does, for tests; gets a run, its threads, environment variables and working folder.
+
+    Returns:
+        the records of the runs executed, completed or failed.
+
+    Raises:
+        RequestError: Ray is not installed or there is no cluster at the address.
+    """
+    missing = missing_runs(plan, say)
+    if not missing:
+        return []
+    ray = _connect(address)
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        with_gpus = any(run.parameters.device != "cpu" for run in missing)
+        request = resource_request(nodes, jobs=jobs, runs_per_gpu=runs_per_gpu, with_gpus=with_gpus)
+        say(
+            f"Ray: {len(nodes)} nodes, {sum(n.get('CPU', 0) for n in nodes):.0f} cores, "
+            f"{sum(n.get('GPU', 0) for n in nodes):.0f} GPUs; each run gets {request.num_cpus} cores"
+            + (f", {request.num_gpus:g} of a GPU" if request.num_gpus else "")
+        )
+        task = ray.remote(
+            num_cpus=request.num_cpus,
+            num_gpus=request.num_gpus,
+            max_retries=RETRIES,
+            max_calls=0,  # Ray's processes are kept between runs: what holds GPU memory is each run's own process
+            scheduling_strategy="SPREAD",
+        )(execute or _execute_here)
+        settings = {name: value for name, value in os.environ.items() if name.startswith("CIFAR_REPORT_")}
+        tasks = {
+            task.options(name=run.name).remote(run, request.num_cpus, settings, str(Path.cwd())): run
+            for run in longest_first(missing)
+        }
+        return _collect(ray, tasks, say)
+    finally:
+        ray.shutdown()
+
+
+def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None]) -> list[RunRecord]:
+    records: list[RunRecord] = []
+    waiting, clock, started_at = list(tasks), perf_counter(), now()
+    try:
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            for reference in done:
+                try:
+                    record = ray.get(reference)
+                except ray.exceptions.RayError as error:  # every retry's node died, or Ray itself ended the task
+                    message = str(error).strip().splitlines()[0] if str(error).strip() else "ended by Ray"
+                    failure = ErrorRecord(type=type(error).__name__, message=message, cell=None, cell_source=None)
+                    record = record_failure(tasks[reference], failure, started_at, clock)
+                records.append(record)
+                say(f"[{len(records)}/{len(tasks)}] {told(record)}")
+    except BaseException:  # interrupted: end at once, every finished epoch is on disk
+        for reference in waiting:
+            ray.cancel(reference, force=True)
+        raise
+    return records
+
+
+def resource_request(
+    nodes: Sequence[Mapping[str, float]], *, jobs: int | None, runs_per_gpu: int, with_gpus: bool
+) -> Request:
+    """What each run asks for, so that runs share the nodes' cores (`CPU`) and GPUs (`GPU`) without crowding."""
+    gpu_nodes = [node for node in nodes if node.get("GPU", 0) >= 1] if with_gpus else []
+    if gpu_nodes:
+        shares = [node.get("CPU", 1) // (node["GPU"] * runs_per_gpu) for node in gpu_nodes]
+        return Request(num_cpus=max(1, int(min(shares))), num_gpus=1 / runs_per_gpu)
+    if jobs is None:
+        return Request(num_cpus=1, num_gpus=0)
+    cores = [node.get("CPU", 1) for node in nodes]
+    return Request(num_cpus=max(1, int(min(max(cores), sum(cores) // jobs))), num_gpus=0)
+
+
+def _connect(address: str | None) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise RequestError(
+            "--executor ray needs Ray, which is not installed: pip install 'cifar-report[ray]'"
+        ) from None
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise RequestError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
+    return ray
+
+
+def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folder: str) -> RunRecord:
+    """What a Ray task does on its node: execute the run in a process of its own, as on a single machine.
+
+    Ray has set `CUDA_VISIBLE_DEVICES` to the task's GPU. A repeated task whose run is complete only returns its record.
+    """
+    clock, started_at = perf_counter(), now()
+    if key_facts(run.family.notebook_path, run.facts.data, run.facts.weights) != run.facts:
+        message = "the node has another version of cifar-report than the machine that made the plan; install the same"
+        error = ErrorRecord(type="VersionMismatch", message=message, cell=None, cell_source=None)
+        return record_failure(run, error, started_at, clock)
+    if run.is_complete() and (record := read_record(run.folder)):
+        return record
+    environment = {**os.environ, **settings, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    with contextlib.chdir(folder) if Path(folder).is_dir() else contextlib.nullcontext():
+        while True:
+            worker = Worker.start(run, environment)
+            worker.process.join()
+            if record := worker.result():
+                return record
+            time.sleep(POLL)  # another process has the run, perhaps one whose node is dying

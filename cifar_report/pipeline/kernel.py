@@ -1,0 +1,141 @@
+"""Notebook kernels: new processes, or forks of one that has torch imported, which start in a moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import KernelManager
+
+# The kernel of this very environment, whatever kernels the user has installed elsewhere.
+KERNEL_ENVIRONMENT = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+
+def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: ForkedKernel | None = None) -> None:
+    """Execute a notebook with papermill, in `kernel` or else in a new kernel `python3` of this environment.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell failed. Other exceptions: the kernel could not start or died.
+    """
+    import papermill
+    from traitlets.config import Config
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    os.environ.update(KERNEL_ENVIRONMENT)
+    with tempfile.TemporaryDirectory(prefix="cifar-report-") as sockets:
+        # Unix sockets where there are any: no other user of the machine can listen in, and no two kernels want one
+        # port. The folder is named because the default one is shared by all kernels.
+        ipc = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            shutdown_kernel="immediate",  # when asked politely, ipykernel may report its own interruption
+            config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
+            **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
+        )
+
+
+class ForkedKernel:
+    """A kernel forked from this process before it has threads; it waits until a notebook wants it.
+
+    Starting a kernel and importing torch takes seconds, forking a process that has it imported takes none.
+    """
+
+    @staticmethod
+    def possible() -> bool:
+        """Whether this system forks safely: on macOS system libraries do not survive it, Windows has no fork."""
+        return sys.platform == "linux"
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        self.connection = ours
+        self.process = context.Process(target=_wait_for_notebook, args=(theirs, ours))
+        self.process.start()
+        theirs.close()
+
+    # The methods of subprocess.Popen that jupyter_client calls.
+    stdin = stdout = stderr = None
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self) -> int | None:
+        self.process.join()
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.process.pid and self.process.is_alive():
+            os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def manager_class(self) -> type[KernelManager]:
+        """A kernel manager whose kernel is this one."""
+        from jupyter_client.manager import AsyncKernelManager
+        from jupyter_client.provisioning import LocalProvisioner
+
+        kernel = self
+
+        class Provisioner(LocalProvisioner):
+            async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
+                kernel.connection.send((self.parent.connection_file, options["env"]))
+                self.process, self.pid, self.pgid = kernel, kernel.pid, None
+                return self.connection_info
+
+        class Manager(AsyncKernelManager):
+            def __init__(self, **options: Any) -> None:
+                super().__init__(**options)
+                self.provisioner = Provisioner(kernel_id="", kernel_spec=self.kernel_spec, parent=self)
+
+        return Manager
+
+
+def _wait_for_notebook(connection: Any, others_end: Any) -> None:
+    """What a forked kernel does: wait for a connection file, then be the kernel that it describes."""
+    others_end.close()  # so that the end of the parent is noticed
+    end_with(os.getppid())
+    os.setsid()  # it is interrupted through its parent
+    try:
+        connection_file, environment = connection.recv()
+    except EOFError:
+        return
+    os.environ.update(environment)
+    import torch
+    from ipykernel.kernelapp import IPKernelApp
+
+    if "OMP_NUM_THREADS" in environment:  # torch read it when it was imported, perhaps before it was set
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    app = IPKernelApp.instance()
+    app.initialize(["-f", connection_file])
+    app.start()
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent has ended, however that happened."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()

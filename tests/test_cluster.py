@@ -1,0 +1,146 @@
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cifar_report.errors import RequestError
+from cifar_report.pipeline.cluster import Request, execute_on_ray, resource_request
+from cifar_report.pipeline.execute import told
+from cifar_report.pipeline.plan import make_plan
+from cifar_report.record import read_record
+
+TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "2"}
+NODES = Path(__file__).with_name("two_nodes.py")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "given", "expected"),
+    [
+        ([(8, 0), (4, 0)], {"jobs": None}, Request(1, 0)),
+        ([(8, 0), (4, 0)], {"jobs": 3}, Request(4, 0)),
+        ([(8, 0), (4, 0)], {"jobs": 1}, Request(8, 0)),  # no run spans two nodes
+        ([(8, 0), (4, 0)], {"jobs": 100}, Request(1, 0)),
+        ([(64, 8)], {"jobs": None}, Request(8, 1)),
+        ([(64, 8)], {"jobs": None, "runs_per_gpu": 4}, Request(2, 0.25)),
+        ([(4, 0), (16, 2), (8, 2)], {"jobs": None}, Request(4, 1)),
+        ([(2, 8)], {"jobs": None}, Request(1, 1)),
+        ([(64, 8)], {"jobs": None, "with_gpus": False}, Request(1, 0)),
+    ],
+)
+def test_resource_request_divides_cores_and_gpus(nodes, given, expected):
+    resources = [{"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})} for cpus, gpus in nodes]
+    assert resource_request(resources, **{"runs_per_gpu": 1, "with_gpus": True, **given}) == expected
+
+
+def test_missing_ray_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    plan = make_plan(["EXP000"], profile="quick", overrides=TINY, output_dir=tmp_path / "out")
+    with pytest.raises(RequestError, match=r"pip install 'cifar-report\[ray\]'"):
+        execute_on_ray(plan, say=lambda text: None)
+
+
+@contextlib.contextmanager
+def two_nodes():
+    pytest.importorskip("ray", reason="needs the extra cifar-report[ray]")
+    with subprocess.Popen(
+        [sys.executable, str(NODES)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        try:
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(sys.platform != "linux", reason="a cluster of several nodes on one machine needs Linux")
+def test_node_that_dies_loses_nothing_and_no_run_is_completed_twice(tmp_path):
+    """30 runs on two nodes, one of which is killed in the middle."""
+    seeds = list(range(15))
+    words = [sys.executable, "-m", "cifar_report", "run", "EXP000", "EXP003", "--profile", "quick"]
+    words += ["--seeds", ",".join(map(str, seeds)), "--output", str(tmp_path / "out")]
+    words += ["--set", " ".join(f"{name}={value}" for name, value in TINY.items()), "--executor", "ray"]
+    plan = make_plan(["EXP000", "EXP003"], profile="quick", seeds=seeds, overrides=TINY, output_dir=tmp_path / "out")
+    written: dict[str, set[int]] = {run.name: set() for run in plan}
+    done = threading.Event()
+
+    def watch() -> None:  # which records appear; one written again has another time
+        while not done.is_set():
+            for run in plan:
+                with contextlib.suppress(OSError):
+                    written[run.name].add((run.folder / "run.json").stat().st_mtime_ns)
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with two_nodes() as (address, cluster):
+            assert cluster.stdin is not None
+            command = subprocess.Popen(
+                [*words, "--ray-address", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            end = time.monotonic() + 300
+            while sum(map(bool, written.values())) < 8:
+                assert command.poll() is None
+                assert time.monotonic() < end, "waited in vain"
+                time.sleep(0.1)
+            cluster.stdin.write("kill\n")
+            cluster.stdin.flush()
+            out, err = command.communicate(timeout=400)
+    finally:
+        done.set()
+        watcher.join()
+    assert command.returncode == 0, out + err
+    assert "Ray: 2 nodes, 2 cores, 2 GPUs; each run gets 1 cores, 1 of a GPU" in out
+    assert "[30/30]" in out
+    assert all(run.is_complete() for run in plan)
+    assert {name: len(times) for name, times in written.items()} == dict.fromkeys(written, 1)
+    records = [read_record(run.folder) for run in plan]
+    assert {record.environment.threads for record in records if record and record.environment} == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(sys.platform != "linux", reason="a cluster of several nodes on one machine needs Linux")
+def test_scheduling_costs_little(tmp_path):
+    """200 runs that do nothing: what is left is the cost of scheduling."""
+    script = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); import test_cluster as t; from pathlib import Path\n"
+        "print(t.empty_runs(sys.argv[2], Path(sys.argv[3]), 200))"
+    )
+    with two_nodes() as (address, _):
+        words = [sys.executable, "-c", script, str(Path(__file__).parent), address, str(tmp_path)]
+        printed = subprocess.run(words, capture_output=True, text=True, timeout=250)
+    assert printed.returncode == 0, printed.stderr
+    assert float(printed.stdout.splitlines()[-1]) < 0.1
+
+
+def empty_runs(address: str, output: Path, count: int) -> float:
+    """Seconds a run that empty runs take on a Ray cluster, the start of its workers included."""
+    plan = make_plan(["EXP000"], profile="quick", seeds=range(count), overrides=TINY, output_dir=output)
+    started = time.perf_counter()
+    records = execute_on_ray(plan, address=address, say=lambda text: None, execute=_nothing(plan[0]))
+    assert len(records) == count
+    assert told(records[0])
+    return (time.perf_counter() - started) / count
+
+
+def _nothing(run):
+    from records import write_run
+
+    record = write_run(Path(run.parameters.output_dir) / "made-up", "EXP000")
+    return lambda run, threads, settings, folder: record.model_copy(update={"seed": run.parameters.seed})
