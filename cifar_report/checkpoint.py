@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,12 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step."""
         with atomic_file(self.path) as temporary:
-            torch.save({"key": self.key, "started_at": self.started_at, **state}, temporary)
+            try:
+                torch.save({"key": self.key, "started_at": self.started_at, **state}, temporary)
+            except RuntimeError as error:  # torch does not pass on what the system said
+                if shutil.disk_usage(self.path.parent).free < 1 << 20:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
+                raise
 
     def load(self) -> dict[str, Any] | None:
         """Return the state to go on from; `None` where there is none, or only a damaged one or another run's."""

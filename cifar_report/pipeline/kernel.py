@@ -97,7 +97,10 @@ class ForkedKernel:
         kernel = self
 
         class Provisioner(LocalProvisioner):
-            async def launch_kernel(self, cmd: list[str], **options: Any) -> dict[str, Any]:
+            parent: Any
+            process: Any
+
+            async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
                 kernel.connection.send((self.parent.connection_file, options["env"]))
                 self.process, self.pid, self.pgid = kernel, kernel.pid, None
                 return self.connection_info

@@ -18,7 +18,7 @@ from cifar_report.catalog import Family, load_catalog, load_experiment
 from cifar_report.data.cache import load_images
 from cifar_report.data.splits import split
 from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment
+from cifar_report.experiment import Experiment, validate
 from cifar_report.key import key_facts, run_key, stale_because
 from cifar_report.pipeline.resources import gpus
 from cifar_report.record import KeyFacts, RunRecord, read_record, refuse_newer, run_folder
@@ -129,25 +129,21 @@ def make_plan(
         if name in RESERVED:
             raise RequestError(f"'{name}' cannot be set: {RESERVED[name]}")
     catalog = load_catalog()
-    resolved = [
-        load_experiment(
-            name,
-            profile=profile,
-            overrides={**(overrides or {}), "seed": seed, "output_dir": str(output_dir.resolve())},
-        )
-        for name in catalog.select(experiments)
-        for seed in seeds
-    ]
+    given = {**(overrides or {}), "output_dir": str(output_dir.resolve())}
+    resolved = [load_experiment(name, profile=profile, overrides=given) for name in catalog.select(experiments)]
+    seeded = [[validate({**parameters.model_dump(), "seed": seed}) for seed in seeds] for parameters in resolved]
     check_writable(output_dir)
     if not elsewhere and not gpus() and any(parameters.device.startswith("cuda") for parameters in resolved):
         raise RequestError("device=cuda was asked for, but this machine has no NVIDIA GPU; set device=auto")
-    plan = [_planned(parameters) for parameters in resolved]
+    plan = [run for runs in seeded for run in _planned(runs)]
     for run in plan:
         refuse_newer(run.folder)
     return plan
 
 
-def _planned(parameters: Experiment) -> PlannedRun:
+def _planned(seeded: Sequence[Experiment]) -> list[PlannedRun]:
+    """The runs of one experiment, which differ in their seeds alone: what they depend on is looked up once."""
+    parameters = seeded[0]
     family = load_catalog().family_of(parameters.experiment)
     assert family is not None  # selected from the catalog
     images, data_warning = load_images(parameters.dataset, data_dir=parameters.data_dir, offline=parameters.offline)
@@ -155,12 +151,9 @@ def _planned(parameters: Experiment) -> PlannedRun:
     weights, weights_warning = None, None
     if parameters.weights:
         _, weights, weights_warning = find_weights(parameters)
-    return PlannedRun(
-        parameters=parameters,
-        family=family,
-        facts=key_facts(family.notebook_path, images.sha256, weights.sha256 if weights else None),
-        warnings=tuple(warning for warning in (data_warning, weights_warning) if warning),
-    )
+    facts = key_facts(family.notebook_path, images.sha256, weights.sha256 if weights else None)
+    warnings = tuple(warning for warning in (data_warning, weights_warning) if warning)
+    return [PlannedRun(parameters, family, facts, warnings) for parameters in seeded]
 
 
 def check_writable(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -50,16 +51,9 @@ class Worker:
             return None
         if self.process.exitcode != 0 and not self.run.is_complete():
             return record_failure(self.run, _death(self), self.started_at, self.clock)
-        record = read_record(self.run.folder)
-        if record is None:
-            error = ErrorRecord(
-                type="RecordLost",
-                message="the run ended but its record cannot be read back; is its folder still there?",
-                cell=None,
-                cell_source=None,
-            )
-            return record_failure(self.run, error, self.started_at, self.clock)
-        return record
+        return read_record(self.run.folder) or record_failure(
+            self.run, _lost(self.run.folder), self.started_at, self.clock
+        )
 
 
 def _context() -> ForkServerContext | SpawnContext:
@@ -133,6 +127,10 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
         return record
     except Exception as error:  # whatever went wrong in a run belongs into its record
         failure = describe_error(error)
+        if kernel and (code := kernel.poll()) is not None and code < 0 and not hasattr(error, "ename"):
+            how = f"{failure.message} (ended by {signal.Signals(-code).name}"
+            how += ", as the system does when memory runs out)" if code == -signal.SIGKILL else ")"
+            failure = failure.model_copy(update={"message": how})
         complete = read_record(run.folder)
         if complete is None or complete.status == "failed" or complete.key != run.key:
             return record_failure(run, failure, started_at, clock)
@@ -179,6 +177,17 @@ def describe_error(error: Exception) -> ErrorRecord:
             cell_source=str(error.source),  # type: ignore[attr-defined]
         )
     return ErrorRecord(type=type(error).__name__, message=str(error), cell=None, cell_source=None)
+
+
+def _lost(folder: Path) -> ErrorRecord:
+    """Why a run that ended by itself has left no record."""
+    try:
+        reason = f"where {shutil.disk_usage(folder).free // 1024:,} kB are free"
+    except OSError as error:
+        reason = str(error.strerror)
+    return ErrorRecord(
+        type="RecordLost", message=f"it could leave no record in {folder}, {reason}", cell=None, cell_source=None
+    )
 
 
 def _death(worker: Worker) -> ErrorRecord:

@@ -168,9 +168,9 @@ class Journal:
 def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family]]:
     """Experiments of the user's own below `root`, in the families whose notebooks ran them."""
     catalog, found = load_catalog(), {}
-    for path in sorted((root / "runs").glob("*/seed-*/run.json")):
-        record = read_record(path.parent)
-        if record and record.experiment not in catalog.entries:
+    theirs = {name.lower() for name in catalog.entries}
+    for folder in sorted(path for path in (root / "runs").glob("*") if path.name not in theirs):
+        for record in filter(None, map(read_record, sorted(folder.glob("seed-*")))):
             entry = Entry(id=record.experiment, title="an experiment of one's own")
             found[record.experiment] = (entry, catalog.family_named(record.family))
     return found
@@ -181,8 +181,11 @@ def _alike(runs: Sequence[RunRecord]) -> tuple[tuple[RunRecord, ...], tuple[RunR
     if not runs:
         return (), ()
     last = max(runs, key=lambda run: run.finished_at)
-    alike = tuple(run for run in runs if {**run.parameters, "seed": last.seed} == last.parameters)
-    return alike, tuple(run for run in runs if run not in alike)
+    like_last = [{**run.parameters, "seed": last.seed} == last.parameters for run in runs]
+    return (
+        tuple(run for run, same in zip(runs, like_last, strict=True) if same),
+        tuple(run for run, same in zip(runs, like_last, strict=True) if not same),
+    )
 
 
 def compare(result: Result, base: Result) -> Comparison | None:

@@ -1,0 +1,162 @@
+"""What a machine does to runs: full and read-only disks, wrong clocks, the memory killer, sheer numbers."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from records import write_run
+
+from cifar_report.pipeline import worker
+from cifar_report.pipeline.estimate import estimate_seconds
+from cifar_report.pipeline.execute import execute_plan
+from cifar_report.pipeline.plan import make_plan
+from cifar_report.record import read_record, write_record
+from cifar_report.report.journal import Journal
+from cifar_report.report.sections import results_frame
+
+TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "1"}
+
+
+def plan(output, *experiments, **given):
+    return make_plan(experiments, **{"profile": "quick", "overrides": TINY, "output_dir": output, **given})
+
+
+def command(output, *words):
+    pairs = " ".join(f"{name}={value}" for name, value in TINY.items())
+    full = [sys.executable, "-m", "cifar_report", *words, "--profile", "quick", "--output", str(output), "--set", pairs]
+    return subprocess.run(full, capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Make a small file system; returns its folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def make(options: str):
+        mounted = sys.platform == "linux" and shutil.which("mount") is not None
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if not mounted or subprocess.run(words, capture_output=True).returncode != 0:
+            pytest.skip("needs the right to mount a file system")
+        return folder
+
+    yield make
+    with contextlib.suppress(OSError):
+        subprocess.run(["umount", str(folder)], capture_output=True)
+
+
+@pytest.mark.slow
+def test_full_disk_is_said_and_the_run_is_made_when_there_is_room(disk):
+    folder = disk("size=420k")  # room for the weights, not for the checkpoint beside them
+    ended = command(folder / "out", "run", "EXP000")
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "No space left on device" in ended.stdout or "kB are free" in ended.stdout
+    assert Journal.load(folder / "out").complete == {}
+    subprocess.run(["mount", "-o", "remount,size=20m", str(folder)], check=True)
+    ended = command(folder / "out", "run", "EXP000")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert plan(folder / "out", "EXP000")[0].is_complete()
+
+
+def test_read_only_file_system_is_refused_before_anything_runs(disk):
+    folder = disk("ro")
+    ended = command(folder / "out", "run", "EXP000")
+    assert ended.returncode == 2
+    assert "cannot write to" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked, and watched, on Linux")
+def test_kernel_ended_by_the_memory_killer_is_a_failed_run_and_the_next_goes_on(tmp_path):
+    runs = plan(tmp_path / "out", "EXP000", seeds=[0, 1], overrides={**TINY, "epochs": "400", "train_limit": "1400"})
+    killed = []
+
+    def hunt() -> None:
+        end = time.monotonic() + 60
+        history = runs[0].folder / "history.csv"
+        while time.monotonic() < end and not history.exists():
+            time.sleep(0.05)
+        for process in psutil.Process().children(recursive=True):
+            # The kernel is the child of a worker, which is a child of the fork server.
+            with contextlib.suppress(psutil.Error):
+                if [parent.pid for parent in process.parents()].index(os.getpid()) == 2:
+                    process.kill()
+                    killed.append(process.pid)
+
+    hunter = threading.Thread(target=hunt)
+    hunter.start()
+    (failed,) = execute_plan(runs[:1], say=lambda text: None)
+    hunter.join()
+    assert killed
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert "as the system does when memory runs out" in failed.error.message
+    assert runs[0].state().word == "failed"
+    (done,) = execute_plan(plan(tmp_path / "out", "EXP000", seeds=[1]), say=lambda text: None)
+    assert done.status == "completed"
+
+
+def test_clock_set_back_changes_no_result_and_no_duration(tmp_path):
+    record = write_run(tmp_path / "out", "EXP000")
+    earlier = record.model_copy(update={"finished_at": "2001-01-01T00:00:00+00:00"})  # before it was started
+    write_record(tmp_path / "out" / "runs" / "exp000" / "seed-0", earlier)
+    journal = Journal.load(tmp_path / "out")
+    assert [run.seconds.total for run in journal.results["EXP000"].runs] == [600]
+    assert results_frame(journal)["accuracy"].tolist() == [70.0]
+    (run,) = plan(tmp_path / "out", "EXP000", overrides={"dataset": "digits"})
+    estimated = estimate_seconds(run)
+    assert estimated is None or estimated > 0
+
+
+def test_run_that_leaves_no_record_says_how_much_room_there_is(tmp_path):
+    assert "kB are free" in worker._lost(tmp_path).message
+    assert "No such file" in worker._lost(tmp_path / "gone").message
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_thousands_of_records_are_planned_checked_and_tabulated_in_linear_time_and_little_memory(tmp_path):
+    """A fifth of the 10,000 records that must take less than 60 s and 500 MB."""
+    output, seeds = tmp_path / "out", 100
+    for run in plan(output, seeds=[0]):
+        write_run(output, run.parameters.experiment)
+        record = read_record(run.folder)
+        assert record is not None
+        header = ",".join(record.epochs[0].model_dump())
+        rows = [",".join(map(str, epoch.model_dump().values())) for epoch in record.epochs]
+        (run.folder / "history.csv").write_text("\n".join([header, *rows, ""]))
+        (run.folder / "model.safetensors").touch()
+        for other in plan(output, run.parameters.experiment, seeds=range(seeds)):
+            if other.folder != run.folder:
+                shutil.copytree(run.folder, other.folder)
+            update = {"seed": other.parameters.seed, "key": other.key, "key_facts": other.facts}
+            write_record(
+                other.folder, record.model_copy(update={**update, "parameters": other.parameters.result_parameters()})
+            )
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from cifar_report.pipeline.plan import make_plan\n"
+        "from cifar_report.report.journal import Journal\n"
+        "from cifar_report.report.sections import results_frame\n"
+        "output, started = Path(sys.argv[1]), time.perf_counter()\n"
+        f"plan = make_plan(profile='quick', seeds=range({seeds}), overrides={TINY}, output_dir=output)\n"
+        "assert all(run.is_complete() for run in plan)\n"
+        "assert len(results_frame(Journal.load(output))) == len(plan)\n"
+        "high = [line for line in open('/proc/self/status') if line.startswith('VmHWM')]\n"
+        "print(time.perf_counter() - started, high[0].split()[1])"
+    )
+    environment = {**os.environ, "CIFAR_REPORT_OFFLINE": "1"}
+    printed = subprocess.run(
+        [sys.executable, "-c", script, str(output)], capture_output=True, text=True, env=environment, timeout=200
+    )
+    assert printed.returncode == 0, printed.stderr
+    seconds, peak = map(float, printed.stdout.split())
+    assert seconds < 60 / 5
+    assert peak < 500_000  # kB
