@@ -7,12 +7,13 @@ SOURCES := cifar_report tests notebooks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help report test lint
+.PHONY: help report test bench lint
 
 help:  ## show this help
 	@echo 'make report [PROFILE=quick|cpu|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2]'
 	@echo '             run what is missing and write outputs/<profile>/report/report.html'
 	@echo 'make test    run the tests'
+	@echo 'make bench   measure speed and memory, side by side with what people use today (PARTS="training frozen")'
 	@echo 'make lint    check style and types'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
 
@@ -28,6 +29,9 @@ report: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)
+	@$(BIN)/python -m cifar_report bench $(PARTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)

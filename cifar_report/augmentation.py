@@ -65,7 +65,12 @@ AUGMENTATIONS = {"horizontal_flip": horizontal_flip, "rotation": rotation, "crop
 
 
 def to_input(images: torch.Tensor, image_size: int, normalize: str) -> torch.Tensor:
-    """Resize bilinearly to `image_size` and normalize: uint8 (B, 3, H, W) to float32 (B, 3, S, S), channels_last."""
+    """Resize bilinearly to `image_size` and normalize: uint8 (B, 3, H, W) to float32 (B, 3, S, S), channels_last.
+
+    What is floating point already is a model's input and returned as it is.
+    """
+    if images.is_floating_point():
+        return images
     if images.shape[-1] != image_size:
         images = resize(images, [image_size, image_size])
     mean, std = (torch.tensor(s, device=images.device).view(1, 3, 1, 1) for s in STATISTICS[normalize])

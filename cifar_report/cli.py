@@ -89,6 +89,18 @@ def _parser() -> argparse.ArgumentParser:
         "cifar-report show EXP003",
         "cifar-report show EXP003 --profile cpu --seeds 0,1",
     )
+    bench = _command(
+        commands,
+        "bench",
+        _bench,
+        "measure speed and memory side by side with what people use today",
+        "cifar-report bench",
+        "cifar-report bench training frozen",
+    )
+    bench.add_argument(
+        "parts", nargs="*", metavar="PART", help="training, input, frozen, around, memory; none: all, some minutes"
+    )
+    bench.add_argument("--output", type=Path, default=Path("outputs/bench"), help="default: outputs/bench")
     report.add_argument("--no-run", action="store_true", help="execute no run: report what is there")
     run.add_argument("--dry-run", action="store_true", help="only print what would be executed, and how long it takes")
     for command in (run, report, status, verify, show):
@@ -243,6 +255,18 @@ def _verify(options: argparse.Namespace) -> int:
     from cifar_report.pipeline.verify import verify_runs
 
     return DONE if verify_runs(_plan(_request(options)), named=bool(options.experiments)) else RUN_FAILED
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from cifar_report.bench import PARTS, run_bench
+    from cifar_report.pipeline.plan import check_writable
+
+    for part in options.parts:
+        if part not in PARTS:
+            raise RequestError(f"unknown part '{part}'{did_you_mean(part, PARTS)}")
+    check_writable(options.output)
+    run_bench(options.parts, output=options.output)
+    return DONE
 
 
 def _time(seconds: float) -> str:

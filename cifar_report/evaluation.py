@@ -60,21 +60,25 @@ class Evaluation:
         return [(int(i), int(predicted[i]), float(probability[i])) for i in order]
 
 
+def evaluation_batch(image_size: int) -> int:
+    """Images a batch without gradients."""
+    return max(16, EVALUATION_BATCH * 32 * 32 // image_size**2)
+
+
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, parameters: Experiment, *, amp: torch.dtype | None = None) -> Evaluation:
     """Run the model over a split in evaluation mode, without augmentation.
 
     Args:
         model: on the device of `split`.
-        split: the images and their labels.
+        split: the images, or the model's inputs, and their labels.
         parameters: image size and normalization.
         amp: autocast to this type, or `None` for float32.
     """
     model.eval()
     device = split.images.device
-    size = max(16, EVALUATION_BATCH * 32 * 32 // parameters.image_size**2)
     logits = []
     with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
-        for images in split.images.split(size):
+        for images in split.images.split(evaluation_batch(parameters.image_size)):
             logits.append(model(to_input(images, parameters.image_size, parameters.normalize)).float())
     return Evaluation(torch.cat(logits).cpu(), split.labels.cpu())

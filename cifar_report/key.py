@@ -20,6 +20,7 @@ RESULT_MODULES = (
     "data/sources.py",
     "data/splits.py",
     "evaluation.py",
+    "features.py",
     "initialization.py",
     "models.py",
     "optimization.py",

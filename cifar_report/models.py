@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -74,6 +75,16 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": torchvision.models.resnet18,
     "vgg16": torchvision.models.vgg16,
     "mobilenet_v2": torchvision.models.mobilenet_v2,
+}
+# torchvision's networks as the steps of their forward pass, in order.
+STAGES: dict[str, Callable[[Any], list[nn.Module]]] = {
+    "resnet18": lambda m: [
+        *(m.conv1, m.bn1, m.relu, m.maxpool, m.layer1, m.layer2, m.layer3, m.layer4, m.avgpool),
+        nn.Flatten(),
+        m.fc,
+    ],
+    "vgg16": lambda m: [*m.features, m.avgpool, nn.Flatten(), *m.classifier],
+    "mobilenet_v2": lambda m: [*m.features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *m.classifier],
 }
 HEADS = {"resnet18": "fc", "vgg16": "classifier.6", "mobilenet_v2": "classifier.1"}
 

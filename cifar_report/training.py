@@ -21,6 +21,7 @@ from cifar_report.checkpoint import Checkpoint
 from cifar_report.data.dataset import Dataset, Split
 from cifar_report.evaluation import Evaluation, evaluate
 from cifar_report.experiment import Experiment
+from cifar_report.features import without_frozen_part
 from cifar_report.models import train_mode
 from cifar_report.optimization import build_optimizer, build_schedule
 from cifar_report.record import EpochRecord
@@ -35,6 +36,7 @@ class Training:
     """Everything that changes while a model is trained: what a checkpoint holds."""
 
     model: nn.Module
+    network: nn.Module  # what is applied to a batch: the model, or its part behind what is computed once
     optimizer: Optimizer
     schedule: LRScheduler
     scaler: torch.amp.GradScaler
@@ -43,7 +45,7 @@ class Training:
     history: list[EpochRecord]
 
     @classmethod
-    def start(cls, model: nn.Module, dataset: Dataset, parameters: Experiment) -> Training:
+    def start(cls, model: nn.Module, network: nn.Module, dataset: Dataset, parameters: Experiment) -> Training:
         """The state before the first epoch. Seeds torch's global generator, which dropout draws from."""
         device = dataset.train.images.device
         torch.manual_seed(parameters.seed)
@@ -51,6 +53,7 @@ class Training:
         steps = len(shuffled_batches(len(dataset.train), parameters.batch_size, torch.Generator()))
         return cls(
             model=model,
+            network=network,
             optimizer=optimizer,
             schedule=build_schedule(optimizer, parameters, steps),
             scaler=torch.amp.GradScaler(device.type, enabled=amp_dtype(parameters.precision, device) is torch.float16),
@@ -102,6 +105,7 @@ def train(
     *,
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[EpochRecord], None] = lambda epoch: None,
+    frozen_once: bool = True,
 ) -> tuple[list[EpochRecord], Evaluation]:
     """Train `model` in place for `parameters.epochs` epochs and validate after each.
 
@@ -110,10 +114,12 @@ def train(
 
     Args:
         model: on the device of the dataset.
-        dataset: its images stay on their device as uint8; each batch is augmented and normalized there.
+        dataset: its images stay on their device as uint8; each batch is augmented and normalized there. Behind a
+            frozen part of the model and without augmentation, what that part computes takes their place.
         parameters: everything else.
         checkpoint: where the state is kept after every epoch, and read from at the start.
         on_epoch: called with the record of each finished epoch, those before an interruption included.
+        frozen_once: compute what a frozen part gives for each image once; `False` is for comparison.
 
     Returns:
         the epochs' records, and the final model's evaluation on the validation images.
@@ -122,14 +128,17 @@ def train(
         DivergedError: the training loss is not finite at the end of an epoch.
     """
     amp = amp_dtype(parameters.precision, dataset.train.images.device)
-    training = Training.start(model, dataset, parameters)
+    network = model
+    if frozen_once:
+        network, dataset = without_frozen_part(model, dataset, parameters, amp=amp)
+    training = Training.start(model, network, dataset, parameters)
     state = checkpoint.load() if checkpoint else None
     if state is not None:
         training.load_state_dict(state)
         print(f"going on after epoch {len(training.history)} of {parameters.epochs}")
         for epoch in training.history:
             on_epoch(epoch)
-        validation = evaluate(model, dataset.validation, parameters, amp=amp)
+        validation = evaluate(network, dataset.validation, parameters, amp=amp)
 
     for number in range(len(training.history) + 1, parameters.epochs + 1):
         started = perf_counter()
@@ -137,7 +146,7 @@ def train(
         train_loss, train_accuracy = train_one_epoch(training, dataset.train, parameters)
         if not math.isfinite(train_loss):
             raise DivergedError(f"the training loss is {train_loss} in epoch {number}; try a smaller lr than {lr:g}")
-        validation = evaluate(model, dataset.validation, parameters, amp=amp)
+        validation = evaluate(network, dataset.validation, parameters, amp=amp)
         epoch = EpochRecord(
             epoch=number,
             train_loss=train_loss,
@@ -167,8 +176,8 @@ def train_one_epoch(training: Training, split: Split, parameters: Experiment) ->
     Returns:
         loss and accuracy, means over the epoch's images, each seen by the model as it was at that step.
     """
-    model, optimizer, scaler = training.model, training.optimizer, training.scaler
-    train_mode(model)
+    network, optimizer, scaler = training.network, training.optimizer, training.scaler
+    train_mode(network)
     device = split.images.device
     amp = amp_dtype(parameters.precision, device)
     loss_sum = torch.zeros((), device=device)  # summed on the device: reading a loss would wait for it
@@ -180,7 +189,7 @@ def train_one_epoch(training: Training, split: Split, parameters: Experiment) ->
         images = augment(images, parameters.augment, training.augmentation)
         inputs = to_input(images, parameters.image_size, parameters.normalize)  # (B, 3, S, S)
         with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
-            logits = model(inputs)  # (B, 10)
+            logits = network(inputs)  # (B, 10)
             loss = F.cross_entropy(logits, labels, label_smoothing=parameters.label_smoothing)
         optimizer.zero_grad()
         scaler.scale(loss).backward()

@@ -1,0 +1,391 @@
+"""Benchmarks: each comparison side by side in one process, interleaved (A B A B …) after a warm-up.
+
+Ratios within one run are what counts: seconds depend on the machine and on what else it is doing.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import psutil
+import torch
+import torch.nn.functional as F
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from cifar_report import __version__
+from cifar_report.augmentation import ROTATION_DEGREES, augment, to_input
+from cifar_report.catalog import load_experiment
+from cifar_report.data.dataset import Dataset, load_dataset
+from cifar_report.environment import describe_environment
+from cifar_report.experiment import Experiment
+from cifar_report.models import build_model
+from cifar_report.optimization import build_optimizer
+from cifar_report.record import atomic_file, read_record
+from cifar_report.report.figures import COLOURS, STYLE, render
+from cifar_report.training import Training, amp_dtype, choose_device, train, train_one_epoch
+
+REPEATS = 5
+BUSY = 15.0  # per cent of the processor that others may use before a warning
+
+
+@dataclass
+class Measurement:
+    """One side of a comparison: what it is, and a number per repetition (images per second, seconds or megabytes)."""
+
+    what: str
+    unit: str
+    values: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+@dataclass
+class Comparison:
+    """Measurements of the same work; `ratios` are medians of the ratios of neighbouring repetitions."""
+
+    title: str
+    sides: list[Measurement]
+    ratios: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+def run_bench(parts: list[str], *, output: Path, say: Callable[[str], None] = print) -> None:
+    """Run the named parts (none: all), print a table, and write `bench.json` and `bench.png` to `output`."""
+    device = choose_device("auto")
+    busy = psutil.cpu_percent(interval=1.0)
+    if busy > BUSY:
+        say(f"WARNING: the machine is busy ({busy:.0f} % of its processor is in use): these figures will be too low")
+    comparisons = []
+    for name in parts or list(PARTS):
+        say(f"{name} …")
+        comparisons += PARTS[name](device)
+    environment = describe_environment(device)
+    say(f"{environment.device_name}, {environment.threads} threads, torch {environment.torch}, {platform.platform()}")
+    _print(comparisons)
+    content = {
+        "version": __version__,
+        "busy_percent": busy,
+        "environment": environment.model_dump(),
+        "comparisons": [asdict(comparison) for comparison in comparisons],
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    with atomic_file(output / "bench.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    with atomic_file(output / "bench.png") as temporary:
+        temporary.write_bytes(_plot(comparisons))
+    say(f"written: {output / 'bench.json'}, {output / 'bench.png'}")
+
+
+def interleaved(
+    title: str, unit: str, sides: Mapping[str, Callable[[], float]], *, repeats: int = REPEATS, over: str = ""
+) -> Comparison:
+    """Measure every side in turn, after one warm-up each. The ratios are those of the side `over` to each other one."""
+    measurements = {what: Measurement(what, unit) for what in sides}
+    for repeat in range(repeats + 1):
+        for what, measure in sides.items():
+            gc.collect()
+            value = measure()
+            if repeat:
+                measurements[what].values.append(value)
+    comparison = Comparison(title, list(measurements.values()))
+    if over:
+        ours = measurements[over].values
+        for what, other in measurements.items():
+            if what != over:
+                pairs = zip(ours, other.values, strict=True)
+                comparison.ratios[f"{over} / {what}"] = statistics.median(a / b for a, b in pairs)
+    return comparison
+
+
+class PerImage(torch.utils.data.Dataset):
+    """What `torchvision.datasets.CIFAR10` does with an image: from an array to a picture, through the transforms."""
+
+    def __init__(self, dataset: Dataset, transform: Callable) -> None:
+        self.images = dataset.train.images.permute(0, 2, 3, 1).cpu().numpy()
+        self.labels = dataset.train.labels.cpu().tolist()
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        from PIL import Image
+
+        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+
+
+HALF = transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+AT_224 = transforms.Compose(
+    [
+        transforms.RandomHorizontalFlip(),
+        transforms.Resize((224, 224)),
+        transforms.RandomRotation(ROTATION_DEGREES),
+        transforms.ToTensor(),
+        HALF,
+    ]
+)
+
+
+def bench_training(device: torch.device) -> list[Comparison]:
+    """Training epochs at 32 pixels: the tutorial's pipeline, ours, and the bare step."""
+    plain = transforms.Compose([transforms.ToTensor(), HALF])
+    return [
+        _training("Net, 32 px", load_experiment("EXP000"), 10_000, device, plain),
+        _training("LeNet, 32 px", load_experiment("EXP003"), 5_000, device, plain),
+        _training("ResNet-18, 32 px", load_experiment("EXP011", overrides=RANDOM), 640, device, plain),
+    ]
+
+
+RANDOM = {"weights": "null"}  # the speed of a network does not depend on its weights' values
+
+
+def _training(
+    title: str, experiment: Experiment, images: int, device: torch.device, transform: Callable, repeats: int = REPEATS
+) -> Comparison:
+    parameters = experiment.model_copy(update={"train_limit": images, "test_limit": 100, "offline": "stand_in"})
+    dataset = load_dataset(parameters, device)
+    images = len(dataset.train)
+    per_image = PerImage(dataset, transform)
+    theirs = build_model(parameters)[0].to(device).to(memory_format=torch.contiguous_format)
+    their_optimizer = build_optimizer(theirs.parameters(), parameters)
+
+    def tutorial(workers: int) -> float:
+        loader = DataLoader(per_image, batch_size=parameters.batch_size, shuffle=True, num_workers=workers)
+        theirs.train()
+        started, running = perf_counter(), 0.0
+        for inputs, labels in loader:
+            inputs, labels = inputs.to(device), labels.to(device)
+            their_optimizer.zero_grad()
+            loss = F.cross_entropy(theirs(inputs), labels)
+            loss.backward()
+            their_optimizer.step()
+            running += loss.item()
+        return images / (perf_counter() - started)
+
+    model = build_model(parameters)[0].to(device)
+    training = Training.start(model, model, dataset, parameters)
+
+    def ours() -> float:
+        started = perf_counter()
+        train_one_epoch(training, dataset.train, parameters)
+        return images / (perf_counter() - started)
+
+    bare = build_model(parameters)[0].to(device)
+    optimizer = build_optimizer(bare.parameters(), parameters)
+    batch = dataset.train.images[: parameters.batch_size], dataset.train.labels[: parameters.batch_size]
+    inputs, labels = to_input(batch[0], parameters.image_size, parameters.normalize), batch[1]
+    amp = amp_dtype(parameters.precision, device)
+
+    def bound() -> float:
+        bare.train()
+        steps = -(-images // parameters.batch_size)
+        started = perf_counter()
+        for _ in range(steps):
+            with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
+                loss = F.cross_entropy(bare(inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        loss.item()
+        return steps * len(labels) / (perf_counter() - started)
+
+    workers = max((0, 2), key=tutorial)
+    sides = {f"tutorial pipeline, {workers} workers": lambda: tutorial(workers), "ours": ours, "bound": bound}
+    return interleaved(f"Training epoch, {title}", "images/s", sides, repeats=repeats, over="ours")
+
+
+def bench_input(device: torch.device) -> list[Comparison]:
+    """Input at 224 pixels with flip, resize and rotation, alone and in a training epoch."""
+    given = {**RANDOM, "train_limit": "1000", "test_limit": "100", "offline": "stand_in", "precision": "float32"}
+    parameters = load_experiment("EXP017", overrides=given)
+    dataset = load_dataset(parameters, device)
+    count, generator = len(dataset.train), torch.Generator(device).manual_seed(0)
+    loader = DataLoader(PerImage(dataset, AT_224), batch_size=64, num_workers=2)
+
+    def per_image() -> float:
+        started = perf_counter()
+        for inputs, _ in loader:
+            inputs.to(device)
+        return count / (perf_counter() - started)
+
+    def ours() -> float:
+        started = perf_counter()
+        for images in dataset.train.images.split(64):
+            inputs = to_input(augment(images, parameters.augment, generator), 224, parameters.normalize)
+        inputs.sum().item()  # a GPU computes while Python goes on
+        return count / (perf_counter() - started)
+
+    alone = interleaved(
+        "Input at 224 px", "images/s", {"per-image pipeline, 2 workers": per_image, "ours": ours}, over="ours"
+    )
+    return [alone, _training("ResNet-18, 224 px", parameters, 128, device, AT_224, repeats=3)]
+
+
+def bench_frozen(device: torch.device) -> list[Comparison]:
+    """Twenty epochs of frozen transfer: through the whole network each epoch, and its frozen part computed once."""
+    given = {"train_limit": "1000", "test_limit": "500", "offline": "stand_in", "epochs": "20"}
+    found = []
+    for title, trainable in (("EXP014, last two layers learn", "last_two_layers"), ("EXP014, head learns", "head")):
+        parameters = load_experiment("EXP014", overrides={**given, "trainable": trainable})
+        dataset = load_dataset(parameters, device)
+        accuracies: dict[str, float] = {}
+
+        def seconds(what: str, once: bool, parameters=parameters, dataset=dataset, accuracies=accuracies) -> float:
+            torch.manual_seed(parameters.seed)
+            model = build_model(parameters)[0].to(device)
+            started = perf_counter()
+            with _quiet():
+                _, evaluation = train(model, dataset, parameters, frozen_once=once)
+            accuracies[what] = evaluation.accuracy
+            return perf_counter() - started
+
+        sides = {
+            "whole network each epoch": partial(seconds, "whole network", False),
+            "ours": partial(seconds, "ours", True),
+        }
+        comparison = interleaved(f"Frozen transfer, 20 epochs, {title}", "s", sides)
+        pairs = zip(comparison.sides[0].values, comparison.sides[1].values, strict=True)
+        comparison.ratios["ours: times as fast"] = statistics.median(a / b for a, b in pairs)
+        comparison.note = ", ".join(f"{what}: {accuracy:.1%}" for what, accuracy in accuracies.items())
+        found.append(comparison)
+    return found
+
+
+def bench_around(device: torch.device) -> list[Comparison]:
+    """What a run costs beyond training, and what the commands cost that train nothing."""
+    runs = 6
+    pairs = "train_limit=640 test_limit=100 epochs=1 offline=stand_in"
+    per_run, hot, short = (Measurement(w, "s") for w in ("a run beyond training", "hot report, 6 runs", "--help"))
+    listed = Measurement("list", "s")
+    for _ in range(3):
+        with tempfile.TemporaryDirectory(prefix="cifar-report-bench-") as folder:
+            words = ["EXP003", "--profile", "quick", "--output", folder, "--set", pairs, "--seeds"]
+            first = _command("run", *words, "0")  # pays for what all runs share: imports, the plan
+            more = _command("run", *words, ",".join(map(str, range(1, runs))))
+            records = [read_record(Path(folder) / "runs" / "exp003" / f"seed-{seed}") for seed in range(runs)]
+            trained = [record.seconds.train for record in records if record]
+            per_run.values.append((more - first - sum(trained[1:]) + trained[0]) / (runs - 2))
+            reported = [*words, ",".join(map(str, range(runs)))]
+            _command("report", *reported)
+            hot.values.append(_command("report", *reported))
+        short.values.append(_command("--help"))
+        listed.values.append(_command("list"))
+    return [Comparison("Around the training", [per_run, hot, short, listed])]
+
+
+def bench_memory(device: torch.device) -> list[Comparison]:
+    """Peak memory of a run and of four at once, pages they share counted once; the command itself included."""
+    sides = []
+    for jobs in (1, 4):
+        with tempfile.TemporaryDirectory(prefix="cifar-report-bench-") as folder:
+            pairs = "train_limit=20000 test_limit=1000 epochs=2 offline=stand_in"
+            words = ["run", "EXP003", "--profile", "quick", "--output", folder, "--set", pairs]
+            words += ["--seeds", ",".join(map(str, range(jobs))), "--jobs", str(jobs)]
+            with _peak_memory() as peak:
+                _command(*words)
+        sides.append(Measurement(f"{jobs} run{'s' if jobs > 1 else ''} at once", "MB", [peak[0] / 2**20]))
+    return [Comparison("Peak memory", sides)]
+
+
+PARTS: dict[str, Callable[[torch.device], list[Comparison]]] = {
+    "training": bench_training,
+    "input": bench_input,
+    "frozen": bench_frozen,
+    "around": bench_around,
+    "memory": bench_memory,
+}
+
+
+def _command(*words: str) -> float:
+    """Seconds that a command of cifar-report takes."""
+    started = perf_counter()
+    subprocess.run([sys.executable, "-m", "cifar_report", *words], check=True, stdout=subprocess.DEVNULL)
+    return perf_counter() - started
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    from contextlib import redirect_stdout
+
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+@contextmanager
+def _peak_memory() -> Iterator[list[float]]:
+    """The most memory that this process's children held at once, in bytes: their proportional set sizes."""
+    peak, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            total = 0.0
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    facts = process.memory_full_info()
+                except psutil.Error:
+                    continue
+                total += getattr(facts, "pss", None) or facts.uss
+            peak[0] = max(peak[0], total)
+            time.sleep(0.2)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _print(comparisons: list[Comparison]) -> None:
+    table = Table("", "median", "spread", "ratio", box=None, header_style="bold", pad_edge=False)
+    for comparison in comparisons:
+        table.add_row(f"[bold]{comparison.title}[/]" + (f"  ({comparison.note})" if comparison.note else ""))
+        for side in comparison.sides:
+            spread = f"{min(side.values):,.4g} to {max(side.values):,.4g}" if len(side.values) > 1 else "n = 1"
+            table.add_row(f"  {side.what}", f"{side.median:,.4g} {side.unit}", spread)
+        for what, ratio in comparison.ratios.items():
+            table.add_row(f"  {what}", "", "", f"{ratio:.2f}")
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+
+
+def _plot(comparisons: list[Comparison]) -> bytes:
+    """Bars of every comparison, each side against the fastest or largest of its comparison."""
+    rows: list[tuple[str, float, str, Any]] = []
+    for comparison in comparisons:
+        most = max(side.median for side in comparison.sides)
+        for index, side in enumerate(comparison.sides):
+            label = f"{comparison.title}: {side.what}"
+            rows.append((label, side.median / most, f"{side.median:,.4g} {side.unit}", COLOURS[index % len(COLOURS)]))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 0.6 + 0.26 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.barh([row[0] for row in rows], [row[1] for row in rows], color=[row[3] for row in rows])
+        for position, row in enumerate(rows):
+            axes.text(row[1] + 0.01, position, row[2], va="center", fontsize=8)
+        axes.set(xlim=(0, 1.2), xlabel="relative to the largest of the comparison")
+        axes.invert_yaxis()
+        return render(figure, "Benchmarks").png

@@ -1,0 +1,71 @@
+"""What a frozen part of a network computes is computed once: it gives the same for an image in every epoch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from cifar_report.augmentation import to_input
+from cifar_report.data.dataset import Dataset, Split
+from cifar_report.evaluation import evaluation_batch
+from cifar_report.experiment import Experiment
+from cifar_report.models import STAGES
+
+# At most so many bytes are kept for a dataset; a fixed number, so that no run depends on a machine's memory.
+MOST_BYTES = 4 * 2**30
+
+
+def without_frozen_part(
+    model: nn.Module, dataset: Dataset, parameters: Experiment, *, amp: torch.dtype | None = None
+) -> tuple[nn.Module, Dataset]:
+    """Take the frozen part off the front of `model`, and put what it computes in place of the dataset's images.
+
+    Where there is no such part, where augmentation changes the images in every epoch, or where it would take more
+    than `MOST_BYTES`, model and dataset are returned as they are.
+
+    Returns:
+        the rest of the network, which shares its layers with `model`; and the dataset, its images being the rest's
+        inputs: float32 (N, …), or `amp`.
+    """
+    frozen, rest = split_frozen(model, parameters.model)
+    if frozen is None or parameters.augment:
+        return model, dataset
+    one = _compute(frozen, Split(dataset.train.images[:1], dataset.train.labels[:1]), parameters, amp)
+    splits = {id(split): split for split in (dataset.train, dataset.validation, dataset.test)}
+    if one.images.nbytes * sum(map(len, splits.values())) > MOST_BYTES:
+        return model, dataset
+    computed = {key: _compute(frozen, split, parameters, amp) for key, split in splits.items()}
+    return rest, replace(
+        dataset,
+        train=computed[id(dataset.train)],
+        validation=computed[id(dataset.validation)],
+        test=computed[id(dataset.test)],
+    )
+
+
+def split_frozen(model: nn.Module, name: str) -> tuple[nn.Sequential | None, nn.Module]:
+    """The longest front part of a network in which nothing learns and nothing is random, and the rest of it."""
+    if name not in STAGES:
+        return None, model
+    stages = STAGES[name](model)
+    changing = (any(p.requires_grad for p in stage.parameters()) or _is_random(stage) for stage in stages)
+    count = next(index for index, changes in enumerate(changing) if changes)
+    if not any(True for stage in stages[:count] for _ in stage.parameters()):
+        return None, model
+    return nn.Sequential(*stages[:count]), nn.Sequential(*stages[count:])
+
+
+def _is_random(stage: nn.Module) -> bool:
+    return any(isinstance(module, nn.Dropout) for module in stage.modules())
+
+
+@torch.no_grad()
+def _compute(frozen: nn.Module, split: Split, parameters: Experiment, amp: torch.dtype | None) -> Split:
+    frozen.eval()
+    outputs = []
+    with torch.autocast(split.images.device.type, dtype=amp, enabled=amp is not None):
+        for images in split.images.split(evaluation_batch(parameters.image_size)):
+            outputs.append(frozen(to_input(images, parameters.image_size, parameters.normalize)))
+    return Split(torch.cat(outputs), split.labels)

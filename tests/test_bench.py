@@ -1,0 +1,57 @@
+import json
+
+import pytest
+import torch
+
+from cifar_report import bench
+from cifar_report.cli import main
+
+
+def test_sides_take_turns_and_ratios_are_of_neighbours():
+    order = []
+
+    def side(name, values):
+        taken = iter(values)
+
+        def measure():
+            order.append(name)
+            return next(taken)
+
+        return measure
+
+    comparison = bench.interleaved(
+        "t", "s", {"a": side("a", [9.0, 1, 2, 3]), "b": side("b", [9.0, 2, 4, 12])}, repeats=3, over="b"
+    )
+    assert "".join(order) == "abababab"  # the first turn warms up and does not count
+    assert [m.values for m in comparison.sides] == [[1, 2, 3], [2, 4, 12]]
+    assert comparison.ratios == {"b / a": 2}
+
+
+def test_unknown_part_is_refused(tmp_path, capsys):
+    assert main(["bench", "trainings", "--output", str(tmp_path / "bench")]) == 2
+    assert "did you mean 'training'" in capsys.readouterr().err
+    assert not (tmp_path / "bench").exists()
+
+
+def test_results_and_a_warning_when_the_machine_is_busy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench.psutil, "cpu_percent", lambda interval: 80.0)
+    made = bench.Comparison("T", [bench.Measurement("a", "s", [1.0, 2.0, 3.0])], {"r": 2.5}, "n")
+    monkeypatch.setitem(bench.PARTS, "training", lambda device: [made])
+    assert main(["bench", "training", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "WARNING: the machine is busy (80 %" in printed
+    assert "2.50" in printed
+    content = json.loads((tmp_path / "bench.json").read_text())
+    assert content["busy_percent"] == 80
+    assert content["environment"]["torch"] == torch.__version__
+    assert content["comparisons"][0]["sides"][0]["values"] == [1, 2, 3]
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_tutorial_pipeline_ours_and_bound_do_the_same_work(monkeypatch):
+    monkeypatch.setattr(bench, "REPEATS", 1)
+    experiment = bench.load_experiment("EXP000", overrides={"dataset": "digits"})
+    comparison = bench._training("Net", experiment, 256, torch.device("cpu"), bench.transforms.ToTensor(), repeats=1)
+    assert [side.what.split(",")[0] for side in comparison.sides] == ["tutorial pipeline", "ours", "bound"]
+    assert all(side.median > 0 for side in comparison.sides)
