@@ -80,11 +80,11 @@ def run_bench(parts: list[str], *, output: Path, say: Callable[[str], None] = pr
         say(f"WARNING: the machine is busy ({busy:.0f} % of its processor is in use): these figures will be too low")
     comparisons = []
     for name in parts or list(PARTS):
-        say(f"{name} …")
-        comparisons += PARTS[name](device)
+        found = PARTS[name](device)
+        _print(found)
+        comparisons += found
     environment = describe_environment(device)
     say(f"{environment.device_name}, {environment.threads} threads, torch {environment.torch}, {platform.platform()}")
-    _print(comparisons)
     content = {
         "version": __version__,
         "busy_percent": busy,
@@ -246,7 +246,7 @@ def bench_input(device: torch.device) -> list[Comparison]:
 
 def bench_frozen(device: torch.device) -> list[Comparison]:
     """Twenty epochs of frozen transfer: through the whole network each epoch, and its frozen part computed once."""
-    given = {"train_limit": "1000", "test_limit": "500", "offline": "stand_in", "epochs": "20"}
+    given = {"train_limit": "320", "test_limit": "200", "offline": "stand_in", "epochs": "20"}
     found = []
     for title, trainable in (("EXP014, last two layers learn", "last_two_layers"), ("EXP014, head learns", "head")):
         parameters = load_experiment("EXP014", overrides={**given, "trainable": trainable})
