@@ -47,6 +47,8 @@ class Catalog(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     title: str
+    repository: str
+    ref: str
     families: list[Family]
 
     @property

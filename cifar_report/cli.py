@@ -89,6 +89,30 @@ def _parser() -> argparse.ArgumentParser:
         "cifar-report show EXP003",
         "cifar-report show EXP003 --profile cpu --seeds 0,1",
     )
+    predict = _command(
+        commands,
+        "predict",
+        _predict,
+        "classify pictures with a finished run's weights",
+        "cifar-report predict cat.jpg --experiment EXP003",
+        "cifar-report predict holiday/ --experiment EXP020 --profile full --csv predictions.csv",
+    )
+    predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files, or folders of them")
+    predict.add_argument("--experiment", required=True, metavar="EXPERIMENT", help="EXP003")
+    predict.add_argument("--seed", type=int, default=0, help="default: 0")
+    predict.add_argument("--profile", help="default: full where there is a GPU, else quick")
+    predict.add_argument("--output", type=Path, help="folder that holds runs/; default: outputs/<profile>")
+    predict.add_argument("--top", type=int, default=3, metavar="N", help="classes to show; default: 3")
+    predict.add_argument("--csv", type=Path, metavar="FILE", help="write all shown classes to a file as well")
+    badges = _command(
+        commands,
+        "badges",
+        _badges,
+        "name the repository that Colab fetches the notebooks and the package from",
+        "cifar-report badges --repo owner/name --ref v1.0",
+    )
+    badges.add_argument("--repo", metavar="OWNER/NAME", help="on GitHub; default: unchanged")
+    badges.add_argument("--ref", help="branch, tag or commit; default: unchanged")
     bench = _command(
         commands,
         "bench",
@@ -255,6 +279,40 @@ def _verify(options: argparse.Namespace) -> int:
     from cifar_report.pipeline.verify import verify_runs
 
     return DONE if verify_runs(_plan(_request(options)), named=bool(options.experiments)) else RUN_FAILED
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from cifar_report.predict import predict
+    from cifar_report.record import run_folder
+
+    (name,) = load_catalog().select([options.experiment])[:1]
+    profile = options.profile or (None if options.output else _default_profile())
+    folder = run_folder(options.output or Path("outputs") / str(profile), name, options.seed)
+    predictions, unreadable = predict(options.pictures, folder, top=max(1, options.top))
+    for prediction in predictions:
+        print(f"{prediction.path}: " + ", ".join(f"{label} {share:.1%}" for label, share in prediction.classes))
+    for path, reason in unreadable:
+        print(f"cifar-report: {path} was skipped: {reason}", file=sys.stderr)
+    if options.csv:
+        import csv
+
+        from cifar_report.record import atomic_file
+
+        with atomic_file(options.csv) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["picture", "rank", "class", "probability"])
+            for prediction in predictions:
+                for rank, (label, share) in enumerate(prediction.classes, start=1):
+                    writer.writerow([prediction.path, rank, label, f"{share:.6f}"])
+    return DONE if predictions else REQUEST_WRONG
+
+
+def _badges(options: argparse.Namespace) -> int:
+    from cifar_report.colab import write_badges
+
+    changed = write_badges(options.repo, options.ref)
+    print("\n".join(map(str, changed)) or "nothing to change")
+    return DONE
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -68,12 +68,15 @@ def _shown(value: Any) -> str:
 
 
 def notebook_digest(notebook: Path) -> str:
-    """Digest of a notebook's code cells, in order; the parameters cell aside, whose values are in the key."""
+    """Digest of a notebook's code cells, in order.
+
+    The parameters cell aside, whose values are in the key, and the cell that fetches the package in Colab.
+    """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     code = [
         "".join(cell["source"])
         for cell in cells
-        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+        if cell["cell_type"] == "code" and not {"parameters", "colab"} & set(cell["metadata"].get("tags", []))
     ]
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()
 

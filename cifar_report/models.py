@@ -118,14 +118,15 @@ def build_model(parameters: Experiment) -> tuple[nn.Module, WeightsRecord | None
         if file is not None:
             _load_weights(model, file)
     if parameters.model in HEADS:
-        _replace_head(model, HEADS[parameters.model])
+        replace_head(model, HEADS[parameters.model])
     initialize(model, parameters.init)
     # Frozen layers full of random values would learn nothing from anything: without weights everything learns.
     freeze(model, parameters.model, parameters.trainable if warning is None else "all")
     return model.to(memory_format=torch.channels_last), weights, warning
 
 
-def _replace_head(model: nn.Module, name: str) -> None:
+def replace_head(model: nn.Module, name: str) -> None:
+    """Put a new linear layer with ten classes in the place of the layer `name`."""
     parent, _, child = name.rpartition(".")
     module = model.get_submodule(parent)
     setattr(module, child, nn.Linear(model.get_submodule(name).in_features, CLASSES))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from cifar_report.catalog import load_catalog, packaged_folder
+from cifar_report.colab import TAG
 from cifar_report.pipeline.kernel import execute_notebook
 from cifar_report.record import RunRecord, atomic_file
 from cifar_report.report.journal import Journal
@@ -67,9 +68,14 @@ def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
 
 def _to_html(notebook: Path, template: str, title: str) -> str:
     from nbconvert import HTMLExporter
+    from traitlets.config import Config
 
+    remove = {"enabled": True, "remove_cell_tags": {TAG}}  # the badge is of use in a notebook only
     exporter = HTMLExporter(
-        template_name="cifar_report", template_file=template, extra_template_basedirs=[str(TEMPLATES)]
+        config=Config({"TagRemovePreprocessor": remove}),
+        template_name="cifar_report",
+        template_file=template,
+        extra_template_basedirs=[str(TEMPLATES)],
     )
     resources: dict[str, Any] = {"page_title": title, "page_style": _style()}
     body, _ = exporter.from_filename(str(notebook), resources=resources)

@@ -1,0 +1,105 @@
+"""Using a finished run's model on pictures of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from safetensors.torch import load_file
+from torch import nn
+
+from cifar_report.augmentation import to_input
+from cifar_report.data.sources import CIFAR10_CLASSES
+from cifar_report.errors import RequestError
+from cifar_report.experiment import validate
+from cifar_report.models import HEADS, MODELS, replace_head
+from cifar_report.record import read_record
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+DIGITS_CLASSES = tuple("0123456789")
+SIZE = 32  # pixels a side of the pictures a run was trained on, before its own resizing
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A picture's classes with their probabilities, likeliest first."""
+
+    path: Path
+    classes: tuple[tuple[str, float], ...]
+
+
+def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
+    """A complete run's model in evaluation mode on the CPU, its parameters and its class names.
+
+    Raises:
+        RequestError: the run is not complete, or its weights are damaged.
+    """
+    record = read_record(folder)
+    if record is None or record.status != "completed" or record.data is None:
+        raise RequestError(f"there is no complete run in {folder}; run it first")
+    model = MODELS[record.parameters["model"]]()
+    if record.parameters["model"] in HEADS:
+        replace_head(model, HEADS[record.parameters["model"]])
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except Exception as error:  # safetensors and torch have errors of their own for a damaged file
+        raise RequestError(f"{folder / 'model.safetensors'} is missing or damaged: {error}".splitlines()[0]) from None
+    return model.eval(), record.parameters, CIFAR10_CLASSES if record.data.name == "cifar10" else DIGITS_CLASSES
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Path]:
+    """The picture files among `paths`, folders replaced by the pictures in them.
+
+    Raises:
+        RequestError: a path does not exist.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        elif path.exists():
+            found.append(path)
+        else:
+            raise RequestError(f"there is no file or folder {path}")
+    return found
+
+
+def read_picture(path: Path) -> torch.Tensor:
+    """A picture as the run's data: its central square, RGB, reduced to 32 pixels; uint8 (3, 32, 32).
+
+    Raises:
+        OSError, UnidentifiedImageError: it cannot be read.
+    """
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    square = picture.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), Image.Resampling.BOX)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+
+@torch.no_grad()
+def predict(paths: Iterable[Path], folder: Path, *, top: int = 3) -> tuple[list[Prediction], list[tuple[Path, str]]]:
+    """Classify pictures with a complete run's weights and its own preprocessing.
+
+    Returns:
+        the predictions, and the pictures that could not be read with the reason.
+    """
+    model, parameters, classes = load_trained(folder)
+    values = validate(parameters)
+    predictions, unreadable = [], []
+    for path in find_pictures(paths):
+        try:
+            image = read_picture(path)
+        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+            reason = "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
+            unreadable.append((path, reason))
+            continue
+        probabilities = model(to_input(image[None], values.image_size, values.normalize)).softmax(1)[0]
+        order = probabilities.argsort(descending=True)[:top].tolist()
+        predictions.append(Prediction(path, tuple((classes[i], float(probabilities[i])) for i in order)))
+    return predictions, unreadable

@@ -1,0 +1,103 @@
+"""Colab: badges and first cells agree with the catalog, and the first cell installs the package and nothing else."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from cifar_report.catalog import load_catalog
+from cifar_report.colab import TAG, badge, colab_cells, write_badges
+from cifar_report.errors import RequestError
+from cifar_report.key import notebook_digest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = [family.notebook_path for family in load_catalog().families]
+
+
+@pytest.fixture
+def clone(tmp_path):
+    for name in ("notebooks", "params"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_badge_and_first_cell_agree_with_the_catalog(path):
+    catalog = load_catalog()
+    notebook = nbformat.read(path, as_version=4)
+    first, second = notebook.cells[1:3]
+    expected = colab_cells(catalog.repository, catalog.ref, path.name)
+    assert [first.source, second.source] == ["".join(cell["source"]) for cell in expected]
+    assert [cell.metadata.tags for cell in (first, second)] == [[TAG], [TAG]]
+    assert notebook.metadata.accelerator == "GPU"
+    assert next(cell for cell in notebook.cells if cell.cell_type == "code") is second
+
+
+def test_badges_are_rewritten_together_and_change_no_key(clone):
+    digests = [notebook_digest(path) for path in sorted((clone / "notebooks").glob("0*.ipynb"))]
+    assert write_badges(root=clone) == []
+    changed = write_badges("me/my-fork", "v1.0", root=clone)
+    assert len(changed) == 9
+    assert "repository: me/my-fork\nref: v1.0\n" in (clone / "params" / "journal.yaml").read_text()
+    text = (clone / "notebooks" / "03_optimizers.ipynb").read_text()
+    assert badge("me/my-fork", "v1.0", "03_optimizers.ipynb") in text
+    assert "https://github.com/me/my-fork/archive/v1.0.zip" in text
+    assert "cifar-report/cifar-report" not in text
+    assert write_badges("me/my-fork", "v1.0", root=clone) == []
+    assert [notebook_digest(path) for path in sorted((clone / "notebooks").glob("0*.ipynb"))] == digests
+
+
+@pytest.mark.parametrize(("repo", "ref"), [("me", "v1"), ("me/a b", "v1"), ("me/fork", "v 1"), ("me/fork", '"; x')])
+def test_malformed_names_change_nothing(clone, repo, ref):
+    before = {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()}
+    with pytest.raises(RequestError, match="takes"):
+        write_badges(repo, ref, root=clone)
+    assert {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()} == before
+
+
+def test_installed_package_has_no_badges_to_rewrite(clone):
+    (clone / "pyproject.toml").unlink()
+    with pytest.raises(RequestError, match="in a clone"):
+        write_badges(root=clone)
+
+
+def test_first_cell_does_nothing_elsewhere(monkeypatch):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    before = dict(os.environ)
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("something was executed"))
+    exec("".join(colab_cells("a/b", "main", "x.ipynb")[1]["source"]), {})
+    assert dict(os.environ) == before
+
+
+@pytest.mark.slow
+def test_first_cell_installs_the_package_alone_and_says_that_there_is_no_gpu(tmp_path):
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=True)
+    (packages,) = home.glob("lib/python*/site-packages")
+    here = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    (packages / "borrowed.pth").write_text(f"{here}\n")  # torch and the others, as Colab has them
+    before = {path.name for path in packages.iterdir()}
+    cell = "".join(colab_cells("a/b", "main", "x.ipynb")[1]["source"])
+    (tmp_path / "cell.py").write_text(f"{cell}\nimport cifar_report.run; print(cifar_report.__file__)\n")
+    done = subprocess.run(
+        [home / "bin" / "python", "cell.py"],
+        cwd=tmp_path,
+        env={**os.environ, "COLAB_RELEASE_TAG": "x", "CIFAR_REPORT_PACKAGE": str(wheel), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "This runtime has no GPU" in done.stdout
+    assert str(packages / "cifar_report") in done.stdout
+    added = {path.name for path in packages.iterdir()} - before
+    assert {name.split("-")[0] for name in added} <= {"cifar_report", "__pycache__"}

@@ -1,0 +1,81 @@
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_report.cli import main
+from cifar_report.data.dataset import load_dataset
+from cifar_report.errors import RequestError
+from cifar_report.predict import predict, read_picture
+from cifar_report.record import run_folder
+from cifar_report.run import Run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A LeNet trained on digits; returns its output folder and its dataset."""
+    from cifar_report.experiment import validate
+
+    output = tmp_path_factory.mktemp("run")
+    given = {"experiment": "EXP003", "dataset": "digits", "model": "lenet", "epochs": 3, "output_dir": str(output)}
+    parameters = validate(given)
+    run = Run.start(parameters.model_dump(), family="initialization")
+    run.load_dataset()
+    run.build_model()
+    run.train()
+    run.evaluate()
+    run.complete()
+    return output, load_dataset(parameters), run.evaluation
+
+
+def save(pixels, path):
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
+
+
+def test_pictures_get_the_predictions_of_the_run(finished, tmp_path):
+    output, dataset, evaluation = finished
+    for number in range(6):
+        save(dataset.test.images[number], tmp_path / f"{number}.png")
+    predictions, unreadable = predict([tmp_path], run_folder(output, "EXP003", 0), top=10)
+    assert unreadable == []
+    assert [p.path.name for p in predictions] == [f"{n}.png" for n in range(6)]
+    for number, prediction in enumerate(predictions):
+        expected = evaluation.probabilities[number]
+        assert prediction.classes[0][0] == dataset.classes[int(expected.argmax())]
+        assert sum(share for _, share in prediction.classes) == pytest.approx(1, abs=1e-5)
+        assert prediction.classes[0][1] == pytest.approx(float(expected.max()), abs=1e-3)
+
+
+def test_pictures_of_any_size_and_mode_become_the_central_square(tmp_path):
+    wide = np.zeros((64, 128, 3), dtype=np.uint8)
+    wide[:, 32:96] = (10, 200, 30)  # the central square
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    picture = read_picture(tmp_path / "wide.png")
+    assert picture.shape == (3, 32, 32)
+    assert [int(v) for v in picture[:, 0, 0]] == [10, 200, 30]
+    Image.fromarray(np.full((10, 10), 77, dtype=np.uint8)).save(tmp_path / "grey.png")
+    assert (read_picture(tmp_path / "grey.png") == 77).all()
+
+
+def test_command_prints_skips_what_it_cannot_read_and_writes_csv(finished, tmp_path, capsys):
+    output, dataset, _ = finished
+    save(dataset.test.images[0], tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    words = ["predict", str(tmp_path), "--experiment", "exp003", "--output", str(output)]
+    assert main([*words, "--csv", str(tmp_path / "p.csv"), "--top", "2"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{tmp_path / 'good.png'}: ")
+    assert printed.out.count("%") == 2
+    assert f"{tmp_path / 'bad.png'} was skipped: not a picture" in printed.err
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    assert [row["rank"] for row in rows] == ["1", "2"]
+    assert float(rows[0]["probability"]) >= float(rows[1]["probability"])
+
+
+def test_missing_run_and_missing_picture_are_errors(finished, tmp_path, capsys):
+    output, *_ = finished
+    with pytest.raises(RequestError, match="no complete run"):
+        predict([tmp_path], tmp_path / "nowhere")
+    assert main(["predict", str(tmp_path / "x.png"), "--experiment", "EXP003", "--output", str(output)]) == 2
+    assert "there is no file or folder" in capsys.readouterr().err
