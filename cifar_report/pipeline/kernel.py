@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +55,17 @@ class ForkedKernel:
 
     @staticmethod
     def possible() -> bool:
-        """Whether this system forks safely: on macOS system libraries do not survive it, Windows has no fork."""
-        return sys.platform == "linux"
+        """Whether this process forks safely: on Linux, where it has no threads of its own."""
+        return sys.platform == "linux" and threading.active_count() == 1
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
         self.connection = ours
         self.process = context.Process(target=_wait_for_notebook, args=(theirs, ours))
-        self.process.start()
+        with warnings.catch_warnings():  # Python counts threads of numpy's, which survive a fork
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.process.start()
         theirs.close()
 
     # The methods of subprocess.Popen that jupyter_client calls.
@@ -122,12 +125,11 @@ def _wait_for_notebook(connection: Any, others_end: Any) -> None:
         connection_file, environment = connection.recv()
     except EOFError:
         return
-    os.environ.update(environment)
-    import torch
+    os.environ.update({**environment, "JPY_PARENT_PID": str(os.getppid())})
     from ipykernel.kernelapp import IPKernelApp
 
-    if "OMP_NUM_THREADS" in environment:  # torch read it when it was imported, perhaps before it was set
-        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    if "OMP_NUM_THREADS" in environment and "torch" in sys.modules:  # which read it before it was set, perhaps
+        sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
     app = IPKernelApp.instance()
     app.initialize(["-f", connection_file])
     app.start()

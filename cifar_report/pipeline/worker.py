@@ -61,7 +61,7 @@ def _context() -> ForkServerContext | SpawnContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cifar_report.pipeline.preload" if ForkedKernel.possible() else __name__])
+    context.set_forkserver_preload(["cifar_report.pipeline.preload" if sys.platform == "linux" else __name__])
     return context
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.colab import TAG
-from cifar_report.pipeline.kernel import execute_notebook
+from cifar_report.pipeline.kernel import ForkedKernel, execute_notebook
 from cifar_report.record import RunRecord, atomic_file
 from cifar_report.report.journal import Journal
 from cifar_report.report.sections import TEMPLATES, notebook_link, results_frame
@@ -47,6 +47,7 @@ def make_report(output_dir: Path, *, profile: str, experiments: Sequence[str] = 
                 "experiments": list(experiments),
                 "seeds": list(seeds),
             },
+            kernel=ForkedKernel() if ForkedKernel.possible() else None,  # it needs what is imported here
         )
         page = _to_html(executed, "report.html.j2", load_catalog().title)
         with atomic_file(folder / "report.html") as temporary:
