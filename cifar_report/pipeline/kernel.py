@@ -35,16 +35,21 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
         # Unix sockets where there are any: no other user of the machine can listen in, and no two kernels want one
         # port. The folder is named because the default one is shared by all kernels.
         ipc = {"transport": "ipc", "ip": f"{sockets}/kernel"}
-        papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters=parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            shutdown_kernel="immediate",  # when asked politely, ipykernel may report its own interruption
-            config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
-            **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
-        )
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                shutdown_kernel="immediate",  # when asked politely, ipykernel may report its own interruption
+                config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
+                **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
+            )
+        finally:
+            if kernel:  # also where it was never wanted: nobody waits for it then
+                kernel.kill()
+                kernel.wait()
 
 
 class ForkedKernel:

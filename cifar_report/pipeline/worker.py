@@ -127,7 +127,7 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
         return record
     except Exception as error:  # whatever went wrong in a run belongs into its record
         failure = describe_error(error)
-        if kernel and (code := kernel.poll()) is not None and code < 0 and not hasattr(error, "ename"):
+        if kernel and failure.type == "DeadKernelError" and (code := kernel.poll()) is not None and code < 0:
             how = f"{failure.message} (ended by {signal.Signals(-code).name}"
             how += ", as the system does when memory runs out)" if code == -signal.SIGKILL else ")"
             failure = failure.model_copy(update={"message": how})
