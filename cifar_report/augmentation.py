@@ -6,6 +6,7 @@ Each image of a batch draws its own random numbers; torchvision's transforms wou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -71,8 +72,17 @@ def to_input(images: torch.Tensor, image_size: int, normalize: str) -> torch.Ten
     """
     if images.is_floating_point():
         return images
-    if images.shape[-1] != image_size:
-        images = resize(images, [image_size, image_size])
-    mean, std = (torch.tensor(s, device=images.device).view(1, 3, 1, 1) for s in STATISTICS[normalize])
-    inputs = images.to(torch.float32, memory_format=torch.channels_last)
-    return inputs.sub_(mean * 255).div_(std * 255)
+    if images.shape[-1] != image_size:  # bytes in channels_last are resized seven times as fast
+        images = resize(images.contiguous(memory_format=torch.channels_last), [image_size, image_size])
+    inputs = images.float().contiguous(memory_format=torch.channels_last)
+    mean, std = _line_statistics(normalize, image_size, images.device)
+    # Whole lines at a time: three numbers against every pixel would take five times as long.
+    inputs.permute(0, 2, 3, 1).view(-1, 3 * image_size).sub_(mean).div_(std)
+    return inputs
+
+
+@cache
+def _line_statistics(normalize: str, image_size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of every value of a line in channels_last, of pixels up to 255: (S * 3) each."""
+    mean, std = (torch.tensor(values).repeat(image_size) * 255 for values in STATISTICS[normalize])
+    return mean.to(device), std.to(device)

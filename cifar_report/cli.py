@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cifar_report import __version__
 from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.errors import RequestError, did_you_mean
+from cifar_report.experiment import shown
 
 if TYPE_CHECKING:  # what costs time to import is imported by the commands that need it
     from cifar_report.pipeline.plan import PlannedRun
@@ -189,7 +190,7 @@ def _list(options: argparse.Namespace) -> int:
             differs = "the experiment all others start from"
             if entry.builds_on:
                 changes = experiment.differences(load_experiment(entry.builds_on))
-                told = ", ".join(f"{name}={_shown(here)}" for name, (_, here) in changes.items())
+                told = ", ".join(f"{name}={shown(here)}" for name, (_, here) in changes.items())
                 differs = f"{entry.builds_on} with {told}" if told else f"the same parameters as {entry.builds_on}"
             reference = f"{entry.reference_accuracy:.2f}" if entry.reference_accuracy else "–"
             table.add_row(*map(Text, (entry.id, family.name, experiment.model, differs, reference)))
@@ -198,19 +199,11 @@ def _list(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(str, value))}]"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _parameters(options: argparse.Namespace) -> int:
     from cifar_report.experiment import Experiment
 
     for name, field in Experiment.model_fields.items():
-        print(f"{name} (default: {_shown(field.default)})\n    {field.description}")
+        print(f"{name} (default: {shown(field.default)})\n    {field.description}")
     return DONE
 
 
@@ -265,7 +258,7 @@ def _show(options: argparse.Namespace) -> int:
             data, environment = record.data, record.environment
             print(f"  {data.name}, {data.source}: {data.train_size:,} training, {data.test_size:,} test images")
             print(f"  {environment.device_name}, {environment.threads} threads, torch {environment.torch}")
-        print("  " + " ".join(f"{name}={_shown(value)}" for name, value in record.parameters.items()))
+        print("  " + " ".join(f"{name}={shown(value)}" for name, value in record.parameters.items()))
         for e in record.epochs:
             best = "  lowest validation loss" if e.epoch == record.best_epoch else ""
             print(

@@ -36,8 +36,13 @@ if "COLAB_RELEASE_TAG" in os.environ:
 
 def badge(repository: str, ref: str, notebook: str) -> str:
     """Markdown of the badge that opens a notebook in Colab."""
-    target = f"https://colab.research.google.com/github/{repository}/blob/{ref}/notebooks/{notebook}"
-    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({target})"
+    image = "https://colab.research.google.com/assets/colab-badge.svg"
+    return f"[![Open in Colab]({image})]({colab_link(repository, ref, notebook)})"
+
+
+def colab_link(repository: str, ref: str, notebook: str) -> str:
+    """Where Colab opens a notebook of the repository."""
+    return f"https://colab.research.google.com/github/{repository}/blob/{ref}/notebooks/{notebook}"
 
 
 def write_badges(repository: str | None = None, ref: str | None = None, *, root: Path | None = None) -> list[Path]:

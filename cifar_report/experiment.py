@@ -18,6 +18,12 @@ MODELS = ("net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2"
 PRETRAINED_MODELS = ("resnet18", "vgg16", "mobilenet_v2")
 FIXED_SIZE_MODELS = ("net", "lenet")
 
+# Each dataset's classes, in the order of their labels.
+CLASSES = {
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    "digits": tuple("0123456789"),
+}
+
 # Where a run happens, not what it computes: these never enter a run's cache key.
 PLACE_PARAMETERS = frozenset({"data_dir", "weights_dir", "output_dir", "device", "offline"})
 
@@ -221,6 +227,15 @@ def from_variables(variables: Mapping[str, Any]) -> Experiment:
         if "run" not in variables or difflib.get_close_matches(name, Experiment.model_fields, n=1, cutoff=0.85):
             _check_name(name, where)
     return validate({n: variables[n] for n in Experiment.model_fields if n in variables}, where=where)
+
+
+def shown(value: Any) -> str:
+    """A parameter's value as people write it on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_name(name: Any, where: str) -> None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cifar_report.experiment import Experiment
+from cifar_report.experiment import Experiment, shown
 from cifar_report.record import KeyFacts, RunRecord
 
 # The modules that compute a result; what plans, records, plots and reports does not change one.
@@ -46,7 +46,7 @@ def stale_because(record: RunRecord, parameters: Experiment, facts: KeyFacts) ->
     """Why a complete run's key is no longer the one it would have now, in words."""
     now = parameters.result_parameters()
     reasons = [
-        f"{name} is {_shown(now.get(name))}, was {_shown(record.parameters.get(name))}"
+        f"{name} is {shown(now.get(name))}, was {shown(record.parameters.get(name))}"
         for name in {**now, **record.parameters}
         if now.get(name) != record.parameters.get(name)
     ]
@@ -61,10 +61,6 @@ def stale_because(record: RunRecord, parameters: Experiment, facts: KeyFacts) ->
         if before is None or getattr(before, name) != getattr(facts, name):
             reasons.append(f"{word} changed")
     return reasons
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)
 
 
 def notebook_digest(notebook: Path) -> str:

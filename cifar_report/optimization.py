@@ -16,10 +16,12 @@ def build_optimizer(weights: Iterable[torch.nn.Parameter], parameters: Experimen
     learning = [weight for weight in weights if weight.requires_grad]
     lr, decay, momentum = parameters.lr, parameters.weight_decay, parameters.momentum
     if parameters.optimizer == "sgd":
-        return SGD(learning, lr=lr, momentum=momentum, nesterov=parameters.nesterov, weight_decay=decay)
+        return SGD(learning, lr=lr, momentum=momentum, nesterov=parameters.nesterov, weight_decay=decay, fused=True)
     if parameters.optimizer == "rmsprop":
         return RMSprop(learning, lr=lr, momentum=momentum, weight_decay=decay)
-    return {"adam": Adam, "adamax": Adamax}[parameters.optimizer](learning, lr=lr, weight_decay=decay)
+    if parameters.optimizer == "adam":
+        return Adam(learning, lr=lr, weight_decay=decay, fused=True)
+    return Adamax(learning, lr=lr, weight_decay=decay)
 
 
 def build_schedule(optimizer: Optimizer, parameters: Experiment, steps_per_epoch: int) -> LRScheduler:

@@ -13,14 +13,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cifar_report.augmentation import to_input
-from cifar_report.data.sources import CIFAR10_CLASSES
 from cifar_report.errors import RequestError
-from cifar_report.experiment import validate
+from cifar_report.experiment import CLASSES, validate
 from cifar_report.models import HEADS, MODELS, replace_head
 from cifar_report.record import read_record
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
-DIGITS_CLASSES = tuple("0123456789")
 SIZE = 32  # pixels a side of the pictures a run was trained on, before its own resizing
 
 
@@ -48,7 +46,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except Exception as error:  # safetensors and torch have errors of their own for a damaged file
         raise RequestError(f"{folder / 'model.safetensors'} is missing or damaged: {error}".splitlines()[0]) from None
-    return model.eval(), record.parameters, CIFAR10_CLASSES if record.data.name == "cifar10" else DIGITS_CLASSES
+    return model.eval(), record.parameters, CLASSES[record.data.name]
 
 
 def find_pictures(paths: Iterable[Path]) -> list[Path]:

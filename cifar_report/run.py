@@ -21,6 +21,7 @@ from cifar_report.errors import RequestError
 from cifar_report.evaluation import Evaluation, evaluate
 from cifar_report.experiment import Experiment, from_variables
 from cifar_report.key import key_facts, run_key
+from cifar_report.memory import keep_freed_memory
 from cifar_report.models import build_model, model_record
 from cifar_report.record import (
     EpochRecord,
@@ -70,6 +71,7 @@ class Run:
             RequestError: a parameter is wrong, the experiment belongs to another notebook, or the folder
                 cannot be written.
         """
+        keep_freed_memory()
         parameters = from_variables(variables)
         home = load_catalog().family_of(parameters.experiment)
         if home is not None and home.name != family:

@@ -17,10 +17,8 @@ import numpy as np
 
 from cifar_report.data.download import DownloadError, cache_folder, download
 from cifar_report.errors import RequestError
+from cifar_report.experiment import CLASSES
 
-CIFAR10_CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 SIZES = (50_000, 10_000)
 
 ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -159,7 +157,7 @@ def _from_batches(contents: list[bytes], source: str) -> Images:
     batches = [pickle.loads(content, encoding="bytes") for content in contents]  # noqa: S301 - checksum verified
     pixels = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([np.asarray(batch[b"labels"], dtype=np.uint8) for batch in batches])
-    return Images(pixels, labels, len(labels) - len(batches[-1][b"labels"]), CIFAR10_CLASSES, source)
+    return Images(pixels, labels, len(labels) - len(batches[-1][b"labels"]), CLASSES["cifar10"], source)
 
 
 def read_parquet(files: tuple[Path, ...], source: str) -> Images:
@@ -186,7 +184,7 @@ def read_parquet(files: tuple[Path, ...], source: str) -> Images:
         labels[n : n + len(encoded)] = file_labels
         n += len(encoded)
         sizes["train" if file.name.startswith("train") else "test"] += len(encoded)
-    images = Images(pixels, labels, sizes["train"], CIFAR10_CLASSES, source)
+    images = Images(pixels, labels, sizes["train"], CLASSES["cifar10"], source)
     _check_class_counts(images, files)
     return images
 
@@ -217,8 +215,7 @@ def load_digits() -> Images:
         rank[members] = np.arange(len(members))
     order = np.argsort(rank % 5 == 4, kind="stable")
     train_size = int((rank % 5 != 4).sum())
-    classes = tuple(str(label) for label in range(10))
-    return Images(pixels[order], labels[order], train_size, classes, "scikit-learn's bundled digits")
+    return Images(pixels[order], labels[order], train_size, CLASSES["digits"], "scikit-learn's bundled digits")
 
 
 def _md5(content: bytes) -> str:

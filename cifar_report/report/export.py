@@ -1,13 +1,16 @@
-"""From recorded runs to files: the executed report notebook, its HTML, the runs' notebooks, results.csv."""
+"""From recorded runs to files: the executed report notebook as HTML, PDF and Markdown, the runs' notebooks, a table."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from filelock import FileLock
 
@@ -15,25 +18,36 @@ from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.colab import TAG
 from cifar_report.pipeline.kernel import ForkedKernel, execute_notebook
 from cifar_report.record import RunRecord, atomic_file
-from cifar_report.report.journal import Journal
-from cifar_report.report.sections import TEMPLATES, notebook_link, results_frame
+from cifar_report.report.frames import results_frame
+from cifar_report.report.journal import Journal, at_full_budget
+from cifar_report.report.layout import TEMPLATES
+from cifar_report.report.sections import notebook_link
 
 
-def make_report(output_dir: Path, *, profile: str, experiments: Sequence[str] = (), seeds: Sequence[int] = ()) -> Path:
+def make_report(
+    output_dir: Path,
+    *,
+    profile: str,
+    experiments: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    say: Callable[[str], None] = print,
+) -> Path:
     """Write the report of the runs below `output_dir` and return the path of `report.html`.
+
+    Beside it lie `report.pdf`, `report.md` with `figures/`, `results.csv`, and the runs' notebooks as HTML.
 
     Args:
         output_dir: folder that holds `runs/`; the report goes to `report/` in it.
         profile: name of the profile, told at the top.
         experiments: the experiments the report covers, as `Catalog.select` takes them; default: all.
         seeds: the seeds it covers; default: all that were run.
+        say: told what could not be made, and why.
     """
     folder = output_dir / "report"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # another command may be writing the same report
+        kernel = ForkedKernel() if ForkedKernel.possible() else None  # it needs what is imported here
         journal = Journal.load(output_dir, experiments, seeds)
-        with atomic_file(folder / "results.csv") as temporary:
-            results_frame(journal).to_csv(temporary, index=False, float_format="%.6g")
         for result in journal.results.values():
             for run in (*result.runs, *result.failed):
                 _export_notebook(result.folder(run) / "notebook.ipynb", folder / notebook_link(run), run)
@@ -47,12 +61,24 @@ def make_report(output_dir: Path, *, profile: str, experiments: Sequence[str] = 
                 "experiments": list(experiments),
                 "seeds": list(seeds),
             },
-            kernel=ForkedKernel() if ForkedKernel.possible() else None,  # it needs what is imported here
+            kernel=kernel,
         )
-        page = _to_html(executed, "report.html.j2", load_catalog().title)
-        with atomic_file(folder / "report.html") as temporary:
-            temporary.write_text(page.replace("<!-- contents -->", _contents(page)), encoding="utf-8")
+        script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
+        page = _to_html(executed, "report.html.j2", load_catalog().title, script=script, cover=_cover(journal, profile))
+        page = page.replace("<!-- contents -->", _contents(page))
+        _write(folder / "report.html", page)
+        _write(folder / "results.csv", results_frame(journal).to_csv(index=False, float_format="%.6g"))
+        _write_pdf(page, folder / "report.pdf", say)
+        _write_markdown(page, folder, say)
     return folder / "report.html"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, unless it says the same already: its time tells when it last changed."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
@@ -67,18 +93,27 @@ def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _to_html(notebook: Path, template: str, title: str) -> str:
+def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cover: Sequence[str] = ()) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    remove = {"enabled": True, "remove_cell_tags": {TAG}}  # the badge is of use in a notebook only
+    # The badge is of use in a notebook only; a report tells no code, and injected cells get another identifier each time.
+    tags = {TAG, "parameters", "injected-parameters"} if script else {TAG}
+    remove = {"enabled": True, "remove_cell_tags": tags}
     exporter = HTMLExporter(
         config=Config({"TagRemovePreprocessor": remove}),
         template_name="cifar_report",
         template_file=template,
         extra_template_basedirs=[str(TEMPLATES)],
     )
-    resources: dict[str, Any] = {"page_title": title, "page_style": _style()}
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    resources: dict[str, Any] = {
+        "page_title": title,
+        "page_style": _style(),
+        "page_script": script,
+        "script_policy": f"; script-src 'sha256-{digest}'" if script else "",  # this script and no other
+        "cover": cover,
+    }
     body, _ = exporter.from_filename(str(notebook), resources=resources)
     return body
 
@@ -93,7 +128,18 @@ def _style() -> str:
 
     ours = (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")
     dark = f"@media (prefers-color-scheme: dark) {{ {colours('github-dark')} }}"
-    return f"{ours}\n{colours('default')}\n{dark}"
+    return f"{colours('default')}\n{dark}\n{ours}"
+
+
+def _cover(journal: Journal, profile: str) -> list[str]:
+    """The lines of the printed title page below the title."""
+    runs = [run for result in journal.complete.values() for run in result.runs]
+    full = sum(at_full_budget(run) for run in runs)
+    return [
+        f"Experiment journal, profile {profile}",
+        f"{len(journal.complete)} experiments, {len(runs)} complete runs, {full} of them at the original's budget",
+        *([f"Last run finished {max(run.finished_at for run in runs)[:10]}"] if runs else []),
+    ]
 
 
 def _contents(page: str) -> str:
@@ -109,4 +155,60 @@ def _contents(page: str) -> str:
             items.append("</ol>")
         open_list = level == "3"
         items.append(f'<li><a href="#{anchor}">{text}</a></li>')
-    return f"<ol>{''.join(items)}{'</ol>' if open_list else ''}</ol>"
+    nested = re.sub(r"</li><ol>(.*?)</ol>", r"<ol>\1</ol></li>", "".join(items) + ("</ol>" if open_list else ""))
+    return f"<ol>{nested}</ol>"
+
+
+def _write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
+    """The page on paper, made by WeasyPrint; unless the PDF is that of this very page already."""
+    mark = target.with_name(".report.pdf.sha256")
+    digest = hashlib.sha256(page.encode()).hexdigest()
+    if target.is_file() and mark.is_file() and mark.read_text() == digest:
+        return
+    try:
+        import weasyprint
+    except ImportError:
+        say("no PDF was made: pip install weasyprint")
+        return
+    except OSError:  # it is there, but a library that it loads is not
+        say(
+            "no PDF was made: WeasyPrint needs the shared library Pango, which Debian and Ubuntu have in the package "
+            "libpango-1.0-0 with libpangoft2-1.0-0, Fedora in pango, Homebrew in pango"
+        )
+        return
+    page = re.sub(r"<a href=\"(?!#|https?:)[^\"]*\">(.*?)</a>", r"\1", page, flags=re.DOTALL)  # paper has no files
+    with atomic_file(target) as temporary:
+        weasyprint.HTML(string=page).write_pdf(temporary)
+    mark.write_text(digest)
+
+
+def _write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:
+    """The page as `report.md`, its figures as files in `figures/`."""
+    try:
+        from bs4 import BeautifulSoup
+        from markdownify import MarkdownConverter
+    except ImportError:
+        say("no report.md was made: pip install markdownify")
+        return
+    main = BeautifulSoup(page, "html.parser").main
+    assert main is not None  # of our own template
+    for script in main.find_all(["script", "style"]):
+        script.decompose()
+    kept = set()
+    for figure in main.find_all("figure", id=True):
+        group = figure.find(attrs={"role": "group"})
+        if group:  # photographs in rows: what they show, in words
+            group.replace_with(BeautifulSoup(f"<p>{html.escape(group['aria-label'])}</p>", "html.parser"))
+            continue
+        for image in figure.find_all("img"):
+            kind, _, data = str(image["src"]).partition(",")
+            assert kind == "data:image/svg+xml"
+            name = f"{figure['id']}.svg"
+            _write(folder / "figures" / name, unquote(data))
+            kept.add(name)
+            image["src"] = f"figures/{name}"
+    for left in (folder / "figures").glob("*.svg"):
+        if left.name not in kept:
+            left.unlink()
+    text = MarkdownConverter(heading_style="ATX", bullets="-").convert_soup(main)
+    _write(folder / "report.md", re.sub(r"\n{3,}", "\n\n", text).replace("¶", "").strip() + "\n")

@@ -1,23 +1,25 @@
-"""Figures: each a picture with a text that says what it shows.
+"""Figures: each a vector drawing with a text that says what it shows, and the values that it draws.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; line styles tell them apart in grey.
 """
 
 from __future__ import annotations
 
-import base64
 import html
 import io
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
+from cifar_report.catalog import load_catalog
 from cifar_report.record import EpochRecord, RunRecord
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -32,185 +34,187 @@ STYLE: Any = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "svg.fonttype": "none",  # text as text: half the size, drawn in a moment; DejaVu Sans is measured, the widest of them
     "svg.hashsalt": "cifar-report",  # the same figure is the same bytes
 }
+
+Histories = Mapping[str, Sequence[Sequence[EpochRecord]]]  # an experiment's histories, one a seed
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a figure, for whoever asks for its values.
+
+    `box` is left, top, right, bottom as shares of the figure; `x` the limits of the x axis; `series` the value at
+    epoch 1, 2, … of every line; `label` what the values are.
+    """
+
+    label: str
+    box: tuple[float, float, float, float]
+    x: tuple[float, float]
+    series: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered figure: PNG at twice its width, and the text that says what it shows."""
+    """A drawn figure (SVG), its size in CSS pixels, the text that says what it shows, and the values of its lines."""
 
-    png: bytes
+    svg: str
     width: int
+    height: int
     alt: str
+    panels: tuple[Panel, ...] = ()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
-        return data, {"image/png": {"width": self.width, "alt": self.alt}}
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self.html(), "text/plain": self.alt}
 
     def html(self) -> str:
-        """An `<img>` with the picture inside."""
-        data = base64.b64encode(self.png).decode()
+        """An `<img>` with the drawing inside."""
+        escapes = {"%": "%25", "#": "%23", "<": "%3C", ">": "%3E", '"': "'", "&": "%26", "\n": " "}
+        data = self.svg.translate(str.maketrans(escapes))
         alt = html.escape(self.alt, quote=True)
-        return f'<img src="data:image/png;base64,{data}" width="{self.width}" alt="{alt}">'
+        return (
+            f'<img src="data:image/svg+xml,{data}" width="{self.width}" height="{self.height}" alt="{alt}" '
+            'style="max-width:100%;height:auto;background:#fff">'
+        )
+
+    def values(self) -> str:
+        """The panels as JSON."""
+        return json.dumps([panel.__dict__ for panel in self.panels])
 
 
-def render(figure: Figure, alt: str) -> Picture:
-    """Render a figure to a picture; 100 pixels an inch on screen."""
-    stream = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(stream, format="png", dpi=200, facecolor="white", metadata={"Software": None})
-    return Picture(_fewer_colours(stream.getvalue()), round(figure.get_figwidth() * 100), alt)
+def render(figure: Figure, alt: str, panels: Sequence[Panel] = ()) -> Picture:
+    """Draw a figure; 100 CSS pixels an inch."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    svg = stream.getvalue()
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<\?xml.*?\?>|<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
+    # A hundredth of a point is enough, but for the factors that glyphs are scaled with.
+    svg = re.sub(r"scale\([^)]*\)|(\.\d\d)\d+", lambda number: number[1] or number[0], svg)
+    svg = re.sub(r"\s+", " ", svg).strip()
+    width, height = (round(inches * 100) for inches in figure.get_size_inches())
+    return Picture(svg, width, height, alt, tuple(panels))
 
 
-def _fewer_colours(png: bytes) -> bytes:
-    """The same picture with a palette of 256 colours, a third of the size; photographs keep theirs."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    if image.getcolors(maxcolors=20_000) is not None:
-        image = image.quantize(256, dither=Image.Dither.NONE)
-    stream = io.BytesIO()
-    image.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
+def _plots(
+    width: float, height: float, count: int = 1, *, left: float = 0.55, bottom: float = 0.45, gap: float = 0.65
+) -> tuple[Figure, list[Axes]]:
+    """A figure and its plots side by side. All sizes are inches: margins known beforehand need no second drawing."""
+    figure, right, top = Figure(figsize=(width, height)), 0.1, 0.12
+    each = (width - left - right - gap * (count - 1)) / count
+    boxes = [(left + i * (each + gap), bottom, each, height - bottom - top) for i in range(count)]
+    return figure, [figure.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in boxes]
 
 
-def image_grid(
-    images: np.ndarray, titles: Sequence[str], alt: str, *, columns: int = 10, size: float = 0.82
-) -> Picture:
-    """Images (uint8, (N, 3, H, W)) in rows, each under its title; where there are none, `alt` as text."""
-    with rc_context(STYLE):
-        if len(images) == 0:
-            figure = Figure(figsize=(columns * size, 0.5))
-            figure.text(0.01, 0.5, alt, va="center")
-            return render(figure, alt)
-        rows = -(-len(images) // columns)
-        lines = max((title.count("\n") + 1 for title in titles if title), default=0)
-        tight = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.02, hspace=0, wspace=0)
-        figure = Figure(figsize=(columns * size, rows * (size + 0.16 * lines + 0.04)), layout=tight)
-        for index in range(rows * columns):
-            axes = figure.add_subplot(rows, columns, index + 1)
-            axes.set_axis_off()
-            if index < len(images):
-                axes.imshow(images[index].transpose(1, 2, 0), interpolation="nearest")
-                axes.set_title(titles[index], fontsize=7, pad=2)
-        return render(figure, alt)
+def appearance(name: str) -> tuple[str, Any]:
+    """Colour and line style of an experiment: its place in its family decides, so it looks the same everywhere."""
+    family = load_catalog().family_of(name)
+    place = [entry.id for entry in family.experiments].index(name.upper()) if family else sum(map(ord, name))
+    return COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)]
 
 
-def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, per_class: int = 3) -> Picture:
-    """The first images (uint8, (N, 3, 32, 32)) of every class, a column each."""
-    members = [np.flatnonzero(labels == label)[:per_class] for label in range(len(classes))]
-    blank = np.full((1, *pixels.shape[1:]), 255, dtype=np.uint8)  # where a class has fewer
-    cells = [
-        pixels[column[row]][None] if row < len(column) else blank for row in range(per_class) for column in members
-    ]
-    titles = [*classes, *[""] * (len(classes) * (per_class - 1))]
-    alt = f"Up to {per_class} training images of each class: {', '.join(classes)}."
-    return image_grid(np.concatenate(cells), titles, alt, columns=len(classes))
+def learning_curves(histories: Histories) -> Picture:
+    """Losses (training and validation) and validation accuracy against the epoch, one colour an experiment.
 
-
-def learning_curves(histories: Mapping[str, Sequence[EpochRecord]]) -> Picture:
-    """Losses (training and validation) and validation accuracy against the epoch, one colour a history.
-
-    The epoch with the lowest validation loss carries a ring.
+    Lines are means over seeds, bands reach from the lowest to the highest seed. A ring marks the epoch with the lowest
+    validation loss.
     """
+    shown = {name: [list(history) for history in several] for name, several in histories.items() if several}
+    rows = -(-(len(shown) + 1) // 5) if len(shown) > 1 else 0
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 3.1), layout="constrained")
-        losses, accuracies = figure.subplots(1, 2)
-        for index, (name, history) in enumerate(histories.items()):
-            colour = COLOURS[index % len(COLOURS)]
-            style = STYLES[index % len(STYLES)]
-            epochs = [e.epoch for e in history]
-            marker = "." if len(epochs) < 3 else None
-            losses.plot(
-                epochs, [e.train_loss for e in history], ":", color=colour, marker=marker, linewidth=1.2,
-                alpha=0.75, label=f"{name} training",
-            )  # fmt: skip
-            losses.plot(
-                epochs, [e.validation_loss for e in history], linestyle=style, color=colour, marker=marker,
-                label=f"{name} validation",
-            )  # fmt: skip
-            accuracies.plot(
-                epochs,
-                [100 * e.validation_accuracy for e in history],
-                linestyle=style,
-                color=colour,
-                marker=marker,
-                label=name,
+        figure, (losses, accuracies) = _plots(8.2, 2.9 + 0.2 * rows, 2, bottom=0.45 + 0.2 * rows)
+        loss_lines: dict[str, list[float]] = {}
+        accuracy_lines: dict[str, list[float]] = {}
+        for name, several in shown.items():
+            colour, style = appearance(name)
+            training, loss, accuracy = (
+                np.array([[getattr(e, field) for e in history] for history in several])
+                for field in ("train_loss", "validation_loss", "validation_accuracy")
             )
-            best = min(history, key=lambda e: e.validation_loss)
+            epochs = np.arange(1, loss.shape[1] + 1)
+            marker = "." if len(epochs) < 3 else None
+            drawn = {"color": colour, "marker": marker}
+            losses.plot(epochs, training.mean(0), ":", linewidth=1.2, alpha=0.75, label=f"{name} training", **drawn)
+            losses.plot(epochs, loss.mean(0), linestyle=style, label=f"{name} validation", **drawn)
+            accuracies.plot(epochs, 100 * accuracy.mean(0), linestyle=style, label=name, **drawn)
+            if len(several) > 1:
+                for axes, values in ((losses, loss), (accuracies, 100 * accuracy)):
+                    axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+            best = int(loss.mean(0).argmin())
             ring = {"s": 45, "facecolors": "none", "edgecolors": colour, "zorder": 3}
-            losses.scatter([best.epoch], [best.validation_loss], **ring)
-            accuracies.scatter([best.epoch], [100 * best.validation_accuracy], **ring)
+            losses.scatter([best + 1], [loss.mean(0)[best]], **ring)
+            accuracies.scatter([best + 1], [100 * accuracy.mean(0)[best]], **ring)
+            loss_lines[f"{name} validation"] = loss.mean(0).round(4).tolist()
+            loss_lines[f"{name} training"] = training.mean(0).round(4).tolist()
+            accuracy_lines[name] = (100 * accuracy.mean(0)).round(2).tolist()
         losses.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
         accuracies.set(xlabel="epoch", ylabel="validation accuracy (%)")
         for axes in (losses, accuracies):
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        if len(histories) == 1:
-            losses.legend(fontsize=8)
-        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if rows:
             handles = [line for line in losses.lines if str(line.get_label()).endswith("validation")]
-            training = next(line for line in losses.lines if str(line.get_label()).endswith("training"))
+            dotted = next(line for line in losses.lines if str(line.get_label()).endswith("training"))
+            labels = [*(str(h.get_label()).removesuffix(" validation") for h in handles), "training loss (dotted)"]
             figure.legend(
-                [*handles, training],
-                [*(str(h.get_label()).removesuffix(" validation") for h in handles), "training loss (dotted)"],
-                loc="outside lower center",
-                ncols=min(5, len(handles) + 1),
+                [*handles, dotted], labels, loc="lower center", ncols=min(5, len(labels)), borderaxespad=0, fontsize=8.5
             )
-        return render(figure, "Learning curves. " + " ".join(_curve_text(n, h) for n, h in histories.items()))
+        else:
+            losses.legend(fontsize=8)
+        panels = [_panel(losses, "loss", loss_lines), _panel(accuracies, "validation accuracy, %", accuracy_lines)]
+        alt = "Learning curves. " + " ".join(_curve_text(name, several) for name, several in shown.items())
+        return render(figure, alt, panels)
 
 
-def _curve_text(name: str, history: Sequence[EpochRecord]) -> str:
+def _panel(axes: Axes, label: str, series: dict[str, list[float]]) -> Panel:
+    box = axes.get_position()
+    low, high = axes.get_xlim()
+    left, top, right, bottom = (round(float(v), 4) for v in (box.x0, 1 - box.y1, box.x1, 1 - box.y0))
+    return Panel(label, (left, top, right, bottom), (round(float(low), 4), round(float(high), 4)), series)
+
+
+def _curve_text(name: str, several: Sequence[Sequence[EpochRecord]]) -> str:
+    history = several[0]
     best, last = min(history, key=lambda e: e.validation_loss), history[-1]
+    which = f" (first of {len(several)} seeds)" if len(several) > 1 else ""
     return (
-        f"{name}: training loss {history[0].train_loss:.2f} to {last.train_loss:.2f} over {len(history)} epochs, "
-        f"validation loss lowest at epoch {best.epoch} ({best.validation_loss:.2f}) and {last.validation_loss:.2f} "
-        f"at the end, final validation accuracy {last.validation_accuracy:.2%}."
+        f"{name}{which}: training loss {history[0].train_loss:.2f} to {last.train_loss:.2f} over {len(history)} "
+        f"epochs, validation loss lowest at epoch {best.epoch} ({best.validation_loss:.2f}) and "
+        f"{last.validation_loss:.2f} at the end, final validation accuracy {last.validation_accuracy:.2%}."
     )
 
 
-def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Picture:
-    """Counts (10, 10), rows are labels and columns predictions, shaded by the row's share."""
-    with rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(6.0, 5.2), layout="constrained")
-        axes = figure.subplots()
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(counts):
-            dark = shares[row, column] > 0.5
-            axes.text(
-                column, row, f"{count:,}", ha="center", va="center", fontsize=7, color="white" if dark else "#333333"
-            )
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
-        axes.set(xlabel="predicted", ylabel="label")
-        axes.spines[:].set_visible(False)
-        figure.colorbar(image, ax=axes, label="share of the label's images", shrink=0.8)
-        off = counts - np.diag(np.diag(counts))
-        worst = np.unravel_index(off.argmax(), off.shape)
+def histories(runs: Sequence[RunRecord]) -> dict[str, list[list[EpochRecord]]]:
+    """The runs' histories by experiment, one a seed, of experiments whose runs have equally many epochs."""
+    found: dict[str, list[list[EpochRecord]]] = {}
+    for run in runs:
+        found.setdefault(run.experiment, []).append(run.epochs)
+    return found
+
+
+def reliability(curve: Any, name: str) -> Picture:
+    """Reliability curve: how often the model is right where it gives its answer a certain probability.
+
+    Args:
+        curve: `statistics.Calibration`.
+        name: of the experiment, which decides the colour.
+    """
+    with rc_context(STYLE):
+        figure, (axes, shares) = _plots(6.4, 2.5, 2)
+        colour, _ = appearance(name)
+        axes.plot([0, 1], [0, 1], ":", color="#777777", linewidth=1.2)
+        filled = curve.counts > 0
+        axes.plot(curve.confidence[filled], curve.accuracy[filled], "o-", color=colour, markersize=4)
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability given to the answer", ylabel="share that is right")
+        edges = np.linspace(0, 1, len(curve.counts) + 1)
+        shares.bar(edges[:-1], 100 * curve.counts / curve.counts.sum(), np.diff(edges), align="edge", color=colour)
+        shares.set(xlim=(0, 1.02), xlabel="probability given to the answer", ylabel="share of the images (%)")
+        last = int(np.flatnonzero(filled)[-1])
         return render(
             figure,
-            f"Confusion matrix. {np.trace(counts):,} of {counts.sum():,} images are right; most frequent mistake: "
-            f"{off[worst]:,} images of {classes[worst[0]]} taken for {classes[worst[1]]}.",
+            f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points; of the "
+            f"{curve.counts[last]:,} answers given the highest probabilities, {curve.confidence[last]:.0%} on average, "
+            f"{curve.accuracy[last]:.0%} are right.",
         )
-
-
-def confident_mistakes(dataset: Any, evaluation: Any, *, count: int = 10) -> Picture:
-    """The wrong answers the model was surest of, each with label, prediction and probability."""
-    mistakes = evaluation.confident_mistakes(count)
-    positions = [position for position, _, _ in mistakes]
-    images = dataset.test.images[positions].cpu().numpy()
-    names = dataset.classes
-    labels = [names[int(evaluation.labels[position])] for position in positions]
-    titles = [
-        f"{label}\nnot {names[predicted]}\n{probability:.0%}"
-        for label, (_, predicted, probability) in zip(labels, mistakes, strict=True)
-    ]
-    told = "; ".join(
-        f"{label} taken for {names[predicted]} ({probability:.0%})"
-        for label, (_, predicted, probability) in zip(labels, mistakes, strict=True)
-    )
-    return image_grid(images, titles, f"Most confident mistakes: {told or 'none'}.", columns=min(10, max(1, count)))
 
 
 def accuracy_ladder(results: Sequence[Any], *, reference: bool) -> Picture:
@@ -221,8 +225,7 @@ def accuracy_ladder(results: Sequence[Any], *, reference: bool) -> Picture:
         rows = range(len(results))
         values = np.array([100 * r.accuracy for r in results])
         intervals = 100 * np.array([r.interval for r in results])
-        families = list(dict.fromkeys(r.family.name for r in results))
-        colours = [COLOURS[families.index(r.family.name) % len(COLOURS)] for r in results]
+        colours = [appearance(r.entry.id)[0] for r in results]
         axes.hlines(rows, intervals[:, 0], intervals[:, 1], colors=colours, linewidth=2.2)
         axes.scatter(values, rows, c=colours, s=24, zorder=3, label="this journal, with its 95 % interval")
         if reference:
@@ -242,12 +245,6 @@ def accuracy_ladder(results: Sequence[Any], *, reference: bool) -> Picture:
         )
 
 
-def histories(runs: Sequence[RunRecord]) -> dict[str, list[EpochRecord]]:
-    """Histories by name: the experiment, and the seed where an experiment has several."""
-    several = len({run.experiment for run in runs}) < len(runs)
-    return {f"{run.experiment} seed {run.seed}" if several else run.experiment: run.epochs for run in runs}
-
-
 def bars(values: Mapping[str, float], alt: str, *, label: str, log: bool = False, number: str = "{:,.3g}") -> Picture:
     """Horizontal bars, one a name, each with its value."""
     with rc_context({**STYLE, "axes.grid": False}):
@@ -265,9 +262,9 @@ def bars(values: Mapping[str, float], alt: str, *, label: str, log: bool = False
 def layer_spreads(activations: Mapping[str, float], gradients: Mapping[str, float]) -> Picture:
     """Standard deviation of each layer's activations and weight gradients at the first step, on log scales."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 2.6), layout="constrained")
+        figure, plots = _plots(8.2, 2.6, 2, left=0.85, gap=1.05)
         for axes, values, label in zip(
-            figure.subplots(1, 2),
+            plots,
             (activations, gradients),
             ("spread of activations", "spread of weight gradients"),
             strict=True,

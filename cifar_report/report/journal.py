@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_report.catalog import Entry, Family, load_catalog, load_experiment
+from cifar_report.catalog import Entry, Family, load_catalog, load_experiment, profiles
 from cifar_report.errors import RequestError
+from cifar_report.experiment import shown
 from cifar_report.record import RunRecord, read_record, run_folder
 from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, wilson_interval
 
@@ -57,14 +59,24 @@ class Result:
         return 1 / min(run.test.total for run in self.runs if run.test)
 
     @property
+    def reproduces(self) -> str | None:
+        """The original's accuracy against our interval: `reproduced`, or ours is `above` or `below`.
+
+        `None` where there is nothing to compare with, or the work was another than the original's.
+        """
+        if self.entry.reference_accuracy is None or not all(at_full_budget(run) for run in self.runs):
+            return None
+        (low, high), reference = self.interval, self.entry.reference_accuracy / 100
+        return "reproduced" if low <= reference <= high else "above" if reference < low else "below"
+
+    @property
     def interval_kind(self) -> str:
         n = len(self.runs)
         return f"t, n = {n} seeds" if n > 1 else "Wilson, n = 1"
 
-    def predictions(self, run: RunRecord) -> Predictions:
-        """What one run predicted for its test images."""
-        with np.load(self.folder(run) / "predictions.npz", allow_pickle=False) as stored:
-            return Predictions(stored["logits"], stored["labels"], stored["predicted"], stored["index"])
+    def predictions(self, run: RunRecord) -> Predictions | None:
+        """What one run predicted for its test images; `None` where that is damaged (`status` says so)."""
+        return read_predictions(self.folder(run))
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,34 @@ class Predictions:
     def correct(self) -> np.ndarray:
         """Whether each prediction is right, bool (N,)."""
         return self.predicted == self.labels
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probability each prediction was given, float64 (N,)."""
+        logits = self.logits.astype(np.float64)
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        shares /= shares.sum(1, keepdims=True)
+        return shares[np.arange(len(shares)), self.predicted]
+
+    def confusion_matrix(self) -> np.ndarray:
+        """Counts, int64 (10, 10): rows are labels, columns are predictions."""
+        classes = self.logits.shape[1]
+        pairs = self.labels.astype(np.int64) * classes + self.predicted
+        return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+    def confident_mistakes(self, count: int) -> np.ndarray:
+        """Positions of the wrong answers with the highest probability, highest first, int64 (at most `count`,)."""
+        wrong = np.flatnonzero(~self.correct)
+        return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
+
+
+def read_predictions(folder: Path) -> Predictions | None:
+    """A run folder's `predictions.npz`; `None` where it is missing or damaged."""
+    try:
+        with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
+            return Predictions(stored["logits"], stored["labels"], stored["predicted"], stored["index"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 @dataclass(frozen=True)
@@ -206,10 +246,9 @@ def compare(result: Result, base: Result) -> Comparison | None:
         p = paired_t(scores[0], scores[1], max(result.resolution, base.resolution))
         test = f"paired t-test, {len(seeds)} seeds"
     else:
-        try:
-            before, after = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-            return None  # damaged predictions cannot be compared; `status` says which
+        before, after = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
+        if before is None or after is None:
+            return None
         shared, i, j = np.intersect1d(before.index, after.index, return_indices=True)
         if len(shared) == 0:
             return None
@@ -238,19 +277,15 @@ def _caveat(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
         here = (base.parameters.get(name), run.parameters[name])
         meant = (full_base.get(name), full_run.get(name))
         if here[0] != here[1] and here != meant:
-            reasons.append(f"{name} is {_shown(here[0])} and {_shown(here[1])}")
+            reasons.append(f"{name} is {shown(here[0])} and {shown(here[1])}")
         elif here[0] == here[1] and meant[0] != meant[1]:
-            reasons.append(f"{name} is {_shown(here[0])} in both")
+            reasons.append(f"{name} is {shown(here[0])} in both")
     if base.data and run.data and base.data.train_size != run.data.train_size and not reasons:
         reasons.append(f"trained on {base.data.train_size:,} and {run.data.train_size:,} images")
     reasons += [
         f"{r.experiment} started from random values for want of its weights" for r in (base, run) if lacks_weights(r)
     ]
     return "; ".join(reasons) or None
-
-
-def _shown(value: object) -> str:
-    return "null" if value is None else str(value)
 
 
 @cache
@@ -279,3 +314,27 @@ def changed_parameters(run: RunRecord) -> dict[str, tuple[object, object]]:
     """Parameters that differ from the full budget's: name -> (full, here)."""
     full = full_budget_parameters(run.experiment) or {}
     return {k: (v, run.parameters[k]) for k, v in full.items() if k != "seed" and run.parameters.get(k) != v}
+
+
+def reproduce_command(run: RunRecord, family: Family) -> str:
+    """The command that does a run's work again."""
+    if full_budget_parameters(run.experiment) is None:  # not of the catalog
+        from cifar_report.experiment import Experiment
+
+        plain = Experiment().result_parameters()
+        given = {name: value for name, value in run.parameters.items() if value != plain.get(name)}
+        words = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, value in given.items())
+        return f"papermill notebooks/{family.notebook} out.ipynb {words}"
+    changes = {}
+    for profile in profiles():
+        usual = load_experiment(run.experiment, profile=profile).result_parameters()
+        changes[profile] = {
+            name: value
+            for name, value in run.parameters.items()
+            if name != "seed" and name in usual and usual[name] != value
+        }
+    profile = min(changes, key=lambda name: len(changes[name]))
+    pairs = " ".join(f"{name}={shown(value)}" for name, value in changes[profile].items())
+    return f"cifar-report run {run.experiment} --profile {profile} --seeds {run.seed}" + (
+        f" --set {shlex.quote(pairs)}" if pairs else ""
+    )

@@ -8,24 +8,50 @@ from typing import Literal
 
 import numpy as np
 
+from cifar_report.experiment import CLASSES
 from cifar_report.record import EpochRecord, RunRecord
 from cifar_report.report.journal import SIGNIFICANCE, Comparison, Journal, Result
+from cifar_report.report.layout import p_text
 
 OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting
+PLATEAU = 0.01  # share of images: a curve that stays within it of its highest value has flattened
 
 
-def observe(results: Sequence[Result], journal: Journal) -> list[str]:
+@dataclass(frozen=True)
+class Observation:
+    """A sentence, and what shows it: the family's learning curves, the ladder, or an experiment's own classes."""
+
+    text: str
+    shown_by: Literal["ladder", "curves", "classes", "results"]
+    experiment: str | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     """What the results of one family show, one sentence each."""
     complete = [result for result in results if result.runs]
-    sentences = [_against_base(journal.comparisons[r.entry.id]) for r in complete if r.entry.id in journal.comparisons]
+    found: list[Observation] = []
+
+    def note(sentences: Sequence[str | None], shown_by: Literal["ladder", "curves", "results"]) -> None:
+        found.extend(Observation(sentence, shown_by) for sentence in sentences if sentence)
+
+    compared = [journal.comparisons[r.entry.id] for r in complete if r.entry.id in journal.comparisons]
+    note([_against_base(comparison) for comparison in compared], "ladder")
     if len(complete) > 1:
-        sentences += _best_of(complete)
-    sentences += [sentence for result in complete if (sentence := _overfitting(result))]
+        note(_best_of(complete), "ladder")
+    note([_overfitting(result) for result in complete], "curves")
+    note([_plateau(result) for result in complete], "curves")
+    note([_generalisation_gap(result) for result in complete], "curves")
     if len(complete) > 1:
-        sentences += _convergence(complete)
-        sentences += _stability(complete)
-    sentences += [sentence for result in complete if (sentence := _speed(result, journal))]
-    return sentences
+        note(_convergence(complete), "curves")
+        note(_stability(complete), "curves")
+    note([_speed(result, journal) for result in complete], "results")
+    for result in complete:
+        sentences = (_classes_changed(result, journal), _most_confused(result))
+        found += [Observation(sentence, "classes", result.entry.id) for sentence in sentences if sentence]
+    return found
 
 
 def _against_base(c: Comparison) -> str:
@@ -65,6 +91,77 @@ def _overfitting(result: Result) -> str | None:
     return (
         f"{name} does not overfit within {len(run.epochs)} epochs: its validation loss ends at "
         f"{last.validation_loss:.2f}, its lowest is {best.validation_loss:.2f} (epoch {best.epoch})."
+    )
+
+
+def _plateau(result: Result) -> str | None:
+    """Where the validation accuracy flattens: the first epoch from which it never again gains a point."""
+    run = result.runs[0]
+    if len(run.epochs) < 4:
+        return None
+    accuracies = [e.validation_accuracy for e in run.epochs]
+    flat = next(e for e, accuracy in enumerate(accuracies, start=1) if max(accuracies) - accuracy <= PLATEAU)
+    if flat > len(accuracies) - 2:
+        return f"{_name(run, result)} has not flattened: it still gains in the last epochs."
+    return (
+        f"{_name(run, result)} flattens at epoch {flat} of {len(accuracies)}: with {accuracies[flat - 1]:.1%} it is "
+        f"within a point of its highest validation accuracy ({max(accuracies):.1%})."
+    )
+
+
+def _generalisation_gap(result: Result) -> str | None:
+    run = result.runs[0]
+    last = run.epochs[-1]
+    gap = 100 * (last.train_accuracy - last.validation_accuracy)
+    if len(run.epochs) < 3:
+        return None
+    return (
+        f"Generalisation gap of {_name(run, result)}: {gap:+.1f} points between the last epoch's training accuracy "
+        f"({last.train_accuracy:.1%}, taken while it learns) and validation accuracy ({last.validation_accuracy:.1%})."
+    )
+
+
+def _classes_changed(result: Result, journal: Journal) -> str | None:
+    """Which classes gained and lost most against the experiment it builds on, over the images both were tested on."""
+    base = journal.complete.get(result.entry.builds_on or "")
+    if base is None or result.entry.id not in journal.comparisons:
+        return None
+    run, other = result.runs[0], base.runs[0]
+    here, there = result.predictions(run), base.predictions(other)
+    if here is None or there is None or run.data is None:
+        return None
+    _, i, j = np.intersect1d(here.index, there.index, return_indices=True)
+    labels, names = here.labels[i], CLASSES[run.data.name]
+    totals = np.maximum(np.bincount(labels, minlength=len(names)), 1)
+    change = (
+        np.bincount(labels, weights=here.correct[i].astype(float) - there.correct[j], minlength=len(names)) / totals
+    )
+    most, least = int(change.argmax()), int(change.argmin())
+    if change[most] <= 0 and change[least] >= 0:
+        return None
+    parts = []
+    if change[most] > 0:
+        parts.append(f"gains most in {names[most]} ({100 * change[most]:+.1f} points of {totals[most]:,} images)")
+    if change[least] < 0:
+        parts.append(f"loses most in {names[least]} ({100 * change[least]:+.1f} points of {totals[least]:,})")
+    return f"Against {other.experiment}, {_name(run, result)} {' and '.join(parts)}."
+
+
+def _most_confused(result: Result) -> str | None:
+    """The two classes that are most often taken for each other."""
+    run = result.runs[0]
+    predictions = result.predictions(run)
+    if predictions is None or run.data is None:
+        return None
+    counts, names = predictions.confusion_matrix(), CLASSES[run.data.name]
+    both = np.triu(counts + counts.T, k=1)
+    if both.max() == 0:
+        return None
+    one, two = np.unravel_index(both.argmax(), both.shape)
+    share = both.max() / max(1, int((~predictions.correct).sum()))
+    return (
+        f"{_name(run, result)} confuses {names[one]} and {names[two]} most: {counts[one, two]:,} and "
+        f"{counts[two, one]:,} images, {share:.0%} of all its mistakes."
     )
 
 
@@ -123,94 +220,132 @@ def _name(run: RunRecord, result: Result) -> str:
     return f"{run.experiment} (seed {run.seed})" if len(result.runs) > 1 else run.experiment
 
 
-def p_text(p: float) -> str:
-    """A p value as people write it: `p = 0.024`, `p < 0.001`."""
-    return "p < 0.001" if p < 1e-3 else f"p = {p:.3f}"
-
-
 Answer = Literal["supported", "refuted", "undecided"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the data say of a claim, and why."""
+    """A hypothesis or a question's claim, what the data say of it, and why."""
 
+    origin: str
     claim: str
     answer: Answer
     reason: str
 
 
 def verdicts(journal: Journal) -> list[Verdict]:
-    """The original report's two hypotheses and its summary's claims, judged on this journal's data."""
+    """The original report's two hypotheses and six questions, judged on this journal's data."""
+    transfer, augmented = ["EXP011", "EXP012", "EXP013"], ["EXP017", "EXP018", "EXP019"]
     return [
         _reaches_80(journal),
         _all_better(
             journal,
-            "A network fine-tuned from ImageNet weights beats LeNet trained from nothing.",
-            ["EXP011", "EXP012", "EXP013"],
+            "Hypothesis 2",
+            "Pretrained models and augmentation each improve accuracy.",
+            [*transfer, *augmented],
         ),
+        _no_difference(
+            journal, "Question 1", "The optimizer matters little for LeNet.", ["EXP007", "EXP008", "EXP009", "EXP010"]
+        ),
+        _no_difference(
+            journal,
+            "Question 2",
+            "The initial weights matter little for LeNet.",
+            ["EXP003", "EXP004", "EXP005", "EXP006"],
+        ),
+        _all_better(journal, "Question 3", "A network fine-tuned from ImageNet weights beats LeNet.", transfer),
         _all_better(
             journal,
-            "Augmentation at 224 pixels improves on the same models at 32 pixels.",
-            ["EXP017", "EXP018", "EXP019"],
-        ),
-        _all_better(
-            journal,
+            "Question 3",
             "Training only the last two layers is worse than training all.",
             ["EXP014", "EXP015", "EXP016"],
             sought="worse",
         ),
-        _all_better(journal, "ImageNet channel statistics (and five more epochs) improve on EXP017.", ["EXP020"]),
-        _no_difference(
+        _crossed(journal),
+        _all_better(
             journal,
-            "The initial weights matter little for LeNet.",
-            ["EXP003", "EXP004", "EXP005", "EXP006"],
+            "Question 5",
+            "Augmentation at 224 pixels improves on the same models at 32 pixels.",
+            augmented,
         ),
-        _no_difference(journal, "The optimizer matters little for LeNet.", ["EXP007", "EXP008", "EXP009", "EXP010"]),
+        _each_augmentation(journal),
+        _all_better(
+            journal, "Afterwards", "ImageNet channel statistics (and five more epochs) improve on EXP017.", ["EXP020"]
+        ),
     ]
+
+
+def _crossed(journal: Journal) -> Verdict:
+    """Whether optimizer and initial weights were varied together, as an answer to the question would need."""
+    claim = "Optimizer and initial weights act together: the best of one depends on the other."
+    tried: dict[str, set[str]] = {}
+    for result in journal.complete.values():
+        for run in result.runs:
+            if run.parameters["model"] == "lenet":
+                tried.setdefault(str(run.parameters["optimizer"]), set()).add(str(run.parameters["init"]))
+    several = {name: inits for name, inits in tried.items() if len(inits) > 1}
+    told = "; ".join(f"{name} with {', '.join(sorted(inits))}" for name, inits in tried.items()) or "no run is complete"
+    if len(several) < 2:
+        return Verdict("Question 4", claim, "undecided", f"no two optimizers were tried with several schemes ({told})")
+    return Verdict("Question 4", claim, "undecided", f"tried: {told}; this journal does not test interactions")
+
+
+def _each_augmentation(journal: Journal) -> Verdict:
+    """Whether any augmentation was tried alone."""
+    claim = "Some augmentations matter more than others."
+    runs = [run for result in journal.complete.values() for run in result.runs]
+    tried = {tuple(run.parameters["augment"]) for run in runs if run.parameters["augment"]}
+    told = "; ".join(" + ".join(names) for names in sorted(tried)) or "none"
+    if not any(len(names) == 1 for names in tried):
+        return Verdict("Question 6", claim, "undecided", f"no augmentation was tried alone (tried: {told})")
+    return Verdict("Question 6", claim, "undecided", f"tried: {told}; this journal does not compare them")
 
 
 def _reaches_80(journal: Journal) -> Verdict:
     claim = "At least 80 % accuracy can be had with pretrained models, augmentation, initialization and optimizers."
     if not journal.complete:
-        return Verdict(claim, "undecided", "no run is complete")
+        return Verdict("Hypothesis 1", claim, "undecided", "no run is complete")
     best = max(journal.complete.values(), key=lambda r: r.accuracy)
     low, high = best.interval
     reason = f"the best, {best.entry.id}, has {best.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
     if any(run.data and run.data.name != "cifar10" for run in best.runs):
-        return Verdict(claim, "undecided", f"{reason}, but not on CIFAR-10")
+        return Verdict("Hypothesis 1", claim, "undecided", f"{reason}, but not on CIFAR-10")
     if low >= 0.8:
-        return Verdict(claim, "supported", reason)
+        return Verdict("Hypothesis 1", claim, "supported", reason)
     # Below 80 % only refutes the claim if everything was tried at its full budget.
-    return Verdict(claim, "undecided", f"{reason}; more training may yet reach it")
+    return Verdict("Hypothesis 1", claim, "undecided", f"{reason}; more training may yet reach it")
 
 
-def _all_better(journal: Journal, claim: str, experiments: Sequence[str], *, sought: str = "better") -> Verdict:
+def _all_better(
+    journal: Journal, origin: str, claim: str, experiments: Sequence[str], *, sought: str = "better"
+) -> Verdict:
     """Supported if every comparison says so, refuted if every one says the opposite; like with like, at full budget."""
     found, obstacle = _comparisons(journal, experiments)
     told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in found)
     if obstacle:
-        return Verdict(claim, "undecided", f"{told}; {obstacle}" if told else obstacle)
+        return Verdict(origin, claim, "undecided", f"{told}; {obstacle}" if told else obstacle)
     told += f" ({found[0].test})"
     opposite = "worse" if sought == "better" else "better"
     if all(c.verdict == sought for c in found):
-        return Verdict(claim, "supported", told)
+        return Verdict(origin, claim, "supported", told)
     if all(c.verdict == opposite for c in found):
-        return Verdict(claim, "refuted", told)
-    return Verdict(claim, "undecided", told)
+        return Verdict(origin, claim, "refuted", told)
+    return Verdict(origin, claim, "undecided", told)
 
 
-def _no_difference(journal: Journal, claim: str, experiments: Sequence[str]) -> Verdict:
+def _no_difference(journal: Journal, origin: str, claim: str, experiments: Sequence[str]) -> Verdict:
     """Refuted by a difference over several seeds: one seed cannot tell a method from luck. Never proven."""
     found, obstacle = _comparisons(journal, experiments)
     told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in found)
     if obstacle:
-        return Verdict(claim, "undecided", f"{told}; {obstacle}" if told else obstacle)
+        return Verdict(origin, claim, "undecided", f"{told}; {obstacle}" if told else obstacle)
     if any("n = 1" in c.test for c in found):
-        return Verdict(claim, "undecided", f"{told}; one seed cannot tell a method from luck")
+        return Verdict(origin, claim, "undecided", f"{told}; one seed cannot tell a method from luck")
     if any(c.p < SIGNIFICANCE for c in found):
-        return Verdict(claim, "refuted", f"{told} ({found[0].test})")
-    return Verdict(claim, "undecided", f"{told}; that no difference was shown does not prove that there is none")
+        return Verdict(origin, claim, "refuted", f"{told} ({found[0].test})")
+    return Verdict(
+        origin, claim, "undecided", f"{told}; that no difference was shown does not prove that there is none"
+    )
 
 
 def _comparisons(journal: Journal, experiments: Sequence[str]) -> tuple[list[Comparison], str]:

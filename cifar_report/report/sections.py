@@ -1,49 +1,52 @@
-"""The report's computed parts as HTML fragments. Jinja2 escapes every text that comes from a run or a parameter."""
+"""The report's computed parts, in the order in which the report notebook asks for them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from functools import cache
-from pathlib import Path
+from datetime import UTC, datetime
 
 import nbformat
-import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+import numpy as np
 from markupsafe import Markup
 
 from cifar_report.catalog import Family, load_catalog
+from cifar_report.colab import colab_link
 from cifar_report.data.cache import find_cached
+from cifar_report.errors import RequestError
+from cifar_report.experiment import CLASSES
 from cifar_report.record import RunRecord
-from cifar_report.report import figures
-from cifar_report.report.figures import Picture
-from cifar_report.report.journal import Journal, Result, at_full_budget, changed_parameters
-from cifar_report.report.observations import observe, p_text, verdicts
+from cifar_report.report import figures, pictures, tables
+from cifar_report.report.changes import Side, changes, read_results, rows_by_run
+from cifar_report.report.fragment import Fragment
+from cifar_report.report.frames import results_frame
+from cifar_report.report.journal import (
+    Journal,
+    Predictions,
+    Result,
+    at_full_budget,
+    changed_parameters,
+    reproduce_command,
+)
+from cifar_report.report.layout import figure, fragment, reference
+from cifar_report.report.observations import observe, verdicts
+from cifar_report.report.statistics import calibration
 
-TEMPLATES = Path(__file__).parent / "templates"
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
-
-
-class Fragment:
-    """A piece of HTML that a notebook displays as such."""
-
-    def __init__(self, html: str) -> None:
-        self.html = html
-
-    def _repr_html_(self) -> str:
-        return self.html
+MISTAKES = 10  # pictures of confident mistakes an experiment
 
 
 def banner(journal: Journal, profile: str) -> Fragment:
     """What kind of report this is: profile, budgets, data, hardware, failures; the first thing to read."""
     runs = [run for result in journal.complete.values() for run in result.runs]
     full = [run for run in runs if at_full_budget(run)]
-    return _render(
+    ranked = sorted(journal.complete.values(), key=lambda result: result.accuracy)
+    return fragment(
         "banner.html.j2",
         profile=profile,
         planned=len(journal.results),
         runs=runs,
         full=len(full),
+        best=ranked[-1] if ranked else None,
         failures=journal.failures,
         left_out=[run for result in journal.results.values() for run in result.left_out],
         not_cifar10=any(run.data and run.data.name != "cifar10" for run in runs),
@@ -51,8 +54,25 @@ def banner(journal: Journal, profile: str) -> Fragment:
         sources=sorted({(run.data.source, run.data.sha256) for run in runs if run.data}),
         devices=sorted({run.environment.device_name for run in runs if run.environment}),
         versions=sorted({f"torch {run.environment.torch}" for run in runs if run.environment}),
+        finished=max((run.finished_at for run in runs), default=None),
         hours=sum(run.seconds.total for run in runs) / 3600,
     )
+
+
+def headline(journal: Journal) -> Fragment:
+    """Every experiment's accuracy in one picture and one table."""
+    results = list(journal.complete.values())
+    if not results:
+        return fragment("note.html.j2", text="No run is complete yet, so there are no results to show.")
+    everything_full = all(at_full_budget(run) for result in results for run in result.runs)
+    ladder = figure(
+        figures.accuracy_ladder(results, reference=everything_full),
+        "Test accuracy of every experiment with its 95 % interval"
+        + ("; bars mark the original report." if everything_full else "."),
+        "ladder",
+    )
+    table = _results_table(journal, results, "Results of all experiments.", "results", sortable=True)
+    return Fragment(ladder.html + table.html)
 
 
 def dataset_figure(journal: Journal) -> Fragment:
@@ -60,47 +80,42 @@ def dataset_figure(journal: Journal) -> Fragment:
     digests = {run.data.sha256 for result in journal.complete.values() for run in result.runs if run.data}
     found = [images for digest in sorted(digests) if (images := find_cached(digest))]
     if not found:
-        return _render("note.html.j2", text="There is no picture of the data here: this machine does not have it.")
+        return fragment("note.html.j2", text="There is no picture of the data here: this machine does not have it.")
     images = found[0]
-    picture = figures.classes_grid(images.pixels, images.labels[: images.train_size], images.classes)
-    return figure(picture, f"Three training images of each class ({images.source}).")
+    picture = pictures.classes_grid(images.pixels, images.labels[: images.train_size], images.classes)
+    return figure(picture, f"Three training images of each class ({images.source}).", "classes")
 
 
 def protocol(journal: Journal) -> Fragment:
-    """Which images validated, and what that means for the figures; computed from the runs."""
+    """Which images chose what, and what that means for the figures; computed from the runs."""
     runs = [run for result in journal.complete.values() for run in result.runs]
-    kinds = sorted({run.data.validation for run in runs if run.data})
-    return _render("protocol.html.j2", kinds=kinds)
-
-
-def headline(journal: Journal) -> Fragment:
-    """Every experiment's accuracy in one picture and one table."""
-    results = list(journal.complete.values())
-    if not results:
-        return _render("note.html.j2", text="No run is complete yet, so there are no results to show.")
-    everything_full = all(at_full_budget(run) for result in results for run in result.runs)
-    ladder = figure(
-        figures.accuracy_ladder(results, reference=everything_full),
-        "Test accuracy of every experiment with its 95 % interval, coloured by family"
-        + ("; bars mark the original report." if everything_full else "."),
-    )
-    return Fragment(ladder.html + _results_table(journal, results, "Results of all experiments.").html)
+    rows: dict[str, list[str]] = {}
+    for run in runs:
+        if run.data:
+            rows.setdefault(run.data.validation, []).append(run.experiment)
+    return fragment("protocol.html.j2", rows={kind: list(dict.fromkeys(names)) for kind, names in rows.items()})
 
 
 def family_section(family: Family, journal: Journal) -> Fragment:
-    """One family of the journal: header table, motivation, results, curves, observations, provenance."""
+    """One family of the journal: facts, motivation, results, curves, observations, and each experiment in detail."""
     results = journal.family_results(family.name)
     complete = [result for result in results if result.runs]
     runs = [run for result in complete for run in result.runs]
-    curves = None
+    curves = table = None
+    details: dict[str, Fragment] = {}
     if complete:
+        several = any(len(result.runs) > 1 for result in complete)
         curves = figure(
             figures.learning_curves(figures.histories(runs)),
             f"{family.title}: training and validation loss, and validation accuracy; "
-            "rings mark the epoch with the lowest validation loss.",
-        ).html
+            "rings mark the epoch with the lowest validation loss"
+            + ("; lines are means over seeds, bands reach from the lowest to the highest seed." if several else "."),
+            f"curves-{family.name}",
+        )
+        table = _results_table(journal, complete, f"{family.title}: results.", f"results-{family.name}")
+        details = {result.entry.id: _detail(result) for result in complete}
     entries = load_catalog().entries
-    return _render(
+    return fragment(
         "family.html.j2",
         family=family,
         results=results,
@@ -108,15 +123,77 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         started=min((run.started_at for run in runs), default=None),
         finished=max((run.finished_at for run in runs), default=None),
         datasets=sorted({_dataset_text(run) for run in runs}),
-        history=sorted({entries[r.entry.id].builds_on or "" for r in results} - {""}),
+        history=sorted({entries[r.entry.id].builds_on or "" for r in results if r.entry.id in entries} - {""}),
         motivation=motivation(family),
-        curves=Markup(curves) if curves else None,  # noqa: S704 - made by our own template
-        table=Markup(_results_table(journal, complete, f"{family.title}: results.").html) if complete else None,  # noqa: S704
-        observations=observe(results, journal),
+        curves=curves,
+        table=table,
+        details=details,
+        observations=[
+            (str(seen), reference(_anchor(seen.shown_by, family, seen.experiment)))
+            for seen in observe(results, journal)
+        ],
         failures=[run for result in results for run in result.failed],
         at_full_budget=at_full_budget,
         notebook_link=notebook_link,
+    )
+
+
+def _anchor(shown_by: str, family: Family, experiment: str | None) -> str:
+    named = {"curves": f"curves-{family.name}", "results": f"results-{family.name}", "ladder": "ladder"}
+    return named.get(shown_by) or f"confusion-{experiment}"
+
+
+def _detail(result: Result) -> Fragment:
+    """An experiment's classes, calibration and most confident mistakes, and how to run it again."""
+    name, run = result.entry.id, result.runs[0]
+    found = [predictions for run in result.runs if (predictions := result.predictions(run))]
+    confusion = reliability = mistakes = None
+    if found and run.data:
+        classes, of_seeds = CLASSES[run.data.name], f" of {len(found)} seeds together" if len(found) > 1 else ""
+        curve = calibration(np.concatenate([p.confidence for p in found]), np.concatenate([p.correct for p in found]))
+        counts = np.sum([p.confusion_matrix() for p in found], axis=0)
+        confusion = fragment(
+            "confusion.html.j2", name=name, of_seeds=of_seeds, counts=counts, classes=classes, tables=tables
+        )
+        reliability = figure(
+            figures.reliability(curve, name),
+            f"{name}: calibration of the answers{of_seeds}. Left: the share that is right among answers given a "
+            f"certain probability (dotted: as it should be). Right: how many answers were given it. Expected "
+            f"calibration error {100 * curve.error:.1f} points (15 bins).",
+            f"reliability-{name}",
+        )
+        mistakes = _mistakes(result, run, found[0])
+    return fragment(
+        "detail.html.j2",
+        name=name,
+        result=result,
+        confusion=confusion,
+        reliability=reliability,
+        mistakes=mistakes,
         changed_parameters=changed_parameters,
+        command=lambda run: reproduce_command(run, result.family),
+        colab=colab_link(load_catalog().repository, load_catalog().ref, result.family.notebook),
+        notebook_link=notebook_link,
+    )
+
+
+def _mistakes(result: Result, run: RunRecord, predictions: Predictions) -> Fragment | None:
+    """The most confident mistakes of an experiment's first run, where this machine has the images."""
+    assert run.data is not None  # a complete run has data
+    images, wrong = find_cached(run.data.sha256), predictions.confident_mistakes(MISTAKES)
+    if images is None or len(wrong) == 0:
+        return None
+    grid = pictures.mistakes_grid(
+        images.pixels[images.train_size + predictions.index[wrong].astype(np.int64)],
+        predictions.labels[wrong].tolist(),
+        predictions.predicted[wrong].tolist(),
+        predictions.confidence[wrong].tolist(),
+        images.classes,
+    )
+    seed = f", seed {run.seed}" if len(result.runs) > 1 else ""
+    name = result.entry.id
+    return figure(
+        grid, f"{name}{seed}: the wrong answers it was surest of: label, answer, probability.", f"wrong-{name}"
     )
 
 
@@ -130,8 +207,8 @@ def motivation(family: Family) -> Markup:
 
 
 def verdict_table(journal: Journal) -> Fragment:
-    """Claims and hypotheses with what these data say of them."""
-    return _render("verdicts.html.j2", verdicts=verdicts(journal))
+    """Hypotheses and questions with what these data say of them."""
+    return fragment("verdicts.html.j2", verdicts=verdicts(journal))
 
 
 def general_notes(journal: Journal) -> Fragment:
@@ -139,7 +216,7 @@ def general_notes(journal: Journal) -> Fragment:
     results = list(journal.complete.values())
     ranked = sorted(results, key=lambda r: r.accuracy)
     runs = [run for result in results for run in result.runs]
-    return _render(
+    return fragment(
         "notes.html.j2",
         lowest=ranked[0] if ranked else None,
         highest=ranked[-1] if ranked else None,
@@ -151,65 +228,23 @@ def general_notes(journal: Journal) -> Fragment:
     )
 
 
-def results_frame(journal: Journal) -> pd.DataFrame:
-    """One row a run, completed or failed: what `results.csv` holds. Accuracies are percentages."""
-    rows = []
-    for result in journal.results.values():
-        for run in (*result.runs, *result.failed):
-            comparison = journal.comparisons.get(run.experiment)
-            low, high = result.interval if result.runs else (float("nan"), float("nan"))
-            rows.append(
-                {
-                    "experiment": run.experiment,
-                    "family": run.family,
-                    "title": result.entry.title,
-                    "seed": run.seed,
-                    "status": run.status,
-                    "accuracy": 100 * run.test.accuracy if run.test else None,
-                    "correct": run.test.correct if run.test else None,
-                    "test_images": run.test.total if run.test else None,
-                    "mean_accuracy": 100 * result.accuracy if result.runs else None,
-                    "interval_low": 100 * low,
-                    "interval_high": 100 * high,
-                    "interval": result.interval_kind if result.runs else None,
-                    "reference_accuracy": result.entry.reference_accuracy,
-                    "full_budget": at_full_budget(run) if run.status == "completed" else None,
-                    "builds_on": result.entry.builds_on,
-                    "difference": 100 * comparison.difference if comparison else None,
-                    "p_holm": comparison.p if comparison else None,
-                    "verdict": comparison.verdict if comparison else None,
-                    "epochs": len(run.epochs) or None,
-                    "best_epoch": run.best_epoch,
-                    "parameters": run.model.parameters if run.model else None,
-                    "trainable_parameters": run.model.trainable_parameters if run.model else None,
-                    "train_images": run.data.train_size if run.data else None,
-                    "train_seconds": run.seconds.train,
-                    "dataset": run.data.name if run.data else None,
-                    "data_source": run.data.source if run.data else None,
-                    "device": run.environment.device_name if run.environment else None,
-                    "error": f"{run.error.type}: {run.error.message}" if run.error else None,
-                    "key": run.key,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def family_frame(journal: Journal, family: str) -> pd.DataFrame:
-    """The family's complete runs side by side, for a notebook to show. Accuracies are percentages."""
-    rows = [
-        {
-            "experiment": run.experiment,
-            "seed": run.seed,
-            "accuracy (%)": round(100 * run.test.accuracy, 2),
-            "epochs": len(run.epochs),
-            "best epoch": run.best_epoch,
-            "training images": run.data.train_size,
-            "training (s)": round(run.seconds.train, 1),
-        }
-        for run in journal.family_runs(family)
-        if run.test and run.data
-    ]
-    return pd.DataFrame(rows).set_index(["experiment", "seed"])
+def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
+    """What differs from the report that lies below the journal's folder, over the experiments and seeds of this one."""
+    table = journal.output_dir / "report" / "results.csv"
+    if not table.is_file():
+        return fragment("changes.html.j2", changes=None, since="")
+    since = datetime.fromtimestamp(int(table.stat().st_mtime), UTC).isoformat()
+    try:
+        rows = read_results(table)
+    except RequestError as error:
+        return fragment("note.html.j2", text=f"The last report cannot be compared with: {error}.")
+    last = {
+        (name, seed): row
+        for (name, seed), row in rows.items()
+        if name in journal.results and (not seeds or seed in seeds)
+    }
+    now = Side("now", rows_by_run(results_frame(journal)), journal.output_dir)
+    return fragment("changes.html.j2", changes=changes(Side("last", last), now), since=since)
 
 
 def notebook_link(run: RunRecord) -> str:
@@ -217,28 +252,18 @@ def notebook_link(run: RunRecord) -> str:
     return f"{NOTEBOOK_FOLDER}/{run.experiment.lower()}-seed-{run.seed}.html"
 
 
-_numbers = {"figure": 0}
-
-
-def figure(picture: Picture, caption: str) -> Fragment:
-    """A picture with its numbered caption."""
-    _numbers["figure"] += 1
-    return _render(
-        "figure.html.j2",
-        number=_numbers["figure"],
-        image=Markup(picture.html()),  # noqa: S704 - escaped where it is made
-        caption=caption,
-    )
-
-
-def _results_table(journal: Journal, results: Sequence[Result], caption: str) -> Fragment:
+def _results_table(
+    journal: Journal, results: Sequence[Result], caption: str, anchor: str, *, sortable: bool = False
+) -> Fragment:
     compared = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
-    return _render(
+    return fragment(
         "results.html.j2",
         results=results,
         comparisons=journal.comparisons,
         unlike=any(comparison.caveat for comparison in compared),
         caption=caption,
+        anchor=anchor,
+        sortable=sortable,
         at_full_budget=at_full_budget,
         notebook_link=notebook_link,
     )
@@ -256,31 +281,3 @@ def _dataset_text(run: RunRecord) -> str:
         f"{run.data.name}, {run.data.source}: {run.data.train_size:,} training and {run.data.test_size:,} test images, "
         f"{validation}"
     )
-
-
-def _render(template: str, **values: object) -> Fragment:
-    return Fragment(_environment().get_template(template).render(**values))
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES / "fragments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
-    environment.filters["points"] = lambda fraction: f"{100 * fraction:+.2f}"
-    environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["p_value"] = p_text
-    environment.filters["duration"] = _duration
-    environment.filters["moment"] = lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC")
-    return environment
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

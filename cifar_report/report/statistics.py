@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -58,3 +59,34 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far a model's probabilities can be believed, by bins of equal width over the probability of its answer.
+
+    `counts` (int, (bins,)): answers in each bin; `confidence` and `accuracy` (float, (bins,)): their mean probability
+    and the share that is right, 0 where a bin is empty; `error`: the expected calibration error, a fraction.
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    error: float
+
+
+def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> Calibration:
+    """Reliability curve and expected calibration error (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+
+    Args:
+        confidence: float (N,), the probability of each answer given.
+        correct: bool (N,), whether it is right.
+        bins: number of bins; 15 as in the paper.
+    """
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # (a, b] as in the paper
+    counts = np.bincount(place, minlength=bins)
+    filled = np.maximum(counts, 1)
+    mean_confidence = np.bincount(place, weights=confidence, minlength=bins) / filled
+    accuracy = np.bincount(place, weights=correct, minlength=bins) / filled
+    error = float((counts * np.abs(accuracy - mean_confidence)).sum() / counts.sum())
+    return Calibration(counts, mean_confidence, accuracy, error)

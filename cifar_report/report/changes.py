@@ -1,0 +1,199 @@
+"""What differs between two sets of results: two folders, two reports, or two experiments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from cifar_report.catalog import load_catalog
+from cifar_report.errors import RequestError
+from cifar_report.record import run_folder
+from cifar_report.report.frames import results_frame
+from cifar_report.report.journal import SIGNIFICANCE, Journal, Predictions, read_predictions
+from cifar_report.report.statistics import mcnemar
+
+Pair = tuple[str, int]  # experiment and seed
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one run. Accuracies and their `difference` are fractions; `p` is not adjusted."""
+
+    name: str
+    what: str
+    before: float | None = None
+    after: float | None = None
+    p: float | None = None
+    test: str = ""
+    parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> float | None:
+        return None if self.before is None or self.after is None else self.after - self.before
+
+    @property
+    def verdict(self) -> str:
+        """In words, by the test at 5 %; empty where nothing was tested."""
+        if self.p is None or self.difference is None:
+            return ""
+        if self.p >= SIGNIFICANCE:
+            return "no difference shown"
+        return "better" if self.difference > 0 else "worse"
+
+    @property
+    def before_text(self) -> str:
+        return "" if self.before is None else f"{100 * self.before:.2f}"
+
+    @property
+    def after_text(self) -> str:
+        return "" if self.after is None else f"{100 * self.after:.2f}"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: its name, its runs as rows of `results.csv`, and the folder with their predictions, if any."""
+
+    name: str
+    rows: dict[Pair, Mapping[str, Any]]
+    folder: Path | None = None
+
+    def predictions(self, pair: Pair) -> Predictions | None:
+        return read_predictions(run_folder(self.folder, *pair)) if self.folder else None
+
+
+def read_side(what: str, output_dir: Path) -> Side:
+    """A side from how a person names it: an experiment below `output_dir`, an output folder, a report or its table.
+
+    Raises:
+        RequestError: it is none of these, or holds no run.
+    """
+    path = Path(what)
+    if what.upper() in load_catalog().entries:
+        journal = Journal.load(output_dir, [what.upper()])
+        side = Side(what.upper(), rows_by_run(results_frame(journal)), output_dir)
+    elif (path / "runs").is_dir():
+        side = Side(what, rows_by_run(results_frame(Journal.load(path))), path)
+    elif (table := path if path.suffix == ".csv" else path / "results.csv").is_file():
+        side = Side(what, read_results(table))
+    else:
+        raise RequestError(
+            f"'{what}' is neither an experiment, nor a folder with runs/ or results.csv, nor a results.csv"
+        )
+    if not side.rows:
+        raise RequestError(f"there is no run in {what}" + (f" below {output_dir}" if side.folder == output_dir else ""))
+    return side
+
+
+def read_results(table: Path) -> dict[Pair, Mapping[str, Any]]:
+    """The runs of a `results.csv`.
+
+    Raises:
+        RequestError: it is not a table that a report wrote.
+    """
+    try:
+        frame = pd.read_csv(table)
+        missing = {"experiment", "seed", "status", "correct", "test_images", "settings"} - set(frame.columns)
+    except (ValueError, OSError) as error:
+        raise RequestError(f"{table} is not a table of results: {error}") from None
+    if missing:
+        raise RequestError(f"{table} has no column '{min(missing)}'; an older version of cifar-report may have made it")
+    return rows_by_run(frame)
+
+
+def rows_by_run(frame: pd.DataFrame) -> dict[Pair, Mapping[str, Any]]:
+    """A frame of results as its rows by experiment and seed, with `None` where a value is missing."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return {(row["experiment"], int(row["seed"])): row for row in rows}
+
+
+def changes(before: Side, after: Side) -> list[Change]:
+    """What differs, run by run: runs that came or went, and those whose results or parameters changed."""
+    found = []
+    for pair in sorted(before.rows.keys() | after.rows.keys()):
+        old, new = before.rows.get(pair), after.rows.get(pair)
+        name = f"{pair[0]} seed {pair[1]}"
+        if old is None or new is None:
+            row = new or old
+            assert row is not None
+            word = ("new" if new else "gone") + (", failed" if row["status"] == "failed" else "")
+            found.append(Change(name, word, before=_accuracy(old), after=_accuracy(new)))
+        elif old["key"] != new["key"] or _accuracy(old) != _accuracy(new) or old["status"] != new["status"]:
+            found.append(_changed(name, old, new, before.predictions(pair), after.predictions(pair)))
+    return found
+
+
+def compare_experiments(before: Side, after: Side) -> list[Change]:
+    """Two experiments, each seed against the same seed of the other.
+
+    Raises:
+        RequestError: they share no seed.
+    """
+    seeds = sorted({seed for _, seed in before.rows} & {seed for _, seed in after.rows})
+    if not seeds:
+        raise RequestError(f"{before.name} and {after.name} have no seed in common")
+    found = []
+    for seed in seeds:
+        pairs = (before.name, seed), (after.name, seed)
+        found.append(
+            _changed(
+                f"{after.name} against {before.name}, seed {seed}",
+                before.rows[pairs[0]],
+                after.rows[pairs[1]],
+                before.predictions(pairs[0]),
+                after.predictions(pairs[1]),
+            )
+        )
+    return found
+
+
+def _changed(
+    name: str,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    old_predictions: Predictions | None,
+    new_predictions: Predictions | None,
+) -> Change:
+    here, there = (json.loads(row["settings"]) for row in (new, old))
+    parameters = {
+        key: (there.get(key), here.get(key))
+        for key in {**there, **here}
+        if there.get(key) != here.get(key) and key not in ("experiment", "seed")
+    }
+    words = {
+        ("completed", "failed"): "failed now",
+        ("failed", "completed"): "complete now",
+        ("failed", "failed"): "failed",
+    }
+    what = words.get((old["status"], new["status"])) or ("other parameters" if parameters else "run again")
+    p, test = _test(old, new, old_predictions, new_predictions)
+    return Change(name, what, _accuracy(old), _accuracy(new), p, test, parameters)
+
+
+def _test(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    old_predictions: Predictions | None,
+    new_predictions: Predictions | None,
+) -> tuple[float | None, str]:
+    """McNemar's test on the same images where the predictions are there, else Fisher's exact test on the counts."""
+    if _accuracy(old) is None or _accuracy(new) is None or old["dataset"] != new["dataset"]:
+        return None, ""
+    if old_predictions is not None and new_predictions is not None:
+        shared, i, j = np.intersect1d(old_predictions.index, new_predictions.index, return_indices=True)
+        if len(shared):
+            return mcnemar(old_predictions.correct[i], new_predictions.correct[j]), f"McNemar, {len(shared):,} images"
+    counts = [[int(row["correct"]), int(row["test_images"]) - int(row["correct"])] for row in (old, new)]
+    return float(stats.fisher_exact(counts).pvalue), "Fisher's exact test on the counts"
+
+
+def _accuracy(row: Mapping[str, Any] | None) -> float | None:
+    if row is None or row["status"] != "completed":
+        return None
+    return float(row["correct"]) / float(row["test_images"])

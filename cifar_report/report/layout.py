@@ -1,0 +1,86 @@
+"""How the report's parts become HTML: templates that escape, numbered figures and tables, links to them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from cifar_report.experiment import shown
+from cifar_report.report.figures import Picture
+from cifar_report.report.fragment import Fragment
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+_numbers: dict[str, tuple[str, int]] = {}  # anchor -> (Figure or Table, its number), in the order of their making
+
+
+def fragment(template: str, **values: object) -> Fragment:
+    """Fill a template of `templates/fragments`; whatever is not a `Fragment` or made by a template is escaped."""
+    return Fragment(_environment().get_template(template).render(**values))
+
+
+def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
+    """A picture with its numbered caption."""
+    number = _number("Figure", anchor)
+    if isinstance(picture, Fragment):
+        return fragment("figure.html.j2", number=number, image=picture, caption=caption, anchor=anchor, values=None)
+    values = picture.values() if picture.panels else None
+    image = Fragment(picture.html())
+    return fragment("figure.html.j2", number=number, image=image, caption=caption, anchor=anchor, values=values)
+
+
+def table_number(anchor: str) -> int:
+    """The number of the table with this anchor."""
+    return _number("Table", anchor)
+
+
+def reference(anchor: str) -> Markup:
+    """A link to a figure or table made before: `Figure 3`."""
+    if anchor not in _numbers:
+        return Markup("")
+    word, number = _numbers[anchor]
+    return Markup('<a href="#{}">{} {}</a>').format(anchor, word, number)
+
+
+def _number(word: str, anchor: str) -> int:
+    if anchor not in _numbers:
+        _numbers[anchor] = (word, 1 + sum(other == word for other, _ in _numbers.values()))
+    return _numbers[anchor][1]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES / "fragments"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["reference"] = reference
+    environment.globals["table_number"] = table_number
+    environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
+    environment.filters["points"] = lambda fraction: f"{100 * fraction:+.2f}".replace("-", "−")
+    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["p_value"] = p_text
+    environment.filters["duration"] = duration
+    environment.filters["shown"] = shown
+    environment.filters["moment"] = lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC")
+    environment.filters["code"] = lambda text: Markup("<code>{}</code>").format(escape(text))
+    return environment
+
+
+def p_text(p: float) -> str:
+    """A p value as people write it: `p = 0.024`, `p < 0.001`."""
+    return "p < 0.001" if p < 1e-3 else f"p = {p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in the largest unit that leaves at least two of it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,91 @@
+"""Photographs in rows, as HTML: each a small PNG, enlarged by the browser, with its words beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cifar_report.report.fragment import Fragment
+
+CELL = "margin:0;text-align:center;font-size:11px;line-height:1.25;overflow-wrap:anywhere"
+PHOTOGRAPH = "display:block;width:100%;height:auto;image-rendering:pixelated"
+
+
+def image_grid(
+    images: np.ndarray,
+    titles: Sequence[str],
+    alt: str,
+    *,
+    columns: int = 10,
+    captions: int | None = None,
+    wrap: bool = False,
+) -> Fragment:
+    """Images (uint8, (N, 3, H, W)) in rows, each above its title (lines divided by newlines).
+
+    A row has `columns` images; with `wrap`, as many as there is room for. `captions`: only so many show their titles.
+    """
+    if len(images) == 0:
+        return Fragment(f"<p>{escape(alt)}</p>", alt)
+    captioned = len(images) if captions is None else captions
+    cells = "".join(
+        _cell(image, title, captioned=index < captioned)
+        for index, (image, title) in enumerate(zip(images, titles, strict=True))
+    )
+    rows = "repeat(auto-fill,minmax(74px,1fr))" if wrap else f"repeat({columns},minmax(58px,1fr))"
+    style = f"display:grid;grid-template-columns:{rows};gap:5px;max-width:{84 * columns}px"
+    return Fragment(
+        f'<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(alt)}">'
+        f'<div style="{style}">{cells}</div></div>',
+        alt,
+    )
+
+
+def _cell(image: np.ndarray, title: str, *, captioned: bool) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(stream, format="PNG")
+    data = base64.b64encode(stream.getvalue()).decode()
+    lines = [escape(line) for line in title.split("\n")]
+    photograph = f'<img src="data:image/png;base64,{data}" alt="{" ".join(lines)}" style="{PHOTOGRAPH}">'
+    caption = f"<figcaption>{'<br>'.join(lines)}</figcaption>" if captioned else ""
+    return f'<figure style="{CELL}">{photograph}{caption}</figure>'
+
+
+def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, per_class: int = 3) -> Fragment:
+    """The first images (uint8, (N, 3, 32, 32)) of every class, a column each."""
+    members = [np.flatnonzero(labels == label)[:per_class] for label in range(len(classes))]
+    blank = np.full(pixels.shape[1:], 255, dtype=np.uint8)  # where a class has fewer
+    height = max(map(len, members))
+    cells = [pixels[column[row]] if row < len(column) else blank for row in range(height) for column in members]
+    alt = f"Up to {per_class} training images of each class: {', '.join(classes)}."
+    return image_grid(np.array(cells), [*classes] * height, alt, columns=len(classes), captions=len(classes))
+
+
+def confident_mistakes(dataset: Any, evaluation: Any, *, count: int = 10) -> Fragment:
+    """The wrong answers the model was surest of, each with label, prediction and probability."""
+    found = evaluation.confident_mistakes(count)
+    images = dataset.test.images[[position for position, _, _ in found]].cpu().numpy()
+    labels = [int(evaluation.labels[position]) for position, _, _ in found]
+    return mistakes_grid(images, labels, [m[1] for m in found], [m[2] for m in found], dataset.classes)
+
+
+def mistakes_grid(
+    images: np.ndarray,
+    labels: Sequence[int],
+    predicted: Sequence[int],
+    probabilities: Sequence[float],
+    classes: Sequence[str],
+) -> Fragment:
+    """Images (uint8, (N, 3, H, W)) that were taken for another class, with the probability that it was given."""
+    told = [
+        (classes[label], classes[other], f"{probability:.0%}")
+        for label, other, probability in zip(labels, predicted, probabilities, strict=True)
+    ]
+    titles = [f"{label}\nnot {other}\n{probability}" for label, other, probability in told]
+    words = "; ".join(f"{label} taken for {other} ({probability})" for label, other, probability in told)
+    return image_grid(images, titles, f"Most confident mistakes: {words or 'none'}.", wrap=True)

@@ -1,0 +1,59 @@
+"""Tables of one run's answers, as HTML that shows in a notebook and in the report alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from cifar_report.report.fragment import Fragment
+from cifar_report.report.statistics import wilson_interval
+
+CELL = "padding:2px 5px;text-align:right;font-variant-numeric:tabular-nums"
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = "") -> Fragment:
+    """Counts (int, (10, 10)): rows are labels, columns predictions; shaded by the row's share.
+
+    The last columns are each class's accuracy with its Wilson 95 % interval.
+    """
+    heads = "".join(f'<th scope="col" style="{CELL}">{escape(name)}</th>' for name in classes)
+    rows = "".join(_row(counts[index], index, name) for index, name in enumerate(classes))
+    text = confusion_text(counts, classes)
+    return Fragment(
+        f'<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(text)}">'
+        f'<table class="confusion" style="border-collapse:collapse;font-size:12px"><caption>{caption or escape(text)}'
+        f'</caption><thead><tr><th scope="col" style="{CELL};text-align:left">label, taken for:</th>{heads}'
+        f'<th scope="col" style="{CELL}">accuracy, %</th><th scope="col" style="{CELL}">95 % interval</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>",
+        text,
+    )
+
+
+def _row(counts: np.ndarray, label: int, name: str) -> str:
+    total, right = int(counts.sum()), int(counts[label])
+    cells = "".join(_shaded(int(count), count / max(total, 1)) for count in counts)
+    low, high = wilson_interval(right, total) if total else (0.0, 1.0)
+    share = f"{100 * right / total:.1f}" if total else "–"
+    return (
+        f'<tr><th scope="row" style="{CELL};text-align:left">{escape(name)}</th>{cells}'
+        f'<td style="{CELL}"><b>{share}</b></td><td style="{CELL}">{100 * low:.1f}–{100 * high:.1f}</td></tr>'
+    )
+
+
+def _shaded(count: int, share: float) -> str:
+    """A cell, from white to a blue that white text stands out from."""
+    red, green, blue = (round(255 - share * (255 - full)) for full in (8, 64, 129))
+    ink = "#fff" if share > 0.45 else "#222"
+    return f'<td style="{CELL};background:rgb({red},{green},{blue});color:{ink}">{count:,}</td>'
+
+
+def confusion_text(counts: np.ndarray, classes: Sequence[str]) -> str:
+    """What a confusion matrix shows, in a sentence."""
+    off = counts - np.diag(np.diag(counts))
+    worst = np.unravel_index(off.argmax(), off.shape)
+    return (
+        f"Confusion matrix. {np.trace(counts):,} of {counts.sum():,} images are right; most frequent mistake: "
+        f"{off[worst]:,} images of {classes[worst[0]]} taken for {classes[worst[1]]}."
+    )
