@@ -7,6 +7,7 @@ import hashlib
 import html
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,21 +49,21 @@ def make_report(
     with FileLock(folder / ".lock"):  # another command may be writing the same report
         kernel = ForkedKernel() if ForkedKernel.possible() else None  # it needs what is imported here
         journal = Journal.load(output_dir, experiments, seeds)
-        for result in journal.results.values():
-            for run in (*result.runs, *result.failed):
-                _export_notebook(result.folder(run) / "notebook.ipynb", folder / notebook_link(run), run)
         executed = folder / "report.ipynb"
-        execute_notebook(
-            packaged_folder("notebooks") / "report.ipynb",
-            executed,
-            {
-                "output_dir": str(output_dir.resolve()),
-                "profile": profile,
-                "experiments": list(experiments),
-                "seeds": list(seeds),
-            },
-            kernel=kernel,
-        )
+        with ThreadPoolExecutor(1) as meanwhile:  # another process draws the figures
+            exported = meanwhile.submit(_export_notebooks, journal, folder)
+            execute_notebook(
+                packaged_folder("notebooks") / "report.ipynb",
+                executed,
+                {
+                    "output_dir": str(output_dir.resolve()),
+                    "profile": profile,
+                    "experiments": list(experiments),
+                    "seeds": list(seeds),
+                },
+                kernel=kernel,
+            )
+            exported.result()
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
         page = _to_html(executed, "report.html.j2", load_catalog().title, script=script, cover=_cover(journal, profile))
         page = page.replace("<!-- contents -->", _contents(page))
@@ -81,6 +82,12 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def _export_notebooks(journal: Journal, folder: Path) -> None:
+    for result in journal.results.values():
+        for run in (*result.runs, *result.failed):
+            _export_notebook(result.folder(run) / "notebook.ipynb", folder / notebook_link(run), run)
+
+
 def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
     """Convert a run's executed notebook, unless that was done since it and the templates last changed."""
     if not notebook.is_file():
@@ -97,7 +104,7 @@ def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cov
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    # The badge is of use in a notebook only; a report tells no code, and injected cells get another identifier each time.
+    # The badge is of use in a notebook only. A report shows no code; papermill names its cell anew each time.
     tags = {TAG, "parameters", "injected-parameters"} if script else {TAG}
     remove = {"enabled": True, "remove_cell_tags": tags}
     exporter = HTMLExporter(
@@ -109,7 +116,7 @@ def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cov
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     resources: dict[str, Any] = {
         "page_title": title,
-        "page_style": _style(),
+        "page_style": _style() if script else _style() + _code_colours(),
         "page_script": script,
         "script_policy": f"; script-src 'sha256-{digest}'" if script else "",  # this script and no other
         "cover": cover,
@@ -120,15 +127,19 @@ def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cov
 
 @cache
 def _style() -> str:
-    """Our style sheet and the colours of highlighted code, light and dark."""
+    return (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")
+
+
+@cache
+def _code_colours() -> str:
+    """The colours of highlighted code, light and dark."""
     from pygments.formatters import HtmlFormatter
 
-    def colours(style: str) -> str:
-        return HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight")
-
-    ours = (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")
-    dark = f"@media (prefers-color-scheme: dark) {{ {colours('github-dark')} }}"
-    return f"{colours('default')}\n{dark}\n{ours}"
+    light, dark = (
+        HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight")
+        for style in ("default", "github-dark")
+    )
+    return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
 
 
 def _cover(journal: Journal, profile: str) -> list[str]:

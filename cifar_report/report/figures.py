@@ -27,6 +27,7 @@ STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -34,7 +35,7 @@ STYLE: Any = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # text as text: half the size, drawn in a moment; DejaVu Sans is measured, the widest of them
+    "svg.fonttype": "none",  # text as text: half the size; what is measured is DejaVu Sans, as wide as fonts get
     "svg.hashsalt": "cifar-report",  # the same figure is the same bytes
 }
 
@@ -70,7 +71,7 @@ class Picture:
 
     def html(self) -> str:
         """An `<img>` with the drawing inside."""
-        escapes = {"%": "%25", "#": "%23", "<": "%3C", ">": "%3E", '"': "'", "&": "%26", "\n": " "}
+        escapes = {"%": "%25", "#": "%23", "<": "%3C", ">": "%3E", '"': "%22", "&": "%26", "\n": " "}
         data = self.svg.translate(str.maketrans(escapes))
         alt = html.escape(self.alt, quote=True)
         return (
@@ -199,21 +200,18 @@ def reliability(curve: Any, name: str) -> Picture:
         name: of the experiment, which decides the colour.
     """
     with rc_context(STYLE):
-        figure, (axes, shares) = _plots(6.4, 2.5, 2)
+        figure, (axes,) = _plots(4.4, 3.0)
         colour, _ = appearance(name)
-        axes.plot([0, 1], [0, 1], ":", color="#777777", linewidth=1.2)
         filled = curve.counts > 0
-        axes.plot(curve.confidence[filled], curve.accuracy[filled], "o-", color=colour, markersize=4)
-        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability given to the answer", ylabel="share that is right")
-        edges = np.linspace(0, 1, len(curve.counts) + 1)
-        shares.bar(edges[:-1], 100 * curve.counts / curve.counts.sum(), np.diff(edges), align="edge", color=colour)
-        shares.set(xlim=(0, 1.02), xlabel="probability given to the answer", ylabel="share of the images (%)")
-        last = int(np.flatnonzero(filled)[-1])
+        confidence, accuracy, counts = curve.confidence[filled], curve.accuracy[filled], curve.counts[filled]
+        axes.plot([0, 1], [0, 1], ":", color="#777777", linewidth=1.2)
+        axes.plot(confidence, accuracy, color=colour, linewidth=1)
+        axes.scatter(confidence, accuracy, s=12 + 300 * counts / counts.sum(), color=colour, alpha=0.6, linewidths=0)
+        axes.set(xlim=(0, 1.04), ylim=(0, 1.04), xlabel="probability given to the answer", ylabel="share that is right")
         return render(
             figure,
-            f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points; of the "
-            f"{curve.counts[last]:,} answers given the highest probabilities, {curve.confidence[last]:.0%} on average, "
-            f"{curve.accuracy[last]:.0%} are right.",
+            f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points; of the {counts[-1]:,} "
+            f"answers given the highest probabilities, {confidence[-1]:.0%} on average, {accuracy[-1]:.0%} are right.",
         )
 
 

@@ -157,9 +157,9 @@ def _detail(result: Result) -> Fragment:
         )
         reliability = figure(
             figures.reliability(curve, name),
-            f"{name}: calibration of the answers{of_seeds}. Left: the share that is right among answers given a "
-            f"certain probability (dotted: as it should be). Right: how many answers were given it. Expected "
-            f"calibration error {100 * curve.error:.1f} points (15 bins).",
+            f"{name}: calibration of the answers{of_seeds}: the share that is right among answers given a certain "
+            f"probability (dotted: as it should be; the larger a point, the more answers). Expected calibration error "
+            f"{100 * curve.error:.1f} points (15 bins).",
             f"reliability-{name}",
         )
         mistakes = _mistakes(result, run, found[0])

@@ -10,23 +10,20 @@ import numpy as np
 from cifar_report.report.fragment import Fragment
 from cifar_report.report.statistics import wilson_interval
 
-CELL = "padding:2px 5px;text-align:right;font-variant-numeric:tabular-nums"
-
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = "") -> Fragment:
     """Counts (int, (10, 10)): rows are labels, columns predictions; shaded by the row's share.
 
     The last columns are each class's accuracy with its Wilson 95 % interval.
     """
-    heads = "".join(f'<th scope="col" style="{CELL}">{escape(name)}</th>' for name in classes)
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
     rows = "".join(_row(counts[index], index, name) for index, name in enumerate(classes))
     text = confusion_text(counts, classes)
     return Fragment(
         f'<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(text)}">'
-        f'<table class="confusion" style="border-collapse:collapse;font-size:12px"><caption>{caption or escape(text)}'
-        f'</caption><thead><tr><th scope="col" style="{CELL};text-align:left">label, taken for:</th>{heads}'
-        f'<th scope="col" style="{CELL}">accuracy, %</th><th scope="col" style="{CELL}">95 % interval</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>",
+        f'<table class="confusion"><caption>{caption or escape(text)}</caption><thead><tr>'
+        f'<th scope="col">label, taken for:</th>{heads}<th scope="col">accuracy, %</th>'
+        f'<th scope="col">95 % interval</th></tr></thead><tbody>{rows}</tbody></table></div>',
         text,
     )
 
@@ -37,16 +34,18 @@ def _row(counts: np.ndarray, label: int, name: str) -> str:
     low, high = wilson_interval(right, total) if total else (0.0, 1.0)
     share = f"{100 * right / total:.1f}" if total else "–"
     return (
-        f'<tr><th scope="row" style="{CELL};text-align:left">{escape(name)}</th>{cells}'
-        f'<td style="{CELL}"><b>{share}</b></td><td style="{CELL}">{100 * low:.1f}–{100 * high:.1f}</td></tr>'
+        f'<tr><th scope="row">{escape(name)}</th>{cells}<td><b>{share}</b></td>'
+        f"<td>{100 * low:.1f}–{100 * high:.1f}</td></tr>"
     )
 
 
 def _shaded(count: int, share: float) -> str:
-    """A cell, from white to a blue that white text stands out from."""
+    """A cell, from clear to a blue that white text stands out from."""
+    if share < 0.02:
+        return f"<td>{count:,}</td>"
     red, green, blue = (round(255 - share * (255 - full)) for full in (8, 64, 129))
     ink = "#fff" if share > 0.45 else "#222"
-    return f'<td style="{CELL};background:rgb({red},{green},{blue});color:{ink}">{count:,}</td>'
+    return f'<td style="background:#{red:02x}{green:02x}{blue:02x};color:{ink}">{count:,}</td>'
 
 
 def confusion_text(counts: np.ndarray, classes: Sequence[str]) -> str:
