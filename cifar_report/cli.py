@@ -90,6 +90,25 @@ def _parser() -> argparse.ArgumentParser:
         "cifar-report show EXP003",
         "cifar-report show EXP003 --profile cpu --seeds 0,1",
     )
+    diff = _command(
+        commands,
+        "diff",
+        _diff,
+        "compare two experiments, two output folders, or two reports, with tests",
+        "cifar-report diff EXP003 EXP004 --profile cpu",
+        "cifar-report diff outputs/quick /elsewhere/outputs/quick --html difference.html",
+        "cifar-report diff old/results.csv outputs/quick/report",
+    )
+    for side, words in (
+        ("before", "an experiment, an output folder, a report's folder, or a results.csv"),
+        ("after", "the same"),
+    ):
+        diff.add_argument(side, metavar=side.upper(), help=words)
+    diff.add_argument("--profile", help="of two experiments; default: full where there is a GPU, else quick")
+    diff.add_argument(
+        "--output", type=Path, help="folder that holds runs/ of two experiments; default: outputs/<profile>"
+    )
+    diff.add_argument("--html", type=Path, metavar="FILE", help="write the comparison to a page as well")
     predict = _command(
         commands,
         "predict",
@@ -272,6 +291,40 @@ def _verify(options: argparse.Namespace) -> int:
     from cifar_report.pipeline.verify import verify_runs
 
     return DONE if verify_runs(_plan(_request(options)), named=bool(options.experiments)) else RUN_FAILED
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from cifar_report.report.changes import changes, compare_experiments, difference_page, read_side
+
+    names = [options.before, options.after]
+    experiments = [name.upper() in load_catalog().entries for name in names]
+    if any(experiments) and not all(experiments):
+        raise RequestError("diff compares two experiments, or two folders or reports, not one with the other")
+    output = options.output or Path("outputs") / (options.profile or (_default_profile() if all(experiments) else ""))
+    before, after = (read_side(name, output) for name in names)
+    found = compare_experiments(before, after) if all(experiments) else changes(before, after)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("run", "what", "before, %", "after, %", "points", "test", "parameters"):
+        table.add_column(column, justify="right" if "," in column or column == "points" else "left")
+    for c in found:
+        told = f"{c.verdict}, p = {c.p:.3g} ({c.test})" if c.p is not None else ""
+        points = "" if c.difference is None else f"{100 * c.difference:+.2f}"
+        changed = ", ".join(f"{name} {shown(old)} -> {shown(new)}" for name, (old, new) in c.parameters.items())
+        table.add_row(*map(Text, (c.name, c.what, c.before_text, c.after_text, points, told, changed)))
+    if found:
+        Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+    same = f"of {len(before.rows)} and {len(after.rows)} runs"
+    print(f"{len(found)} differ {same}; p values are of single comparisons" if found else f"no difference {same}")
+    if options.html:
+        from cifar_report.record import atomic_file
+
+        with atomic_file(options.html) as temporary:
+            temporary.write_text(difference_page(before, after, found), encoding="utf-8")
+    return DONE
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -1,41 +1,95 @@
-import io
+import json
+import re
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from records import write_run
 
+from cifar_report.catalog import load_catalog
 from cifar_report.data.dataset import load_dataset
 from cifar_report.evaluation import Evaluation
-from cifar_report.report import figures
+from cifar_report.report import figures, pictures, tables
 from cifar_report.report.journal import Journal
+from cifar_report.report.statistics import calibration
 
 
-def size(picture):
-    return Image.open(io.BytesIO(picture.png)).size
+def drawing(picture):
+    """The drawing as it stands in the page."""
+    source = re.search(r'src="data:image/svg\+xml,([^"]*)"', picture.html())
+    assert source is not None
+    return ElementTree.fromstring(unquote(source[1]))
 
 
 def test_learning_curves_say_what_they_show(tmp_path):
     run = write_run(tmp_path, "EXP003")
-    picture = figures.learning_curves({"EXP003": run.epochs})
-    assert size(picture)[0] == 2 * picture.width
+    picture = figures.learning_curves({"EXP003": [run.epochs]})
+    assert drawing(picture).tag.endswith("svg")
     assert "validation loss lowest at epoch 2 (1.00) and 1.40 at the end" in picture.alt
     assert "70.00%" in picture.alt
 
 
+def test_learning_curves_give_their_values_and_where_they_are_drawn(tmp_path):
+    runs = [write_run(tmp_path, "EXP003", seed=seed, validation_losses=(1.5, 1.0, 1.2 + seed)) for seed in (0, 1)]
+    losses, accuracies = json.loads(figures.learning_curves(figures.histories(runs)).values())
+    assert losses["series"]["EXP003 validation"] == [1.5, 1.0, 1.7]  # means over seeds
+    assert accuracies["series"]["EXP003"] == [66, 68, 70]
+    for panel in (losses, accuracies):
+        left, top, right, bottom = panel["box"]
+        assert 0 < left < right < 1
+        assert 0 < top < bottom < 1
+        assert panel["x"][0] < 1 < 3 < panel["x"][1]
+
+
+def test_several_seeds_are_a_line_and_a_band(tmp_path):
+    runs = [write_run(tmp_path, "EXP003", seed=seed, validation_losses=(1.5, 1.0 + seed)) for seed in (0, 1)]
+    one, two = (figures.learning_curves(figures.histories(some)).svg for some in (runs[:1], runs))
+    assert "FillBetween" in two
+    assert "FillBetween" not in one
+
+
 def test_same_figure_same_bytes(tmp_path):
     run = write_run(tmp_path, "EXP003")
-    one, two = (figures.learning_curves({"EXP003": run.epochs, "EXP004": run.epochs}) for _ in range(2))
-    assert one.png == two.png
+    one, two = (figures.learning_curves({"EXP003": [run.epochs], "EXP004": [run.epochs]}) for _ in range(2))
+    assert one.svg == two.svg
+
+
+def test_experiments_of_a_family_look_different_and_always_the_same():
+    for family in load_catalog().families:
+        looks = [figures.appearance(entry.id) for entry in family.experiments]
+        assert len({colour for colour, _ in looks}) == len(looks)
+        assert len({str(style) for _, style in looks}) == len(looks)
+    assert figures.appearance("EXP004") == figures.appearance("exp004")
+    assert figures.appearance("MINE-1")[0] in figures.COLOURS
 
 
 def test_confusion_matrix_names_the_most_frequent_mistake():
     counts = np.diag([90] * 10)
     counts[3, 5] = 10
-    picture = figures.confusion_matrix(counts, [f"class {k}" for k in range(10)])
-    assert "900 of 910 images are right" in picture.alt
-    assert "10 images of class 3 taken for class 5" in picture.alt
+    table = tables.confusion_matrix(counts, [f"class {k}" for k in range(10)])
+    assert "900 of 910 images are right" in table.text
+    assert "10 images of class 3 taken for class 5" in table.text
+    assert "<td><b>90.0</b></td><td>82.6–94.5</td>" in table.html  # 90 of 100, Wilson
+
+
+def test_confusion_matrix_of_a_class_without_images():
+    counts = np.diag([10] * 9 + [0])
+    assert "<b>–</b>" in tables.confusion_matrix(counts, [str(k) for k in range(10)]).html
+
+
+def test_shades_keep_their_text_legible():
+    def luminance(colour):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for count in range(2, 101):
+        paper, ink = re.search(r"background:(#\w+);color:(#\w+)", tables._shaded(count, count / 100)).groups()
+        ink = "#" + 2 * ink[1:] if len(ink) == 4 else ink
+        dark, light = sorted([luminance(paper), luminance(ink)])
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, count  # WCAG 2.2, 1.4.3
 
 
 def test_ladder_tells_range_and_best(tmp_path):
@@ -45,27 +99,34 @@ def test_ladder_tells_range_and_best(tmp_path):
     assert "from 70.00 % to 76.00 % (EXP003" in picture.alt
 
 
+def test_reliability_tells_its_error():
+    curve = calibration(np.full(100, 0.9), np.arange(100) < 70)
+    assert "expected calibration error 20.0 points" in figures.reliability(curve, "EXP003").alt
+
+
 def test_pictures_escape_what_they_say(tmp_path):
-    picture = figures.bars({"<b>": 1.0}, '"><script>alert(1)</script>', label="x")
+    picture = figures.bars({"<b>": 1.0}, '"><script>alert(1)</script>', label="<script>alert(2)</script>")
     assert "<script>" not in picture.html()
-    data, metadata = picture._repr_mimebundle_()
-    assert metadata["image/png"]["alt"] == picture.alt
-    assert data["text/plain"] == picture.alt
+    assert "<b>" in "".join(drawing(picture).itertext())
+    assert picture._repr_mimebundle_()["text/plain"] == picture.alt
+    grid = pictures.image_grid(np.zeros((1, 3, 2, 2), np.uint8), ["<script>"], '"><script>')
+    assert "<script>" not in grid.html
+    assert "<script>" not in tables.confusion_matrix(np.eye(2, dtype=int), ["<script>", "b"]).html
 
 
-def test_histories_are_told_apart_by_seed(tmp_path):
-    runs = [write_run(tmp_path, "EXP003", seed=seed) for seed in (0, 1)]
-    assert list(figures.histories(runs)) == ["EXP003 seed 0", "EXP003 seed 1"]
-    assert list(figures.histories(runs[:1])) == ["EXP003"]
+def test_histories_are_those_of_each_experiments_seeds(tmp_path):
+    runs = [write_run(tmp_path, "EXP003", seed=seed) for seed in (0, 1)] + [write_run(tmp_path, "EXP004")]
+    found = figures.histories(runs)
+    assert {name: len(several) for name, several in found.items()} == {"EXP003": 2, "EXP004": 1}
 
 
 @pytest.mark.parametrize("limit", [10, 3])
 def test_classes_grid_takes_what_there_is(tiny, limit):
     train = load_dataset(tiny(train_limit=limit)).train
-    figures.classes_grid(train.images.numpy(), train.labels.numpy(), [str(k) for k in range(10)])
+    pictures.classes_grid(train.images.numpy(), train.labels.numpy(), [str(k) for k in range(10)])
 
 
 def test_a_perfect_model_has_no_mistakes_to_show(tiny):
     dataset = load_dataset(tiny())
     perfect = Evaluation(torch.nn.functional.one_hot(dataset.test.labels, 10).float(), dataset.test.labels)
-    assert figures.confident_mistakes(dataset, perfect).alt == "Most confident mistakes: none."
+    assert pictures.confident_mistakes(dataset, perfect).text == "Most confident mistakes: none."

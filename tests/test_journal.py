@@ -1,17 +1,25 @@
+import shlex
+
 import numpy as np
 import pytest
 from records import write_run
 
 from cifar_report.record import ErrorRecord, write_record
 from cifar_report.report import sections
-from cifar_report.report.journal import Journal, at_full_budget
-from cifar_report.report.observations import jitter, observe, p_text, verdicts
-from cifar_report.report.sections import results_frame
+from cifar_report.report.frames import results_frame
+from cifar_report.report.journal import Journal, at_full_budget, reproduce_command
+from cifar_report.report.layout import p_text
+from cifar_report.report.observations import jitter, observe, verdicts
 from cifar_report.report.statistics import mcnemar, wilson_interval
 
 
 def family(journal, name):
-    return observe(journal.family_results(name), journal)
+    return [str(seen) for seen in observe(journal.family_results(name), journal)]
+
+
+def verdict(folder, claim):
+    (found,) = (v for v in verdicts(Journal.load(folder)) if v.claim.startswith(claim))
+    return found
 
 
 def test_journal_reads_complete_and_failed_runs_in_order(tmp_path):
@@ -113,10 +121,7 @@ def test_jitter_of_a_straight_line_is_zero(tmp_path):
 
 
 def test_verdicts_follow_the_data(tmp_path):
-    def answers():
-        return [verdict.answer for verdict in verdicts(Journal.load(tmp_path))]
-
-    assert set(answers()) == {"undecided"}
+    assert {v.answer for v in verdicts(Journal.load(tmp_path))} == {"undecided"}
     write_run(tmp_path, "EXP001", 0.7)
     for name in ("EXP011", "EXP012", "EXP013"):
         write_run(tmp_path, name, 0.9)
@@ -124,16 +129,37 @@ def test_verdicts_follow_the_data(tmp_path):
         write_run(tmp_path, name, 0.8)
     for name in ("EXP003", "EXP004", "EXP005", "EXP006"):
         write_run(tmp_path, name, 0.7)
-    assert answers() == ["supported", "supported", "refuted", *["undecided"] * 4]
+    found = {v.claim: v.answer for v in verdicts(Journal.load(tmp_path)) if v.answer != "undecided"}
+    assert found == {
+        "At least 80 % accuracy can be had with pretrained models, augmentation, initialization and optimizers.": (
+            "supported"
+        ),
+        "A network fine-tuned from ImageNet weights beats LeNet.": "supported",
+        "Augmentation at 224 pixels improves on the same models at 32 pixels.": "refuted",
+    }
+
+
+def test_both_hypotheses_and_all_six_questions_are_judged(tmp_path):
+    origins = {v.origin for v in verdicts(Journal.load(tmp_path))}
+    assert {"Hypothesis 1", "Hypothesis 2", *(f"Question {n}" for n in range(1, 7))} <= origins
+
+
+def test_questions_that_no_experiment_asks_stay_undecided(tmp_path):
+    write_run(tmp_path, "EXP003")
+    write_run(tmp_path, "EXP007")
+    write_run(tmp_path, "EXP017")
+    together, alone = (verdict(tmp_path, claim) for claim in ("Optimizer and initial", "Some augmentations"))
+    assert "no two optimizers were tried with several schemes (sgd with xavier_uniform; adam with" in together.reason
+    assert "no augmentation was tried alone (tried: horizontal_flip + rotation)" in alone.reason
 
 
 def test_verdict_is_undecided_where_the_comparison_is_unlike(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     for name in ("EXP011", "EXP012", "EXP013"):
         write_run(tmp_path, name, 0.9, lacks_weights=name == "EXP012")
-    verdict = verdicts(Journal.load(tmp_path))[1]
-    assert verdict.answer == "undecided"
-    assert "for want of its weights" in verdict.reason
+    found = verdict(tmp_path, "A network fine-tuned")
+    assert found.answer == "undecided"
+    assert "for want of its weights" in found.reason
 
 
 @pytest.mark.parametrize(
@@ -182,13 +208,72 @@ def test_experiments_of_ones_own_are_in_the_family_that_ran_them(tmp_path):
 def test_one_seed_never_refutes_a_claim_of_no_effect(tmp_path):
     for name in ("EXP003", "EXP007", "EXP008", "EXP009", "EXP010"):
         write_run(tmp_path, name, 0.6 if name == "EXP007" else 0.7)
-    verdict = verdicts(Journal.load(tmp_path))[6]
-    assert verdict.answer == "undecided"
-    assert "one seed cannot tell a method from luck" in verdict.reason
+    found = verdict(tmp_path, "The optimizer matters little")
+    assert found.answer == "undecided"
+    assert "one seed cannot tell a method from luck" in found.reason
     for name in ("EXP003", "EXP007", "EXP008", "EXP009", "EXP010"):
         for seed in (1, 2):
             write_run(tmp_path, name, (0.6 if name == "EXP007" else 0.7) + seed / 1000, seed=seed)
-    assert verdicts(Journal.load(tmp_path))[6].answer == "refuted"
+    assert verdict(tmp_path, "The optimizer matters little").answer == "refuted"
+
+
+def test_predictions_tell_confidence_classes_and_mistakes(tmp_path):
+    write_run(tmp_path, "EXP003", 0.7)
+    result = Journal.load(tmp_path).results["EXP003"]
+    predictions = result.predictions(result.runs[0])
+    assert predictions is not None
+    assert predictions.confidence == pytest.approx(np.exp(1) / (np.exp(1) + 9))  # logits 1 and nine times 0
+    counts = predictions.confusion_matrix()
+    assert np.diag(counts).tolist() == [70] * 10
+    assert counts[3, 4] == 30  # records mistake each class for the next
+    assert counts.sum() == 1000
+    wrong = predictions.confident_mistakes(10)
+    assert len(wrong) == 10
+    assert not predictions.correct[wrong].any()
+
+
+def test_observations_name_classes_and_say_where_they_are_shown(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7)
+    write_run(tmp_path, "EXP003", 0.8)
+    journal = Journal.load(tmp_path)
+    seen = observe(journal.family_results("initialization"), journal)
+    (gained,) = (o for o in seen if "gains most in" in o.text)
+    assert "Against EXP001, EXP003 gains most in airplane (+10.0 points of 100 images)." in gained.text
+    assert (gained.shown_by, gained.experiment) == ("classes", "EXP003")
+    (confused,) = (o for o in seen if "confuses" in o.text)
+    assert "EXP003 confuses airplane and automobile most: 20 and 0 images, 10% of all its mistakes." in confused.text
+    assert {o.shown_by for o in seen} >= {"ladder", "curves", "classes"}
+
+
+def test_plateau_and_gap_are_computed(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
+    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
+    assert "EXP001 has not flattened" in sentences  # it gains two points an epoch
+    assert "Generalisation gap of EXP001: +10.0 points" in sentences  # 80 % in training, 70 % in validation
+
+
+@pytest.mark.parametrize(("accuracy", "word"), [(0.757, "reproduced"), (0.9, "above"), (0.6, "below")])
+def test_the_originals_accuracy_is_judged_at_full_budget_only(tmp_path, accuracy, word):
+    write_run(tmp_path, "EXP003", accuracy)
+    assert Journal.load(tmp_path).results["EXP003"].reproduces == word
+    write_run(tmp_path, "EXP003", accuracy, parameters={"epochs": 3})
+    assert Journal.load(tmp_path).results["EXP003"].reproduces is None
+
+
+def test_the_command_that_reproduces_a_run_gives_its_parameters(tmp_path):
+    from cifar_report.catalog import load_catalog, load_experiment, parse_overrides
+
+    changed = {"epochs": 3, "lr": 0.02, "augment": ["horizontal_flip", "crop"], "label_smoothing": 0.1}
+    run = write_run(tmp_path, "EXP003", seed=4, parameters=changed)
+    command = reproduce_command(run, load_catalog().family_named("initialization"))
+    words = shlex.split(command)
+    assert words[:7] == ["cifar-report", "run", "EXP003", "--profile", words[4], "--seeds", "4"]
+    overrides = {**parse_overrides(words[8:]), "seed": 4}
+    again = load_experiment("EXP003", profile=words[4], overrides=overrides)
+    assert again.result_parameters() == run.parameters
+    mine = run.model_copy(update={"experiment": "MINE", "parameters": {**run.parameters, "experiment": "MINE"}})
+    command = reproduce_command(mine, load_catalog().family_named("initialization"))
+    assert command.startswith("papermill notebooks/02_initialization.ipynb out.ipynb -p experiment MINE -p seed 4 ")
 
 
 def test_p_text():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, wilson_interval
+from cifar_report.report.statistics import calibration, holm, mcnemar, paired_t, t_interval, wilson_interval
 
 
 def test_wilson_interval_by_its_formula():
@@ -52,3 +52,22 @@ def test_holm_by_hand():
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_calibration_error_by_hand():
+    # Bins (0.4, 0.5] and (0.9, 1.0] of ten: 4 answers at 0.5 of which 1 is right, 6 at 0.95 of which 6 are.
+    confidence = np.array([0.5] * 4 + [0.95] * 6)
+    correct = np.array([True] + [False] * 3 + [True] * 6)
+    curve = calibration(confidence, correct, bins=10)
+    assert curve.counts.tolist() == [0, 0, 0, 0, 4, 0, 0, 0, 0, 6]
+    assert curve.accuracy[4] == 0.25
+    assert curve.confidence[9] == pytest.approx(0.95)
+    assert curve.error == pytest.approx(0.4 * 0.25 + 0.6 * 0.05)
+
+
+def test_calibrated_answers_have_next_to_no_calibration_error():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.1, 1, 200_000)
+    curve = calibration(confidence, rng.uniform(size=confidence.size) < confidence)
+    assert curve.error < 0.01
+    assert curve.counts.sum() == confidence.size

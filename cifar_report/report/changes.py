@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from scipy import stats
 
 from cifar_report.catalog import load_catalog
@@ -17,6 +18,7 @@ from cifar_report.errors import RequestError
 from cifar_report.record import run_folder
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import SIGNIFICANCE, Journal, Predictions, read_predictions
+from cifar_report.report.layout import fragment, page_style
 from cifar_report.report.statistics import mcnemar
 
 Pair = tuple[str, int]  # experiment and seed
@@ -197,3 +199,12 @@ def _accuracy(row: Mapping[str, Any] | None) -> float | None:
     if row is None or row["status"] != "completed":
         return None
     return float(row["correct"]) / float(row["test_images"])
+
+
+def difference_page(before: Side, after: Side, found: list[Change]) -> str:
+    """A page of its own that shows what differs."""
+    title = f"{after.name} against {before.name}"
+    caption = (
+        f"{len(found)} of {len(before.rows.keys() | after.rows.keys())} runs differ." if found else "No difference."
+    )
+    return fragment("difference.html.j2", title=title, style=Markup(page_style()), changes=found, caption=caption).html  # noqa: S704

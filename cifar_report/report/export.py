@@ -21,7 +21,7 @@ from cifar_report.pipeline.kernel import ForkedKernel, execute_notebook
 from cifar_report.record import RunRecord, atomic_file
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal, at_full_budget
-from cifar_report.report.layout import TEMPLATES
+from cifar_report.report.layout import TEMPLATES, page_style
 from cifar_report.report.sections import notebook_link
 
 
@@ -116,18 +116,13 @@ def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cov
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     resources: dict[str, Any] = {
         "page_title": title,
-        "page_style": _style() if script else _style() + _code_colours(),
+        "page_style": page_style() if script else page_style() + _code_colours(),
         "page_script": script,
         "script_policy": f"; script-src 'sha256-{digest}'" if script else "",  # this script and no other
         "cover": cover,
     }
     body, _ = exporter.from_filename(str(notebook), resources=resources)
     return body
-
-
-@cache
-def _style() -> str:
-    return (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")
 
 
 @cache

@@ -33,6 +33,11 @@ def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
     return fragment("figure.html.j2", number=number, image=image, caption=caption, anchor=anchor, values=values)
 
 
+def page_style() -> str:
+    """The style sheet of every page."""
+    return (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")
+
+
 def table_number(anchor: str) -> int:
     """The number of the table with this anchor."""
     return _number("Table", anchor)

@@ -232,7 +232,7 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
     """What differs from the report that lies below the journal's folder, over the experiments and seeds of this one."""
     table = journal.output_dir / "report" / "results.csv"
     if not table.is_file():
-        return fragment("changes.html.j2", changes=None, since="")
+        return fragment("note.html.j2", text="This is the first report here.")
     since = datetime.fromtimestamp(int(table.stat().st_mtime), UTC).isoformat()
     try:
         rows = read_results(table)

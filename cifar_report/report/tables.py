@@ -44,7 +44,7 @@ def _shaded(count: int, share: float) -> str:
     if share < 0.02:
         return f"<td>{count:,}</td>"
     red, green, blue = (round(255 - share * (255 - full)) for full in (8, 64, 129))
-    ink = "#fff" if share > 0.45 else "#222"
+    ink = "#fff" if share > 0.7 else "#000"
     return f'<td style="background:#{red:02x}{green:02x}{blue:02x};color:{ink}">{count:,}</td>'
 
 

@@ -1,0 +1,180 @@
+"""The report in a real browser: Debian's Chromium driven by playwright, axe-core for accessibility."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from records import write_run
+
+from cifar_report.record import ErrorRecord
+from cifar_report.report.export import make_report
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, Debian's package chromium"),
+    # Of playwright's own event loop, when it ends.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """A report with several seeds, failures, own experiments and hostile texts."""
+    output = tmp_path_factory.mktemp("journal")
+    losses = (1.5, 1.1, 1.0, 1.2, 1.4)
+    for name, accuracy in (("EXP000", 0.64), ("EXP001", 0.75), ("EXP002", 0.74), ("EXP011", 0.82), ("EXP012", 0.88)):
+        write_run(output, name, accuracy, validation_losses=losses)
+    for seed in (0, 1, 2):
+        write_run(output, "EXP003", 0.75 + seed / 100, seed=seed, validation_losses=losses)
+        write_run(output, "EXP004", 0.74 + seed / 100, seed=seed, validation_losses=losses[::-1])
+    error = ErrorRecord(type="ValueError", message=HOSTILE, cell=4, cell_source=f"raise ValueError('{HOSTILE}')")
+    write_run(output, "EXP007", failed=error)
+    return make_report(output, profile=HOSTILE)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, report):
+    """The report in a window of a laptop; the test fails on any console error, exception or network request."""
+    yield from opened(browser, report, viewport={"width": 1280, "height": 900})
+
+
+def opened(browser, report, **options):
+    page = browser.new_page(**options)
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("dialog", lambda dialog: troubles.append("a dialog opened"))
+    page.on("request", lambda r: troubles.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+    page.goto(report.as_uri())
+    yield page
+    page.close()
+    assert troubles == []
+
+
+def test_nothing_hostile_runs(page):
+    assert HOSTILE in page.inner_text("main")
+
+
+def test_contents_lead_there_and_mark_the_place(page):
+    page.click(".contents a:text('Optimizers')")
+    page.wait_for_function("document.querySelector('#optimizers').getBoundingClientRect().top < 100")
+    page.wait_for_function("document.querySelector('.contents [aria-current]')?.textContent === 'Optimizers'")
+    assert page.url.endswith("#optimizers")
+
+
+def rows(page):
+    return page.eval_on_selector_all(
+        "#results tbody tr", "rows => rows.filter(r => !r.hidden).map(r => r.cells[0].textContent.slice(0, 6))"
+    )
+
+
+def test_results_sort_by_number_and_by_name(page):
+    journal_order = rows(page)
+    page.click("#results th button:text('Accuracy')")
+    assert page.get_attribute("#results th:nth-child(2)", "aria-sort") == "descending"
+    assert rows(page)[0] == "EXP012"
+    page.click("#results th button:text('Accuracy')")
+    assert page.get_attribute("#results th:nth-child(2)", "aria-sort") == "ascending"
+    assert rows(page)[0] == "EXP000"
+    page.click("#results th button:text('Experiment')")
+    assert rows(page) == sorted(journal_order)
+
+
+def test_results_sort_by_keyboard(page):
+    page.focus("#results th:nth-child(2) button")
+    page.keyboard.press("Enter")
+    assert rows(page)[0] == "EXP012"
+
+
+def test_results_are_filtered_by_words(page):
+    total = len(rows(page))
+    page.fill(".filter input", "lenet xavier")
+    assert rows(page) == ["EXP003", "EXP004"]
+    assert page.inner_text(".filter [role=status]") == f"2 of {total}"
+    page.fill(".filter input", "nothing such")
+    assert rows(page) == []
+    page.fill(".filter input", "")
+    assert len(rows(page)) == total
+
+
+def test_details_unfold(page):
+    inside = page.locator("#confusion-EXP000 table")
+    assert not inside.is_visible()
+    page.click("summary:text('EXP000 in detail')")
+    assert inside.is_visible()
+
+
+def test_curves_tell_their_values_under_the_pointer_and_by_keys(page):
+    plot = page.locator("#curves-initialization")
+    plot.scroll_into_view_if_needed()
+    slider, values = plot.locator(".plot-slider"), plot.locator(".plot-values")
+    assert not values.is_visible()
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.4 * box["height"])
+    assert values.is_visible()
+    assert re.search(r"Epoch [2-4]", values.inner_text())
+    assert "EXP003 validation" in values.inner_text()
+    page.mouse.move(5, 5)
+    slider.focus()
+    page.keyboard.press("Home")
+    assert "Epoch 1" in values.inner_text()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert slider.get_attribute("aria-valuenow") == "3"
+    assert "EXP003 validation loss 1" in slider.get_attribute("aria-valuetext")
+    page.keyboard.press("Escape")
+    assert not values.is_visible()
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_nothing_is_wider_than_the_window(browser, report, width):
+    for page in opened(browser, report, viewport={"width": width, "height": 800}):
+        page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_dark_and_light(browser, report, scheme):
+    for page in opened(browser, report, color_scheme=scheme):
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness = sum(map(int, re.findall(r"\d+", paper)[:3])) / 3
+        assert brightness < 60 if scheme == "dark" else brightness > 200
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("which", ["report", "notebook"])
+def test_axe_finds_no_violation(browser, report, scheme, which):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    path = report if which == "report" else next((report.parent / "notebooks").glob("*.html"))
+    page = browser.new_page(color_scheme=scheme, bypass_csp=True)  # so that axe itself may run
+    page.goto(path.as_uri())
+    page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
+    found = axe.run(page)
+    page.close()
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_everything_is_there_without_scripts(browser, report):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert page.locator("#results tbody tr").count() == 7
+    assert page.locator("#results button").count() == 0
+    assert page.locator("#curves-initialization img").is_visible()
+    context.close()

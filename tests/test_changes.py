@@ -1,0 +1,104 @@
+"""Comparing two sets of results: folders, reports, experiments."""
+
+import numpy as np
+import pytest
+from records import write_run
+from scipy import stats
+
+from cifar_report.cli import main
+from cifar_report.errors import RequestError
+from cifar_report.record import ErrorRecord
+from cifar_report.report.changes import changes, compare_experiments, read_side
+from cifar_report.report.frames import results_frame
+from cifar_report.report.journal import Journal
+from cifar_report.report.statistics import mcnemar
+
+
+def test_two_folders_differ_run_by_run(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    write_run(old, "EXP001", 0.70)
+    write_run(new, "EXP001", 0.70)  # the same
+    write_run(old, "EXP003", 0.70)
+    write_run(new, "EXP003", 0.76, lucky=40, parameters={"lr": 0.02})
+    write_run(old, "EXP004", 0.70)
+    write_run(new, "EXP004", failed=ErrorRecord(type="X", message="m", cell=None, cell_source=None))
+    write_run(old, "EXP005")
+    write_run(new, "EXP006")
+    found = {c.name: c for c in changes(read_side(str(old), tmp_path), read_side(str(new), tmp_path))}
+    assert {name: c.what for name, c in found.items()} == {
+        "EXP003 seed 0": "other parameters",
+        "EXP004 seed 0": "failed now",
+        "EXP005 seed 0": "gone",
+        "EXP006 seed 0": "new",
+    }
+    changed = found["EXP003 seed 0"]
+    assert changed.parameters == {"lr": (0.01, 0.02)}
+    assert changed.difference == pytest.approx(0.06)
+    assert changed.p == mcnemar(np.arange(1000) < 700, (np.arange(1000) - 40) % 1000 < 760)
+    assert changed.verdict == "better"
+    assert found["EXP004 seed 0"].difference is None
+
+
+def test_reports_are_compared_by_their_counts(tmp_path):
+    for name, accuracy in (("old", 0.70), ("new", 0.75)):
+        write_run(tmp_path / name, "EXP003", accuracy)
+        results_frame(Journal.load(tmp_path / name)).to_csv(tmp_path / f"{name}.csv", index=False)
+    sides = [read_side(str(tmp_path / f"{name}.csv"), tmp_path) for name in ("old", "new")]
+    (change,) = changes(*sides)
+    assert change.what == "run again"
+    assert change.p == stats.fisher_exact([[700, 300], [750, 250]]).pvalue
+    assert "Fisher" in change.test
+
+
+def test_two_experiments_are_compared_seed_by_seed(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "EXP003", 0.70, seed=seed)
+        write_run(tmp_path, "EXP004", 0.72, seed=seed)
+    write_run(tmp_path, "EXP004", seed=2)
+    found = compare_experiments(read_side("exp003", tmp_path), read_side("EXP004", tmp_path))
+    assert [c.name for c in found] == [f"EXP004 against EXP003, seed {seed}" for seed in (0, 1)]
+    assert all(c.parameters == {"init": ("xavier_uniform", "xavier_normal")} for c in found)
+    write_run(tmp_path, "EXP005", seed=7)
+    with pytest.raises(RequestError, match="no seed in common"):
+        compare_experiments(read_side("EXP003", tmp_path), read_side("EXP005", tmp_path))
+
+
+def test_what_is_nothing_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="neither an experiment, nor a folder"):
+        read_side(str(tmp_path / "nowhere"), tmp_path)
+    (tmp_path / "empty" / "runs").mkdir(parents=True)
+    with pytest.raises(RequestError, match="no run in"):
+        read_side(str(tmp_path / "empty"), tmp_path)
+    with pytest.raises(RequestError, match="no run in EXP003"):
+        read_side("EXP003", tmp_path)
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    with pytest.raises(RequestError, match="has no column"):
+        read_side(str(other), tmp_path)
+
+
+def test_diff_on_the_command_line(tmp_path, capsys):
+    write_run(tmp_path, "EXP003", 0.70)
+    write_run(tmp_path, "EXP004", 0.76, lucky=40)
+    page = tmp_path / "difference.html"
+    assert main(["diff", "EXP003", "EXP004", "--output", str(tmp_path), "--html", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "init xavier_uniform -> xavier_normal" in out
+    assert "+6.00" in out
+    assert "better" in out
+    text = page.read_text()
+    assert "EXP004 against EXP003" in text
+    assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
+    assert main(["diff", str(tmp_path), str(tmp_path)]) == 0
+    assert "no difference of 2 and 2 runs" in capsys.readouterr().out
+    assert main(["diff", "EXP003", str(tmp_path), "--output", str(tmp_path)]) == 2
+    assert main(["diff", "EXP003", "EXP033", "--output", str(tmp_path)]) == 2
+
+
+def test_a_hostile_name_is_escaped_on_the_page(tmp_path, capsys):
+    folder = tmp_path / "<script>alert(1)<"
+    write_run(folder, "EXP003", 0.70)
+    write_run(tmp_path / "b", "EXP003", 0.76)
+    page = tmp_path / "d.html"
+    assert main(["diff", str(folder), str(tmp_path / "b"), "--html", str(page)]) == 0
+    assert "<script>" not in page.read_text()

@@ -1,0 +1,99 @@
+"""The report on paper and as Markdown."""
+
+import builtins
+import re
+
+import pytest
+from records import write_run
+
+from cifar_report.report import export
+from cifar_report.report.export import make_report
+
+pdfplumber = pytest.importorskip("pdfplumber", reason="needs pdfplumber: pip install -e '.[dev]'")
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+MARGIN = 17 / 25.4 * 72  # points; as in the style sheet's @page
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    output = tmp_path_factory.mktemp("journal")
+    for name, accuracy in (("EXP000", 0.64), ("EXP001", 0.75), ("EXP003", 0.76), ("EXP004", 0.7), ("EXP011", 0.82)):
+        write_run(output, name, accuracy)
+    told: list[str] = []
+    page = make_report(output, profile="full", say=told.append)
+    if not (page.parent / "report.pdf").is_file():
+        pytest.skip(f"this machine cannot make it: {told}")
+    return page
+
+
+def test_pdf_has_a_title_page_contents_with_page_numbers_and_numbered_pages(report):
+    with pdfplumber.open(report.with_suffix(".pdf")) as pdf:
+        texts = [page.extract_text() for page in pdf.pages]
+    count = len(texts)
+    assert 6 < count < 40
+    assert "What changes the score on CIFAR-10?" in texts[0].replace("\n", " ")
+    assert "Experiment journal, profile full" in texts[0]
+    assert texts[1].startswith("Contents")
+    entry = re.search(r"Initial weights ?\.+ ?(\d+)", texts[1])
+    assert entry is not None
+    assert "Initial weights" in texts[int(entry[1]) - 1]
+    for number, text in enumerate(texts[1:], start=2):
+        assert f"{number} / {count}" in text
+
+
+def test_nothing_leaves_the_page(report):
+    with pdfplumber.open(report.with_suffix(".pdf")) as pdf:
+        for page in pdf.pages:
+            for word in page.extract_words():
+                assert word["x0"] >= MARGIN - 1, (page.page_number, word["text"])
+                assert word["x1"] <= page.width - MARGIN + 1, (page.page_number, word["text"])
+            for image in page.images:
+                assert image["x1"] <= page.width - MARGIN + 1
+
+
+def test_no_heading_is_left_alone_at_the_foot_of_a_page(report):
+    with pdfplumber.open(report.with_suffix(".pdf")) as pdf:
+        for page in pdf.pages[2:]:
+            lines = [line for line in page.extract_text_lines() if line["bottom"] < page.height - 60]
+            assert lines[-1]["chars"][0]["size"] < 11, (page.page_number, lines[-1]["text"])
+
+
+def test_pdf_is_made_again_only_for_another_page(report):
+    pdf = report.with_suffix(".pdf")
+    make_report(report.parent.parent, profile="full")  # now it says that nothing changed since the first
+    before = pdf.stat().st_mtime_ns
+    make_report(report.parent.parent, profile="full")
+    assert pdf.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(ImportError("no"), "pip install weasyprint"), (OSError("no pango"), "libpango-1.0-0")]
+)
+def test_without_weasyprint_or_its_libraries_the_reason_is_told(tmp_path, monkeypatch, error, words):
+    usual = builtins.__import__
+
+    def without(name, *rest, **named):
+        if name == "weasyprint":
+            raise error
+        return usual(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    told: list[str] = []
+    export._write_pdf("<html></html>", tmp_path / "report.pdf", told.append)
+    assert words in told[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_markdown_has_the_tables_and_names_its_figures(report):
+    text = report.with_suffix(".md").read_text()
+    assert text.startswith("# What changes the score on CIFAR-10?")
+    assert "## Results at a glance" in text
+    assert re.search(r"\| \[EXP003\]\(#EXP003\).*\| \*\*76.00\*\* \|", text)
+    figures = re.findall(r"!\[[^]]+\]\((figures/[^)]+)\)", text)
+    assert "figures/ladder.svg" in figures
+    assert "figures/curves-initialization.svg" in figures
+    for name in figures:
+        assert (report.parent / name).read_text().startswith("<svg")
+    assert "data:" not in text
+    assert "<script" not in text
