@@ -9,6 +9,7 @@ from typing import Any
 
 from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.errors import RequestError
+from cifar_report.experiment import Experiment, allowed_values
 from cifar_report.record import atomic_file
 
 TAG = "colab"  # cells with it belong to no run: neither to its key nor to its page in the report
@@ -46,7 +47,7 @@ def colab_link(repository: str, ref: str, notebook: str) -> str:
 
 
 def write_badges(repository: str | None = None, ref: str | None = None, *, root: Path | None = None) -> list[Path]:
-    """Name the repository and its ref in `params/journal.yaml`, and bring badges and first cells into agreement.
+    """Name the repository and its ref in `params/journal.yaml`; make badges, first cells and form fields agree with it.
 
     Args:
         repository: `owner/name` on GitHub; `None`: as it is.
@@ -75,6 +76,9 @@ def write_badges(repository: str | None = None, ref: str | None = None, *, root:
         text = path.read_text(encoding="utf-8")
         notebook = json.loads(text)
         cells = [cell for cell in notebook["cells"] if TAG not in cell["metadata"].get("tags", [])]
+        for cell in cells:
+            if "parameters" in cell["metadata"].get("tags", []):
+                cell["source"] = with_form_fields("".join(cell["source"])).splitlines(keepends=True)
         notebook["cells"] = [cells[0], *colab_cells(repository, ref, path.name), *cells[1:]]
         notebook["metadata"] |= {"accelerator": "GPU", "colab": {"name": path.name, "provenance": []}}
         changed += _replace(path, text, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
@@ -100,6 +104,40 @@ def colab_cells(repository: str, ref: str, notebook: str) -> list[dict[str, Any]
             "source": code.splitlines(keepends=True),
         },
     ]
+
+
+def with_form_fields(source: str) -> str:
+    """A parameters cell whose lines carry the form field of their parameter, whatever comments they had."""
+    lines = []
+    for line in source.splitlines():
+        assignment = line.partition("  # ")[0].rstrip()
+        name = assignment.partition(" = ")[0]
+        lines.append(f"{assignment}  # {form_field(name)}" if name in Experiment.model_fields else line)
+    return "\n".join(lines)
+
+
+def form_field(name: str) -> str:
+    """What makes a parameter a field of a Colab form, its description included, which papermill shows as help."""
+    field = Experiment.model_fields[name]
+    words, default = allowed_values(name), field.default
+    choices, kind = "", "raw"  # raw: an expression, such as None
+    if name == "augment":
+        choices = json.dumps(["[]", *(json.dumps(list(names)) for names in AUGMENTATIONS)]) + " "
+    elif "null" in words:
+        choices = json.dumps(["None", *(json.dumps(word) for word in words if word != "null")]) + " "
+    elif words:
+        choices, kind = json.dumps(words) + " ", "string"
+    elif isinstance(default, bool):
+        kind = "boolean"
+    elif isinstance(default, int | float | str):
+        kind = {int: "integer", float: "number", str: "string"}[type(default)]
+    options = {"type": kind, "help": field.description}
+    if name == "augment":
+        options["allow-input"] = True
+    return f"@param {choices}{json.dumps(options, ensure_ascii=False)}"
+
+
+AUGMENTATIONS = (("horizontal_flip",), ("horizontal_flip", "rotation"), ("horizontal_flip", "crop"))  # offered
 
 
 def _replace(path: Path, before: str, after: str) -> list[Path]:

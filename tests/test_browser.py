@@ -73,8 +73,8 @@ def test_nothing_hostile_runs(page):
 
 def test_contents_lead_there_and_mark_the_place(page):
     page.click(".contents a:text('Optimizers')")
-    page.wait_for_function("document.querySelector('#optimizers').getBoundingClientRect().top < 100")
-    page.wait_for_function("document.querySelector('.contents [aria-current]')?.textContent === 'Optimizers'")
+    sync_api.expect(page.locator("#optimizers")).to_be_in_viewport()
+    sync_api.expect(page.locator(".contents [aria-current]")).to_have_text("Optimizers")
     assert page.url.endswith("#optimizers")
 
 

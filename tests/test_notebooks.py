@@ -12,6 +12,7 @@ import pytest
 from papermill.inspection import inspect_notebook
 
 from cifar_report.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
+from cifar_report.colab import form_field
 from cifar_report.experiment import Experiment, validate
 from cifar_report.record import read_record
 
@@ -72,7 +73,8 @@ def test_papermill_lists_every_parameter_with_its_help(path):
     listed = inspect_notebook(str(path))
     assert list(listed) == list(Experiment.model_fields)
     for name, field in Experiment.model_fields.items():
-        assert listed[name]["help"] == field.description
+        assert json.dumps(field.description, ensure_ascii=False) in listed[name]["help"]
+        assert listed[name]["help"] == form_field(name)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)

@@ -14,6 +14,7 @@ from PIL import Image
 from cifar_report.report.fragment import Fragment
 
 CELL = "margin:0;text-align:center;font-size:11px;line-height:1.25;overflow-wrap:anywhere"
+WRAPPED = "display:inline-block;width:74px;vertical-align:top;margin:0 5px 5px 0"
 PHOTOGRAPH = "display:block;width:100%;height:auto;image-rendering:pixelated"
 
 
@@ -34,11 +35,11 @@ def image_grid(
         return Fragment(f"<p>{escape(alt)}</p>", alt)
     captioned = len(images) if captions is None else captions
     cells = "".join(
-        _cell(image, title, captioned=index < captioned)
+        _cell(image, title, CELL + (";" + WRAPPED if wrap else ""), captioned=index < captioned)
         for index, (image, title) in enumerate(zip(images, titles, strict=True))
     )
-    rows = "repeat(auto-fill,minmax(74px,1fr))" if wrap else f"repeat({columns},minmax(58px,1fr))"
-    style = f"display:grid;grid-template-columns:{rows};gap:5px;max-width:{84 * columns}px"
+    grid = f"display:grid;grid-template-columns:repeat({columns},minmax(58px,1fr));gap:5px;max-width:{84 * columns}px"
+    style = "" if wrap else grid
     return Fragment(
         f'<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(alt)}">'
         f'<div style="{style}">{cells}</div></div>',
@@ -46,14 +47,14 @@ def image_grid(
     )
 
 
-def _cell(image: np.ndarray, title: str, *, captioned: bool) -> str:
+def _cell(image: np.ndarray, title: str, style: str, *, captioned: bool) -> str:
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(stream, format="PNG")
     data = base64.b64encode(stream.getvalue()).decode()
     lines = [escape(line) for line in title.split("\n")]
     photograph = f'<img src="data:image/png;base64,{data}" alt="{" ".join(lines)}" style="{PHOTOGRAPH}">'
     caption = f"<figcaption>{'<br>'.join(lines)}</figcaption>" if captioned else ""
-    return f'<figure style="{CELL}">{photograph}{caption}</figure>'
+    return f'<figure style="{style}">{photograph}{caption}</figure>'
 
 
 def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, per_class: int = 3) -> Fragment:
