@@ -328,7 +328,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from cifar_report.predict import predict
+    from cifar_report.predict import predict, write_csv
     from cifar_report.record import run_folder
 
     (name,) = load_catalog().select([options.experiment])[:1]
@@ -336,20 +336,11 @@ def _predict(options: argparse.Namespace) -> int:
     folder = run_folder(options.output or Path("outputs") / str(profile), name, options.seed)
     predictions, unreadable = predict(options.pictures, folder, top=max(1, options.top))
     for prediction in predictions:
-        print(f"{prediction.path}: " + ", ".join(f"{label} {share:.1%}" for label, share in prediction.classes))
+        print(prediction)
     for path, reason in unreadable:
         print(f"cifar-report: {path} was skipped: {reason}", file=sys.stderr)
     if options.csv:
-        import csv
-
-        from cifar_report.record import atomic_file
-
-        with atomic_file(options.csv) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["picture", "rank", "class", "probability"])
-            for prediction in predictions:
-                for rank, (label, share) in enumerate(prediction.classes, start=1):
-                    writer.writerow([prediction.path, rank, label, f"{share:.6f}"])
+        write_csv(predictions, options.csv)
     return DONE if predictions else REQUEST_WRONG
 
 

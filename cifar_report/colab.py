@@ -14,10 +14,11 @@ from cifar_report.record import atomic_file
 
 TAG = "colab"  # cells with it belong to no run: neither to its key nor to its page in the report
 
-# Only the package itself is installed: what else the notebooks need is there, and torch must not be touched. It holds
-# no variables, since every plain variable before the parameters are checked must be one of them.
+# Only the package itself is installed: what else the notebooks need is there, and torch must not be touched. It leaves
+# no variable behind, since every plain variable before the parameters are checked must be one of them.
 FIRST_CELL = """\
 # Only in Colab: fetch the package that this notebook belongs to. Elsewhere this cell does nothing.
+DRIVE_FOLDER = ""  # @param {"type": "string", "help": "folder of your Drive that keeps the runs"}
 import importlib
 import os
 import subprocess
@@ -32,7 +33,22 @@ if "COLAB_RELEASE_TAG" in os.environ:
     import torch
 
     if not torch.cuda.is_available():
-        print("This runtime has no GPU and will be slow: Runtime > Change runtime type > T4 GPU, then run all.")"""
+        print("This runtime has no GPU and will be slow: Runtime > Change runtime type > T4 GPU, then run all.")
+    if DRIVE_FOLDER:
+        from google.colab import drive
+
+        drive.mount("/content/drive")
+        os.environ["CIFAR_REPORT_BACKUP"] = f"/content/drive/MyDrive/{DRIVE_FOLDER}"
+del DRIVE_FOLDER"""
+
+LAST_CELL = """\
+# Only in Colab: download what the run left, weights included.
+if "COLAB_RELEASE_TAG" in os.environ:
+    import shutil
+
+    from google.colab import files
+
+    files.download(shutil.make_archive(f"/content/{record.experiment}-seed-{record.seed}", "zip", run.folder))"""
 
 
 def badge(repository: str, ref: str, notebook: str) -> str:
@@ -72,38 +88,41 @@ def write_badges(repository: str | None = None, ref: str | None = None, *, root:
     text = journal.read_text(encoding="utf-8")
     new = re.sub(r"(?m)^repository: .*$", f"repository: {repository}", text)
     changed = _replace(journal, text, re.sub(r"(?m)^ref: .*$", f"ref: {ref}", new))
-    for path in sorted((folder / "notebooks").glob("0*.ipynb")):
+    for path in sorted({*(folder / "notebooks").glob("*.ipynb")} - {folder / "notebooks" / "report.ipynb"}):
         text = path.read_text(encoding="utf-8")
         notebook = json.loads(text)
         cells = [cell for cell in notebook["cells"] if TAG not in cell["metadata"].get("tags", [])]
         for cell in cells:
             if "parameters" in cell["metadata"].get("tags", []):
                 cell["source"] = with_form_fields("".join(cell["source"])).splitlines(keepends=True)
-        notebook["cells"] = [cells[0], *colab_cells(repository, ref, path.name), *cells[1:]]
+        opening, closing = colab_cells(repository, ref, path.name)
+        notebook["cells"] = [cells[0], *opening, *cells[1:], *(closing if path.name[0].isdigit() else [])]
         notebook["metadata"] |= {"accelerator": "GPU", "colab": {"name": path.name, "provenance": []}}
         changed += _replace(path, text, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     return changed
 
 
-def colab_cells(repository: str, ref: str, notebook: str) -> list[dict[str, Any]]:
-    """The two cells after a notebook's title: the badge and the code that does nothing elsewhere."""
-    code = FIRST_CELL.replace("{repository}", repository).replace("{ref}", ref)
-    return [
-        {
-            "cell_type": "markdown",
-            "id": "badge",
-            "metadata": {"tags": [TAG]},
-            "source": [badge(repository, ref, notebook)],
-        },
-        {
-            "cell_type": "code",
-            "execution_count": None,
-            "id": "colab",
-            "metadata": {"tags": [TAG], "cellView": "form"},
-            "outputs": [],
-            "source": code.splitlines(keepends=True),
-        },
-    ]
+def colab_cells(repository: str, ref: str, notebook: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What follows a notebook's title, the badge and the first code cell, and the cell at a family notebook's end."""
+    first = FIRST_CELL.replace("{repository}", repository).replace("{ref}", ref)
+    markdown = {
+        "cell_type": "markdown",
+        "id": "badge",
+        "metadata": {"tags": [TAG]},
+        "source": [badge(repository, ref, notebook)],
+    }
+    return [markdown, _code_cell("colab", first)], [_code_cell("download", LAST_CELL)]
+
+
+def _code_cell(identifier: str, source: str) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": identifier,
+        "metadata": {"tags": [TAG], "cellView": "form"},
+        "outputs": [],
+        "source": source.splitlines(keepends=True),
+    }
 
 
 def with_form_fields(source: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from cifar_report.augmentation import to_input
 from cifar_report.errors import RequestError
 from cifar_report.experiment import CLASSES, validate
 from cifar_report.models import HEADS, MODELS, replace_head
-from cifar_report.record import read_record
+from cifar_report.record import atomic_file, read_record
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
 SIZE = 32  # pixels a side of the pictures a run was trained on, before its own resizing
@@ -28,6 +29,9 @@ class Prediction:
 
     path: Path
     classes: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        return f"{self.path}: " + ", ".join(f"{label} {share:.1%}" for label, share in self.classes)
 
 
 def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
@@ -49,14 +53,14 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
     return model.eval(), record.parameters, CLASSES[record.data.name]
 
 
-def find_pictures(paths: Iterable[Path]) -> list[Path]:
+def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
     """The picture files among `paths`, folders replaced by the pictures in them.
 
     Raises:
         RequestError: a path does not exist.
     """
     found: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         if path.is_dir():
             found += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         elif path.exists():
@@ -81,7 +85,9 @@ def read_picture(path: Path) -> torch.Tensor:
 
 
 @torch.no_grad()
-def predict(paths: Iterable[Path], folder: Path, *, top: int = 3) -> tuple[list[Prediction], list[tuple[Path, str]]]:
+def predict(
+    paths: Iterable[Path | str], folder: Path, *, top: int = 3
+) -> tuple[list[Prediction], list[tuple[Path, str]]]:
     """Classify pictures with a complete run's weights and its own preprocessing.
 
     Returns:
@@ -101,3 +107,13 @@ def predict(paths: Iterable[Path], folder: Path, *, top: int = 3) -> tuple[list[
         order = probabilities.argsort(descending=True)[:top].tolist()
         predictions.append(Prediction(path, tuple((classes[i], float(probabilities[i])) for i in order)))
     return predictions, unreadable
+
+
+def write_csv(predictions: Iterable[Prediction], path: Path) -> None:
+    """Write every class shown as a row: picture, rank, class, probability."""
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["picture", "rank", "class", "probability"])
+        for prediction in predictions:
+            for rank, (label, share) in enumerate(prediction.classes, start=1):
+                writer.writerow([prediction.path, rank, label, f"{share:.6f}"])

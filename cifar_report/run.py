@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from cifar_report.backup import Backup
 from cifar_report.catalog import load_catalog
 from cifar_report.checkpoint import Checkpoint
 from cifar_report.data.dataset import Dataset, load_dataset
@@ -37,7 +38,7 @@ from cifar_report.record import (
 from cifar_report.training import amp_dtype, choose_device, train
 
 CHECKPOINT = "checkpoint.pt"
-RESULT_FILES = ("run.json", "history.csv", "predictions.npz", "model.safetensors")
+RESULT_FILES = ("history.csv", "predictions.npz", "model.safetensors", "run.json")
 
 
 class Run:
@@ -62,6 +63,7 @@ class Run:
         self._started_at = now()
         self._clock = perf_counter()
         self._seconds = SecondsRecord()
+        self._backup = Backup(self.folder)
 
     @classmethod
     def start(cls, variables: Mapping[str, Any], *, family: str) -> Run:
@@ -82,7 +84,7 @@ class Run:
         run = cls(parameters, family)
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
-            for name in RESULT_FILES:
+            for name in reversed(RESULT_FILES):  # the record first: without it the run is not complete
                 (run.folder / name).unlink(missing_ok=True)
             for half_written in run.folder.glob(".*-*.*"):  # by a process that was killed
                 half_written.unlink(missing_ok=True)
@@ -119,6 +121,7 @@ class Run:
 
         Each finished epoch becomes a row of `history.csv`.
         """
+        self._backup.restore()
         checkpoint = Checkpoint(self.folder / CHECKPOINT, f"{self._key} {self.device.type}", self._started_at)
         with self._phase("train"):
             self.history, self._final_validation = train(
@@ -192,6 +195,7 @@ class Run:
         record = self.record()
         write_record(self.folder, record)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self._backup.complete(RESULT_FILES)
         print(f"complete: {self.folder / 'run.json'}")
         return record
 
@@ -204,6 +208,7 @@ class Run:
             if new:
                 writer.writeheader()
             writer.writerow(row)
+        self._backup.save()
 
     def _warn(self, warning: str | None) -> None:
         if warning:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from cifar_report.backup import Backup
 from cifar_report.pipeline.kernel import ForkedKernel, end_with, execute_notebook
 from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.record import ErrorRecord, RunRecord, SecondsRecord, now, read_record, write_record
@@ -124,6 +125,7 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
         record = read_record(run.folder)
         if record is None:
             raise RuntimeError("the notebook ended without leaving a record")
+        Backup(run.folder).save(("notebook.ipynb",))
         return record
     except Exception as error:  # whatever went wrong in a run belongs into its record
         failure = describe_error(error)

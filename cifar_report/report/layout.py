@@ -33,6 +33,13 @@ def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
     return fragment("figure.html.j2", number=number, image=image, caption=caption, anchor=anchor, values=values)
 
 
+def inline(page: Path) -> Fragment:
+    """A page in a frame of its own, for a notebook to show."""
+    source = escape(page.read_text(encoding="utf-8"))
+    frame = Markup('<iframe srcdoc="{}" title="Report" style="width:100%;height:50rem;border:1px solid #888"></iframe>')
+    return Fragment(frame.format(source), f"The report: {page}")
+
+
 def page_style() -> str:
     """The style sheet of every page."""
     return (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")

@@ -1,0 +1,77 @@
+"""A copy of each run kept elsewhere, such as on a mounted Drive: where a machine is taken away, the run goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from cifar_report.record import atomic_file
+
+BACKUP = "CIFAR_REPORT_BACKUP"  # environment variable: the folder that holds the copies
+UNFINISHED = ("checkpoint.pt", "history.csv")
+
+
+class Backup:
+    """Copies of one run's files. Losing them never stops a run: it is said once, and the run goes on without."""
+
+    def __init__(self, folder: Path) -> None:
+        root = os.environ.get(BACKUP)
+        self.folder = folder
+        self.copy = Path(root) / folder.parent.name / folder.name if root else None
+
+    def restore(self) -> bool:
+        """Fetch the state of an interrupted run, if this machine has none; say whether it did."""
+        if self.copy is None or (self.folder / UNFINISHED[0]).exists():
+            return False
+        name = UNFINISHED[0]  # it holds the history too
+        try:
+            if not (self.copy / name).is_file():
+                return False
+            with atomic_file(self.folder / name) as temporary:
+                shutil.copyfile(self.copy / name, temporary)
+        except OSError as error:
+            self._lost(error)
+            return False
+        print(f"going on from the copy in {self.copy}")
+        return True
+
+    def save(self, names: tuple[str, ...] = UNFINISHED) -> None:
+        """Copy files of the run, each in one step."""
+        if self.copy is None:
+            return
+        try:
+            for name in names:
+                if (self.folder / name).is_file():
+                    with atomic_file(self.copy / name) as temporary:
+                        shutil.copyfile(self.folder / name, temporary)
+        except OSError as error:
+            self._lost(error)
+
+    def complete(self, names: tuple[str, ...]) -> None:
+        """Copy a complete run's files; its state is needed no more."""
+        self.save(names)
+        if self.copy is not None:
+            try:
+                (self.copy / UNFINISHED[0]).unlink(missing_ok=True)
+            except OSError as error:
+                self._lost(error)
+
+    def _lost(self, error: OSError) -> None:
+        print(f"WARNING: the copy in {self.copy} is lost ({error.strerror}); the run goes on without it")
+        self.copy = None
+
+
+def restore_runs(output_dir: Path) -> int:
+    """Bring back the complete runs whose copies are kept and that `output_dir` lacks; returns how many."""
+    root, count = os.environ.get(BACKUP), 0
+    for record in Path(root).glob("*/seed-*/run.json") if root else ():
+        folder = output_dir / "runs" / record.parent.parent.name / record.parent.name
+        if not (folder / "run.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted(record.parent.iterdir(), key=lambda path: path.name == "run.json"):  # which comes last
+                if path.is_file() and not path.name.startswith("."):
+                    with atomic_file(folder / path.name) as temporary:
+                        shutil.copyfile(path, temporary)
+            count += 1
+    return count

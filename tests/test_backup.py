@@ -1,0 +1,89 @@
+"""Copies of runs on another disk, such as a mounted Drive that can vanish."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from cifar_report.backup import BACKUP, Backup, restore_runs
+from cifar_report.record import read_record, run_folder
+from cifar_report.run import CHECKPOINT, RESULT_FILES, Run
+
+
+def play(parameters, *, stop_after=None):
+    """Do a run; `stop_after`: the machine is taken away after that epoch."""
+    run = Run(parameters, "initialization")
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.load_dataset()
+    run.build_model()
+    if stop_after:
+        append = run._append_epoch
+
+        def taken_away(epoch):
+            append(epoch)
+            if epoch.epoch == stop_after:
+                raise KeyboardInterrupt
+
+        run._append_epoch = taken_away  # type: ignore[method-assign]
+    run.train()
+    run.evaluate()
+    run.complete()
+    return run
+
+
+@pytest.fixture
+def drive(tmp_path, monkeypatch):
+    monkeypatch.setenv(BACKUP, str(tmp_path / "drive"))
+    return tmp_path / "drive" / "exp003" / "seed-0"
+
+
+def test_a_machine_that_was_taken_away_goes_on_elsewhere_to_the_same_result(tiny, tmp_path, monkeypatch, drive, capsys):
+    parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a"))
+    with pytest.raises(KeyboardInterrupt):
+        play(parameters, stop_after=2)
+    assert {path.name for path in drive.iterdir()} == {"checkpoint.pt", "history.csv"}
+    second = play(parameters.model_copy(update={"output_dir": str(tmp_path / "b")}))
+    assert "going on after epoch 2 of 3" in capsys.readouterr().out
+    assert {path.name for path in drive.iterdir()} == set(RESULT_FILES)
+    monkeypatch.delenv(BACKUP)
+    whole = play(parameters.model_copy(update={"output_dir": str(tmp_path / "c")}))
+    expected, found = (load_file(run.folder / "model.safetensors") for run in (whole, second))
+    assert all(np.array_equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_lost_mount_stops_nothing(tiny, tmp_path, drive, capsys, monkeypatch):
+    drive.parent.mkdir(parents=True)
+    parameters = tiny(experiment="EXP003", model="lenet", epochs=2, output_dir=str(tmp_path / "a"))
+    usual = shutil.copyfile
+
+    def lost(source, target):
+        if Path(source).name == CHECKPOINT:
+            raise OSError(107, "Transport endpoint is not connected")
+        return usual(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", lost)
+    run = play(parameters)
+    out = capsys.readouterr().out
+    assert out.count("is lost (Transport endpoint is not connected); the run goes on without it") == 1
+    assert read_record(run.folder) is not None
+
+
+def test_complete_runs_come_back_to_a_new_machine(tiny, tmp_path, drive):
+    run = play(tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a")))
+    assert restore_runs(tmp_path / "b") == 1
+    folder = run_folder(tmp_path / "b", "EXP003", 0)
+    assert read_record(folder) == read_record(run.folder)
+    assert {path.name for path in folder.iterdir()} == set(RESULT_FILES)
+    assert restore_runs(tmp_path / "b") == 0
+
+
+def test_without_a_backup_nothing_is_copied(tmp_path, monkeypatch):
+    monkeypatch.delenv(BACKUP, raising=False)
+    backup = Backup(tmp_path / "runs" / "exp003" / "seed-0")
+    backup.save()
+    backup.complete(RESULT_FILES)
+    assert not backup.restore()
+    assert restore_runs(tmp_path) == 0
+    assert not list(tmp_path.iterdir())
