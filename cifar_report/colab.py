@@ -127,8 +127,10 @@ def _code_cell(identifier: str, source: str) -> dict[str, Any]:
 
 def with_form_fields(source: str) -> str:
     """A parameters cell whose lines carry the form field of their parameter, whatever comments they had."""
-    lines = []
+    lines = ["# fmt: off"]  # a formatter would break what neither papermill nor Colab could then read
     for line in source.splitlines():
+        if line == lines[0]:
+            continue
         assignment = line.partition("  # ")[0].rstrip()
         name = assignment.partition(" = ")[0]
         lines.append(f"{assignment}  # {form_field(name)}" if name in Experiment.model_fields else line)

@@ -1,22 +1,28 @@
 """Colab: badges and first cells agree with the catalog, and the first cell installs the package and nothing else."""
 
+import ast
+import json
 import os
 import shutil
 import subprocess
 import sys
+import types
 import venv
+import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from cifar_report.catalog import load_catalog
-from cifar_report.colab import TAG, badge, colab_cells, write_badges
+from cifar_report.catalog import load_catalog, packaged_folder
+from cifar_report.colab import TAG, badge, colab_cells, form_field, write_badges
 from cifar_report.errors import RequestError
+from cifar_report.experiment import Experiment, allowed_values, validate
 from cifar_report.key import notebook_digest
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = [family.notebook_path for family in load_catalog().families]
+FAMILY_NOTEBOOKS = [family.notebook_path for family in load_catalog().families]
+NOTEBOOKS = [*FAMILY_NOTEBOOKS, packaged_folder("notebooks") / "colab_full_journal.ipynb"]
 
 
 @pytest.fixture
@@ -32,9 +38,12 @@ def test_badge_and_first_cell_agree_with_the_catalog(path):
     catalog = load_catalog()
     notebook = nbformat.read(path, as_version=4)
     first, second = notebook.cells[1:3]
-    expected = colab_cells(catalog.repository, catalog.ref, path.name)
-    assert [first.source, second.source] == ["".join(cell["source"]) for cell in expected]
-    assert [cell.metadata.tags for cell in (first, second)] == [[TAG], [TAG]]
+    last = notebook.cells[-1]
+    opening, closing = colab_cells(catalog.repository, catalog.ref, path.name)
+    expected = [*opening, *(closing if path.name[0].isdigit() else [])]
+    found = [first, second, last][: len(expected)]
+    assert [cell.source for cell in found] == ["".join(cell["source"]) for cell in expected]
+    assert [cell.metadata.tags for cell in found] == [[TAG]] * len(expected)
     assert notebook.metadata.accelerator == "GPU"
     assert next(cell for cell in notebook.cells if cell.cell_type == "code") is second
 
@@ -43,7 +52,7 @@ def test_badges_are_rewritten_together_and_change_no_key(clone):
     digests = [notebook_digest(path) for path in sorted((clone / "notebooks").glob("0*.ipynb"))]
     assert write_badges(root=clone) == []
     changed = write_badges("me/my-fork", "v1.0", root=clone)
-    assert len(changed) == 9
+    assert len(changed) == 10
     assert "repository: me/my-fork\nref: v1.0\n" in (clone / "params" / "journal.yaml").read_text()
     text = (clone / "notebooks" / "03_optimizers.ipynb").read_text()
     assert badge("me/my-fork", "v1.0", "03_optimizers.ipynb") in text
@@ -71,7 +80,12 @@ def test_first_cell_does_nothing_elsewhere(monkeypatch):
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     before = dict(os.environ)
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("something was executed"))
-    exec("".join(colab_cells("a/b", "main", "x.ipynb")[1]["source"]), {})
+    opening, closing = colab_cells("a/b", "main", "x.ipynb")
+    variables: dict = {}
+    for cell in (opening[1], closing[0]):
+        exec("".join(cell["source"]), variables)
+    plain = {n for n, v in variables.items() if isinstance(v, str | int | None) and not n.startswith("_")}
+    assert not plain  # every variable before the parameters are checked must be one of them
     assert dict(os.environ) == before
 
 
@@ -86,7 +100,7 @@ def test_first_cell_installs_the_package_alone_and_says_that_there_is_no_gpu(tmp
     here = next(Path(path) for path in sys.path if path.endswith("site-packages"))
     (packages / "borrowed.pth").write_text(f"{here}\n")  # torch and the others, as Colab has them
     before = {path.name for path in packages.iterdir()}
-    cell = "".join(colab_cells("a/b", "main", "x.ipynb")[1]["source"])
+    cell = "".join(colab_cells("a/b", "main", "x.ipynb")[0][1]["source"])
     (tmp_path / "cell.py").write_text(f"{cell}\nimport cifar_report.run; print(cifar_report.__file__)\n")
     done = subprocess.run(
         [home / "bin" / "python", "cell.py"],
@@ -101,3 +115,56 @@ def test_first_cell_installs_the_package_alone_and_says_that_there_is_no_gpu(tmp
     assert str(packages / "cifar_report") in done.stdout
     added = {path.name for path in packages.iterdir()} - before
     assert {name.split("-")[0] for name in added} <= {"cifar_report", "__pycache__"}
+
+
+def test_first_cell_mounts_the_drive_where_a_folder_is_named(monkeypatch, tmp_path):
+    mounted: list[str] = []
+    drive = types.SimpleNamespace(mount=mounted.append)
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(drive=drive))
+    monkeypatch.setitem(sys.modules, "google", types.SimpleNamespace(colab=types.SimpleNamespace(drive=drive)))
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
+    monkeypatch.setenv("CIFAR_REPORT_PACKAGE", "nothing")
+    monkeypatch.setenv("CIFAR_REPORT_BACKUP", "")
+    installed: list = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: installed.append(command))
+    cell = "".join(colab_cells("a/b", "main", "x.ipynb")[0][1]["source"])
+    exec(cell.replace('DRIVE_FOLDER = ""', 'DRIVE_FOLDER = "journal"'), {})
+    assert mounted == ["/content/drive"]
+    assert os.environ["CIFAR_REPORT_BACKUP"] == "/content/drive/MyDrive/journal"
+    assert "--no-deps" in installed[0]
+
+
+def test_last_cell_downloads_the_run_folder(monkeypatch, tmp_path):
+    (tmp_path / "run" / "x").mkdir(parents=True)
+    downloaded: list[str] = []
+    files = types.SimpleNamespace(download=downloaded.append)
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(files=files))
+    monkeypatch.setitem(sys.modules, "google", types.SimpleNamespace(colab=types.SimpleNamespace(files=files)))
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
+    record, run = types.SimpleNamespace(experiment="EXP003", seed=0), types.SimpleNamespace(folder=tmp_path / "run")
+    cell = "".join(colab_cells("a/b", "main", "x.ipynb")[1][0]["source"]).replace("/content", str(tmp_path))
+    exec(cell, {"os": os, "record": record, "run": run})
+    assert downloaded == [f"{tmp_path}/EXP003-seed-0.zip"]
+    assert zipfile.is_zipfile(downloaded[0])
+
+
+@pytest.mark.parametrize("name", Experiment.model_fields)
+def test_form_fields_are_what_colab_reads(name):
+    """`@param`, then choices as a list, then options: all JSON, the allowed words among the choices."""
+    text = form_field(name).removeprefix("@param ")
+    decoder = json.JSONDecoder()
+    first, end = decoder.raw_decode(text)
+    choices, options = (first, json.loads(text[end:])) if isinstance(first, list) else ([], first)
+    assert options["help"] == Experiment.model_fields[name].description
+    assert options["type"] in ("string", "integer", "number", "boolean", "raw")
+    default = Experiment.model_fields[name].default
+    if options["type"] == "raw":
+        for choice in choices:
+            validate({name: ast.literal_eval(choice), **NEEDED.get(name, {})})
+    elif choices:
+        assert set(choices) == set(allowed_values(name))
+    else:
+        assert isinstance(default, {"string": str, "integer": int, "number": float, "boolean": bool}[options["type"]])
+
+
+NEEDED: dict = {"weights": {"model": "resnet18"}}

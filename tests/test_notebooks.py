@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from cifar_report.record import read_record
 
 FAMILIES = load_catalog().families
 NOTEBOOKS = [family.notebook_path for family in FAMILIES]
-ALL = [*NOTEBOOKS, packaged_folder("notebooks") / "report.ipynb"]
+ALL = [*NOTEBOOKS, *(packaged_folder("notebooks") / f"{name}.ipynb" for name in ("report", "colab_full_journal"))]
 
 
 def by_name(path: Path) -> str:
@@ -126,9 +127,12 @@ def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
         for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"]
         for output in cell.get("outputs", [])
     ]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= 5
-    assert all(output["metadata"]["image/png"]["alt"] for output in pictures)
+    shown = ["".join(output["data"]["text/html"]) for output in outputs if "text/html" in output.get("data", {})]
+    images = [image for html in shown for image in re.findall(r"<img [^>]*>", html)]
+    assert len([image for image in images if "data:image/svg+xml" in image]) >= 2  # curves, of the run and the family
+    assert len([image for image in images if "data:image/png" in image]) >= 30  # classes
+    assert all(re.search(r' alt="[^"]+"', image) for image in images)
+    assert any('<table class="confusion"' in html for html in shown)
     assert not [output for output in outputs if output.get("name") == "stderr"]
 
 
