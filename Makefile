@@ -2,25 +2,34 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed$(if $(LOCKED),-locked)
 SOURCES := cifar_report tests notebooks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help report test bench lint
+.PHONY: help report test bench lint lock
 
 help:  ## show this help
 	@echo 'make report [PROFILE=quick|cpu|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2]'
 	@echo '             run what is missing and write outputs/<profile>/report/report.html'
+	@echo '             LOCKED=1 installs the exact versions of requirements.lock first'
 	@echo 'make test    run the tests'
 	@echo 'make bench   measure speed and memory, side by side with what people use today (PARTS="training frozen")'
 	@echo 'make lint    check style and types'
+	@echo 'make lock    write requirements.lock anew'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
 
 # The clone itself is installed, so only a change of what it requires installs anything again.
-$(INSTALLED): pyproject.toml
+$(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The very versions and files that were locked, checked by their hashes; nothing else is fetched.
+$(VENV)/.installed-locked: requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 report: $(INSTALLED)
@@ -37,3 +46,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+
+# Locks what is installed and was tested here; other systems and Pythons get the versions nearest to it.
+lock: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m pip freeze --exclude-editable --exclude uv > $(VENV)/constraints.txt
+	printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
+		--python-version 3.11 --constraints $(VENV)/constraints.txt --custom-compile-command 'make lock' \
+		pyproject.toml - --output-file requirements.lock

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import tomllib
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}  # conda's names of the same packages
@@ -24,6 +27,20 @@ def test_environment_and_pyproject_agree():
     project = pyproject()
     expected = {*project["dependencies"], *project["optional-dependencies"]["notebook"]}
     assert conda == {*expected, f"python{project['requires-python']}", "pip"}
+
+
+def test_lock_satisfies_what_pyproject_requires_with_hashes():
+    blocks = re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text())
+    locked: dict[str, list[str]] = {}
+    for block in blocks:
+        if match := re.match(r"([\w.-]+)==([^ ;\\]+)", block):
+            assert "--hash=sha256:" in block, match[1]
+            locked.setdefault(canonicalize_name(match[1]), []).append(match[2])
+    for text in pyproject()["dependencies"]:
+        requirement = Requirement(text)
+        versions = locked[canonicalize_name(requirement.name)]
+        assert all(requirement.specifier.contains(version) for version in versions), text
+    assert "hatchling" in locked  # so that building this package fetches nothing else
 
 
 @pytest.mark.slow

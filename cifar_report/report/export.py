@@ -202,9 +202,9 @@ def _write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None
         script.decompose()
     kept = set()
     for figure in main.find_all("figure", id=True):
-        group = figure.find(attrs={"role": "group"})
+        group = figure.find(True, attrs={"role": "group"})
         if group:  # photographs in rows: what they show, in words
-            group.replace_with(BeautifulSoup(f"<p>{html.escape(group['aria-label'])}</p>", "html.parser"))
+            group.replace_with(BeautifulSoup(f"<p>{html.escape(str(group['aria-label']))}</p>", "html.parser"))
             continue
         for image in figure.find_all("img"):
             kind, _, data = str(image["src"]).partition(",")

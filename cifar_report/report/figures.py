@@ -71,7 +71,7 @@ class Picture:
 
     def html(self) -> str:
         """An `<img>` with the drawing inside."""
-        escapes = {"%": "%25", "#": "%23", "<": "%3C", ">": "%3E", '"': "%22", "&": "%26", "\n": " "}
+        escapes: dict[str, str | int | None] = {"%": "%25", "#": "%23", "<": "%3C", ">": "%3E", '"': "%22", "&": "%26", "\n": " "}
         data = self.svg.translate(str.maketrans(escapes))
         alt = html.escape(self.alt, quote=True)
         return (
@@ -134,7 +134,7 @@ def learning_curves(histories: Histories) -> Picture:
             )
             epochs = np.arange(1, loss.shape[1] + 1)
             marker = "." if len(epochs) < 3 else None
-            drawn = {"color": colour, "marker": marker}
+            drawn: dict[str, Any] = {"color": colour, "marker": marker}
             losses.plot(epochs, training.mean(0), ":", linewidth=1.2, alpha=0.75, label=f"{name} training", **drawn)
             losses.plot(epochs, loss.mean(0), linestyle=style, label=f"{name} validation", **drawn)
             accuracies.plot(epochs, 100 * accuracy.mean(0), linestyle=style, label=name, **drawn)
@@ -142,7 +142,7 @@ def learning_curves(histories: Histories) -> Picture:
                 for axes, values in ((losses, loss), (accuracies, 100 * accuracy)):
                     axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
             best = int(loss.mean(0).argmin())
-            ring = {"s": 45, "facecolors": "none", "edgecolors": colour, "zorder": 3}
+            ring: dict[str, Any] = {"s": 45, "facecolors": "none", "edgecolors": colour, "zorder": 3}
             losses.scatter([best + 1], [loss.mean(0)[best]], **ring)
             accuracies.scatter([best + 1], [100 * accuracy.mean(0)[best]], **ring)
             loss_lines[f"{name} validation"] = loss.mean(0).round(4).tolist()

@@ -321,7 +321,7 @@ def reproduce_command(run: RunRecord, family: Family) -> str:
     if full_budget_parameters(run.experiment) is None:  # not of the catalog
         from cifar_report.experiment import Experiment
 
-        plain = Experiment().result_parameters()
+        plain = Experiment.model_validate({}).result_parameters()
         given = {name: value for name, value in run.parameters.items() if value != plain.get(name)}
         words = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, value in given.items())
         return f"papermill notebooks/{family.notebook} out.ipynb {words}"
