@@ -52,5 +52,5 @@ lock: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m pip freeze --exclude-editable --exclude uv > $(VENV)/constraints.txt
 	printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
-		--python-version 3.11 --constraints $(VENV)/constraints.txt --custom-compile-command 'make lock' \
+		--python-version 3.11.5 --constraints $(VENV)/constraints.txt --custom-compile-command 'make lock' \
 		pyproject.toml - --output-file requirements.lock
