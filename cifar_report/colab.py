@@ -119,7 +119,7 @@ def _code_cell(identifier: str, source: str) -> dict[str, Any]:
         "cell_type": "code",
         "execution_count": None,
         "id": identifier,
-        "metadata": {"tags": [TAG], "cellView": "form"},
+        "metadata": {"tags": [TAG], "cellView": "form", "jupyter": {"source_hidden": True}},
         "outputs": [],
         "source": source.splitlines(keepends=True),
     }

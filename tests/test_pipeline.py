@@ -283,6 +283,22 @@ def test_interrupt_ends_within_seconds_leaves_no_process_and_the_run_goes_on(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nobody_goes_on_training_when_the_command_was_killed(tmp_path, number):
+    words = command(tmp_path, "EXP000", epochs="2000", train_limit="1400", test_limit="355")
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    history = tmp_path / "out" / "runs" / "exp000" / "seed-0" / "history.csv"
+    wait_for(lambda: history.exists() and len(history.read_text().splitlines()) > 3)
+    process.send_signal(number)
+    process.wait(timeout=10)
+    time.sleep(4)
+    rows = len(history.read_text().splitlines())
+    time.sleep(1)
+    assert len(history.read_text().splitlines()) == rows
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
 def test_killed_worker_is_a_failed_run_and_its_kernel_ends(tmp_path):
     process = subprocess.Popen(

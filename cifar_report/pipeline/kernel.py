@@ -10,8 +10,11 @@ import tempfile
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
@@ -140,12 +143,18 @@ def _wait_for_notebook(connection: Any, others_end: Any) -> None:
     app.start()
 
 
-def end_with(parent: int) -> None:
-    """End this process when its parent has ended, however that happened."""
+def end_with(parent: int, command: psutil.Process | None = None) -> None:
+    """End this process when its parent has ended, or the command that it works for, however that happened."""
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and (command is None or _lives(command)):
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import psutil
 from filelock import FileLock, Timeout
 
 from cifar_report.backup import Backup
@@ -39,7 +40,7 @@ class Worker:
     @classmethod
     def start(cls, run: PlannedRun, environment: dict[str, str]) -> Worker:
         """Start a process for `run` with exactly these environment variables."""
-        process = _context().Process(target=_work, args=(run, environment), name=run.name)
+        process = _context().Process(target=_work, args=(run, environment, os.getpid()), name=run.name)
         process.start()
         return cls(run, process)
 
@@ -81,8 +82,8 @@ def is_locked(run: PlannedRun) -> bool:
         return True
 
 
-def _work(run: PlannedRun, environment: dict[str, str]) -> None:
-    """What a worker does: execute one run, unless another process does so or has done so."""
+def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
+    """What a worker does for the process `command`: execute one run, unless another process does so or has done so."""
     os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
     parent = os.getppid()
@@ -94,7 +95,7 @@ def _work(run: PlannedRun, environment: dict[str, str]) -> None:
                 _keep_output(run.folder / LOG)
                 kernel = ForkedKernel() if ForkedKernel.possible() else None  # before this process has threads
                 if hasattr(os, "setsid"):
-                    end_with(parent)
+                    end_with(parent, psutil.Process(command))  # the fork server outlives it while a worker lives
                 execute_run(run, kernel=kernel)
                 _keep_output(Path(os.devnull))  # Windows deletes no open file
                 (run.folder / LOG).unlink(missing_ok=True)

@@ -71,7 +71,15 @@ class Picture:
 
     def html(self) -> str:
         """An `<img>` with the drawing inside."""
-        escapes: dict[str, str | int | None] = {"%": "%25", "#": "%23", "<": "%3C", ">": "%3E", '"': "%22", "&": "%26", "\n": " "}
+        escapes: dict[str, str | int | None] = {
+            "%": "%25",
+            "#": "%23",
+            "<": "%3C",
+            ">": "%3E",
+            '"': "%22",
+            "&": "%26",
+            "\n": " ",
+        }
         data = self.svg.translate(str.maketrans(escapes))
         alt = html.escape(self.alt, quote=True)
         return (
