@@ -127,6 +127,10 @@ class Experiment(BaseModel):
     precision: Literal["auto", "float32", "amp"] = Field(
         "auto", description="auto: amp (mixed precision) on cuda, else float32"
     )
+    compile: bool = Field(
+        False,
+        description="compile the network before training (torch.compile): minutes once, which long runs on a GPU repay",
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu")
     offline: Literal["fail", "stand_in"] = Field(
         "fail",

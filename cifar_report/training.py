@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -131,6 +131,8 @@ def train(
     network = model
     if frozen_once:
         network, dataset = without_frozen_part(model, dataset, parameters, amp=amp)
+    if parameters.compile:
+        network = cast(nn.Module, torch.compile(network))
     training = Training.start(model, network, dataset, parameters)
     state = checkpoint.load() if checkpoint else None
     if state is not None:

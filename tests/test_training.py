@@ -157,6 +157,22 @@ def test_batchnorm_survives_a_stray_image(tiny):
     trained(tiny(model="resnet18", train_limit=33, test_limit=10, batch_size=32))
 
 
+def test_compiled_network_trains_to_the_same_result(tiny, monkeypatch):
+    compiled: list[object] = []
+    plain = torch.compile
+
+    def without_code_generation(network):  # which takes a C++ compiler and minutes
+        compiled.append(network)
+        return plain(network, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", without_code_generation)
+    results = [trained(tiny(model="lenet", epochs=2, compile=c)) for c in (False, True)]
+    assert len(compiled) == 1
+    (one, _, first, _), (two, _, second, _) = results
+    assert [e.validation_accuracy for e in first] == [e.validation_accuracy for e in second]
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
 def test_choose_device_and_precision():
     assert choose_device("cpu") == torch.device("cpu")
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -14,7 +14,7 @@ import numpy as np
 
 from cifar_report.catalog import Entry, Family, load_catalog, load_experiment, profiles
 from cifar_report.errors import RequestError
-from cifar_report.experiment import shown
+from cifar_report.experiment import Experiment, shown
 from cifar_report.record import RunRecord, read_record, run_folder
 from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, wilson_interval
 
@@ -307,20 +307,19 @@ def at_full_budget(run: RunRecord) -> bool:
     full = full_budget_parameters(run.experiment)
     if full is None or run.data is None or run.data.name != "cifar10" or lacks_weights(run):
         return False
-    return {**run.parameters, "seed": 0} == {**full, "seed": 0}
+    usual = Experiment.model_validate({}).result_parameters()  # of parameters that are younger than the record
+    return {**usual, **run.parameters, "seed": 0} == {**full, "seed": 0}
 
 
 def changed_parameters(run: RunRecord) -> dict[str, tuple[object, object]]:
     """Parameters that differ from the full budget's: name -> (full, here)."""
     full = full_budget_parameters(run.experiment) or {}
-    return {k: (v, run.parameters[k]) for k, v in full.items() if k != "seed" and run.parameters.get(k) != v}
+    return {k: (full[k], v) for k, v in run.parameters.items() if k != "seed" and k in full and full[k] != v}
 
 
 def reproduce_command(run: RunRecord, family: Family) -> str:
     """The command that does a run's work again."""
     if full_budget_parameters(run.experiment) is None:  # not of the catalog
-        from cifar_report.experiment import Experiment
-
         plain = Experiment.model_validate({}).result_parameters()
         given = {name: value for name, value in run.parameters.items() if value != plain.get(name)}
         words = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, value in given.items())
