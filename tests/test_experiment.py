@@ -32,6 +32,7 @@ CONTRACT = [
     "schedule",
     "label_smoothing",
     "precision",
+    "compile",
     "device",
     "offline",
     "output_dir",
