@@ -10,7 +10,7 @@ from cifar_report.experiment import Experiment
 from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.record import RunRecord, read_record
 
-STARTUP = 7.0  # seconds to start a kernel and import torch, measured on two quiet cores
+STARTUP = 2.0  # seconds that a run costs beyond its training: `cifar-report bench around`
 
 # Training cost of an image at 32 pixels relative to Net's, by floating point operations: only to order runs that
 # nothing is on record of.
