@@ -23,14 +23,14 @@ help:  ## show this help
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@touch $@
+	@rm -f $(VENV)/.installed-locked && touch $@
 
 # The very versions and files that were locked, checked by their hashes; nothing else is fetched.
 $(VENV)/.installed-locked: requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+	@rm -f $(VENV)/.installed && touch $@
 
 report: $(INSTALLED)
 	@$(BIN)/python -m cifar_report report $(ONLY) $(if $(PROFILE),--profile $(PROFILE)) \

@@ -18,7 +18,9 @@ class Backup:
     def __init__(self, folder: Path) -> None:
         root = os.environ.get(BACKUP)
         self.folder = folder
-        self.copy = Path(root) / folder.parent.name / folder.name if root else None
+        # <root>/full/exp003/seed-0: copies of different profiles are kept apart
+        self.copy = Path(root, folder.parents[2].name, folder.parent.name, folder.name) if root else None
+        self._saved = 0  # when the state that the copy has was written
 
     def restore(self) -> bool:
         """Fetch the state of an interrupted run, if this machine has none; say whether it did."""
@@ -30,13 +32,26 @@ class Backup:
                 return False
             with atomic_file(self.folder / name) as temporary:
                 shutil.copyfile(self.copy / name, temporary)
+            self._saved = (self.folder / name).stat().st_mtime_ns
         except OSError as error:
             self._lost(error)
             return False
         print(f"going on from the copy in {self.copy}")
         return True
 
-    def save(self, names: tuple[str, ...] = UNFINISHED) -> None:
+    def save_state(self) -> None:
+        """Copy the state of an unfinished run, if there is a newer one than the copy's."""
+        state = self.folder / UNFINISHED[0]
+        if self.copy is None or not state.is_file() or state.stat().st_mtime_ns == self._saved:
+            return
+        try:
+            (self.copy / "run.json").unlink(missing_ok=True)  # of an earlier run: this one is not complete
+        except OSError as error:
+            self._lost(error)
+        self.save(UNFINISHED)
+        self._saved = state.stat().st_mtime_ns
+
+    def save(self, names: tuple[str, ...]) -> None:
         """Copy files of the run, each in one step."""
         if self.copy is None:
             return
@@ -65,13 +80,16 @@ class Backup:
 def restore_runs(output_dir: Path) -> int:
     """Bring back the complete runs whose copies are kept and that `output_dir` lacks; returns how many."""
     root, count = os.environ.get(BACKUP), 0
-    for record in Path(root).glob("*/seed-*/run.json") if root else ():
+    for record in sorted(Path(root, output_dir.name).glob("*/seed-*/run.json")) if root else ():
         folder = output_dir / "runs" / record.parent.parent.name / record.parent.name
-        if not (folder / "run.json").exists():
-            folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "run.json").exists():
+            continue
+        try:
             for path in sorted(record.parent.iterdir(), key=lambda path: path.name == "run.json"):  # which comes last
                 if path.is_file() and not path.name.startswith("."):
                     with atomic_file(folder / path.name) as temporary:
                         shutil.copyfile(path, temporary)
             count += 1
+        except OSError as error:
+            print(f"WARNING: the copy in {record.parent} cannot be brought back ({error.strerror})")
     return count

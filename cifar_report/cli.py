@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -317,14 +318,27 @@ def _diff(options: argparse.Namespace) -> int:
         table.add_row(*map(Text, (c.name, c.what, c.before_text, c.after_text, points, told, changed)))
     if found:
         Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
-    same = f"of {len(before.rows)} and {len(after.rows)} runs"
-    print(f"{len(found)} differ {same}; p values are of single comparisons" if found else f"no difference {same}")
+    if all(experiments):
+        print(f"{len(found)} seeds compared; p values are of single comparisons")
+    else:
+        same = f"of {len(before.rows)} and {len(after.rows)} runs"
+        print(f"{len(found)} differ {same}; p values are of single comparisons" if found else f"no difference {same}")
     if options.html:
-        from cifar_report.record import atomic_file
-
-        with atomic_file(options.html) as temporary:
+        with _writing(options.html) as temporary:
             temporary.write_text(difference_page(before, after, found), encoding="utf-8")
     return DONE
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Write a file that the user named, in one step."""
+    from cifar_report.record import atomic_file
+
+    try:
+        with atomic_file(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise RequestError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -340,7 +354,8 @@ def _predict(options: argparse.Namespace) -> int:
     for path, reason in unreadable:
         print(f"cifar-report: {path} was skipped: {reason}", file=sys.stderr)
     if options.csv:
-        write_csv(predictions, options.csv)
+        with _writing(options.csv) as temporary:
+            write_csv(predictions, temporary)
     return DONE if predictions else REQUEST_WRONG
 
 
@@ -420,11 +435,15 @@ def _plan(request: dict, *, elsewhere: bool = False) -> list[PlannedRun]:
 
 
 def _execute(request: dict, options: argparse.Namespace) -> int:
+    from cifar_report.backup import restore_runs
+
     for name, value in (("--jobs", options.jobs), ("--runs-per-gpu", options.runs_per_gpu)):
         if value is not None and value < 1:
             raise RequestError(f"{name} takes a whole number from 1, not {value}")
     if options.ray_address and options.executor != "ray":
         raise RequestError("--ray-address belongs to --executor ray")
+    if restored := restore_runs(request["output_dir"]):
+        print(f"{restored} complete runs brought back from their copies")
     plan = _plan(request, elsewhere=options.executor == "ray")
     for warning in sorted({warning for run in plan for warning in run.warnings}):
         print(f"WARNING: {warning}")

@@ -17,7 +17,7 @@ from cifar_report.augmentation import to_input
 from cifar_report.errors import RequestError
 from cifar_report.experiment import CLASSES, validate
 from cifar_report.models import HEADS, MODELS, replace_head
-from cifar_report.record import atomic_file, read_record
+from cifar_report.record import read_record
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
 SIZE = 32  # pixels a side of the pictures a run was trained on, before its own resizing
@@ -111,7 +111,7 @@ def predict(
 
 def write_csv(predictions: Iterable[Prediction], path: Path) -> None:
     """Write every class shown as a row: picture, rank, class, probability."""
-    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["picture", "rank", "class", "probability"])
         for prediction in predictions:

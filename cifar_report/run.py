@@ -208,7 +208,7 @@ class Run:
             if new:
                 writer.writeheader()
             writer.writerow(row)
-        self._backup.save()
+        self._backup.save_state()
 
     def _warn(self, warning: str | None) -> None:
         if warning:

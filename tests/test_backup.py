@@ -36,26 +36,26 @@ def play(parameters, *, stop_after=None):
 @pytest.fixture
 def drive(tmp_path, monkeypatch):
     monkeypatch.setenv(BACKUP, str(tmp_path / "drive"))
-    return tmp_path / "drive" / "exp003" / "seed-0"
+    return tmp_path / "drive" / "quick" / "exp003" / "seed-0"
 
 
 def test_a_machine_that_was_taken_away_goes_on_elsewhere_to_the_same_result(tiny, tmp_path, monkeypatch, drive, capsys):
-    parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a"))
+    parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a" / "quick"))
     with pytest.raises(KeyboardInterrupt):
         play(parameters, stop_after=2)
     assert {path.name for path in drive.iterdir()} == {"checkpoint.pt", "history.csv"}
-    second = play(parameters.model_copy(update={"output_dir": str(tmp_path / "b")}))
+    second = play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
     assert "going on after epoch 2 of 3" in capsys.readouterr().out
     assert {path.name for path in drive.iterdir()} == set(RESULT_FILES)
     monkeypatch.delenv(BACKUP)
-    whole = play(parameters.model_copy(update={"output_dir": str(tmp_path / "c")}))
+    whole = play(parameters.model_copy(update={"output_dir": str(tmp_path / "c" / "quick")}))
     expected, found = (load_file(run.folder / "model.safetensors") for run in (whole, second))
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
 
 
 def test_a_lost_mount_stops_nothing(tiny, tmp_path, drive, capsys, monkeypatch):
     drive.parent.mkdir(parents=True)
-    parameters = tiny(experiment="EXP003", model="lenet", epochs=2, output_dir=str(tmp_path / "a"))
+    parameters = tiny(experiment="EXP003", model="lenet", epochs=2, output_dir=str(tmp_path / "a" / "quick"))
     usual = shutil.copyfile
 
     def lost(source, target):
@@ -71,18 +71,42 @@ def test_a_lost_mount_stops_nothing(tiny, tmp_path, drive, capsys, monkeypatch):
 
 
 def test_complete_runs_come_back_to_a_new_machine(tiny, tmp_path, drive):
-    run = play(tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a")))
-    assert restore_runs(tmp_path / "b") == 1
-    folder = run_folder(tmp_path / "b", "EXP003", 0)
+    run = play(tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a" / "quick")))
+    assert restore_runs(tmp_path / "b" / "quick") == 1
+    folder = run_folder(tmp_path / "b" / "quick", "EXP003", 0)
     assert read_record(folder) == read_record(run.folder)
     assert {path.name for path in folder.iterdir()} == set(RESULT_FILES)
-    assert restore_runs(tmp_path / "b") == 0
+    assert restore_runs(tmp_path / "b" / "quick") == 0
+    assert restore_runs(tmp_path / "b" / "full") == 0  # another profile's copies are others
+
+
+def test_a_resumed_run_copies_no_epoch_twice(tiny, tmp_path, monkeypatch, drive):
+    parameters = tiny(experiment="EXP003", model="lenet", epochs=4, output_dir=str(tmp_path / "a" / "quick"))
+    with pytest.raises(KeyboardInterrupt):
+        play(parameters, stop_after=3)
+    usual, copied = shutil.copyfile, []
+
+    def counted(source, target):
+        copied.append(Path(source).name)
+        return usual(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", counted)
+    play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
+    assert copied.count(CHECKPOINT) == 2  # fetched once, saved once: after the fourth epoch
+
+
+def test_an_unfinished_run_takes_the_place_of_an_earlier_complete_one(tiny, tmp_path, drive):
+    parameters = tiny(experiment="EXP003", model="lenet", epochs=2, output_dir=str(tmp_path / "a" / "quick"))
+    play(parameters)
+    with pytest.raises(KeyboardInterrupt):
+        play(parameters.model_copy(update={"lr": 0.02, "output_dir": str(tmp_path / "b" / "quick")}), stop_after=1)
+    assert restore_runs(tmp_path / "c" / "quick") == 0
 
 
 def test_without_a_backup_nothing_is_copied(tmp_path, monkeypatch):
     monkeypatch.delenv(BACKUP, raising=False)
     backup = Backup(tmp_path / "runs" / "exp003" / "seed-0")
-    backup.save()
+    backup.save_state()
     backup.complete(RESULT_FILES)
     assert not backup.restore()
     assert restore_runs(tmp_path) == 0

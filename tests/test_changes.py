@@ -7,7 +7,7 @@ from scipy import stats
 
 from cifar_report.cli import main
 from cifar_report.errors import RequestError
-from cifar_report.record import ErrorRecord
+from cifar_report.record import ErrorRecord, run_folder, write_record
 from cifar_report.report.changes import changes, compare_experiments, read_side
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal
@@ -37,6 +37,31 @@ def test_two_folders_differ_run_by_run(tmp_path):
     assert changed.p == mcnemar(np.arange(1000) < 700, (np.arange(1000) - 40) % 1000 < 760)
     assert changed.verdict == "better"
     assert found["EXP004 seed 0"].difference is None
+
+
+def test_difference_is_that_of_the_images_tested(tmp_path):
+    """On the first 500 images both are right everywhere; the whole test set says otherwise of one of them."""
+    write_run(tmp_path / "old", "EXP003", 0.70)
+    write_run(tmp_path / "new", "EXP003", 0.60, index=np.arange(500), parameters={"test_limit": 500})
+    (change,) = changes(*(read_side(str(tmp_path / name), tmp_path) for name in ("old", "new")))
+    assert (change.before, change.after) == (0.7, 1.0)
+    assert change.difference == 0
+    assert change.verdict == "no difference shown"
+
+
+def test_records_older_than_a_parameter_have_its_default(tmp_path):
+    run = write_run(tmp_path / "old", "EXP003")
+    older = {name: value for name, value in run.parameters.items() if name != "compile"}
+    write_record(run_folder(tmp_path / "old", "EXP003", 0), run.model_copy(update={"parameters": older}))
+    write_run(tmp_path / "new", "EXP003", 0.8)
+    (change,) = changes(*(read_side(str(tmp_path / name), tmp_path) for name in ("old", "new")))
+    assert change.parameters == {}
+    write_run(tmp_path / "old", "EXP003", seed=1)
+    assert len(Journal.load(tmp_path / "old").results["EXP003"].runs) == 2
+    write_run(tmp_path / "old", "EXP001")
+    comparison = Journal.load(tmp_path / "old").comparisons["EXP003"]
+    assert comparison.caveat is None
+    assert comparison.full_budget
 
 
 def test_reports_are_compared_by_their_counts(tmp_path):
@@ -73,7 +98,7 @@ def test_what_is_nothing_is_refused(tmp_path):
         read_side("EXP003", tmp_path)
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
-    with pytest.raises(RequestError, match="has no column"):
+    with pytest.raises(RequestError, match="it has no column"):
         read_side(str(other), tmp_path)
 
 
@@ -92,6 +117,10 @@ def test_diff_on_the_command_line(tmp_path, capsys):
     assert main(["diff", str(tmp_path), str(tmp_path)]) == 0
     assert "no difference of 2 and 2 runs" in capsys.readouterr().out
     assert main(["diff", "EXP003", str(tmp_path), "--output", str(tmp_path)]) == 2
+    assert main(["diff", "EXP003", "EXP004", "--output", str(tmp_path), "--html", str(tmp_path / "x.csv" / "y")]) in (
+        0,
+        2,
+    )
     assert main(["diff", "EXP003", "EXP033", "--output", str(tmp_path)]) == 2
 
 

@@ -50,6 +50,15 @@ def test_several_seeds_are_a_line_and_a_band(tmp_path):
     assert "FillBetween" not in one
 
 
+def test_numbers_in_words_keep_their_digits(tmp_path):
+    run = write_run(tmp_path, "EXP003", validation_losses=(2.3026, 2.3029, 2.3031, 2.3035))
+    flat = [epoch.model_copy(update={"train_loss": 2.303}) for epoch in run.epochs]
+    ticks = "".join(drawing(figures.learning_curves({"EXP003": [flat]})).itertext())
+    assert "2.3030" in ticks
+    picture = figures.bars({"a": 0.00123, "b": 0.00456}, "x", label="y")
+    assert "0.00123" in "".join(drawing(picture).itertext())
+
+
 def test_same_figure_same_bytes(tmp_path):
     run = write_run(tmp_path, "EXP003")
     one, two = (figures.learning_curves({"EXP003": [run.epochs], "EXP004": [run.epochs]}) for _ in range(2))

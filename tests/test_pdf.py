@@ -8,7 +8,7 @@ import pytest
 from records import write_run
 
 from cifar_report.data.cache import load_images
-from cifar_report.record import run_folder, write_record
+from cifar_report.record import ErrorRecord, run_folder, write_record
 from cifar_report.report import export
 from cifar_report.report.export import make_report
 
@@ -29,6 +29,8 @@ def report(tmp_path_factory):
             assert run.data is not None
             data = run.data.model_copy(update={"name": "digits", "sha256": load_images("digits")[0].sha256})
             write_record(run_folder(output, name, 0), run.model_copy(update={"data": data}))
+    hostile = "<img src=x> | <script>"
+    write_run(output, "EXP007", failed=ErrorRecord(type="X", message=hostile, cell=None, cell_source=None))
     told: list[str] = []
     page = make_report(output, profile="full", say=told.append)
     if not (page.parent / "report.pdf").is_file():
@@ -96,6 +98,7 @@ def test_without_weasyprint_or_its_libraries_the_reason_is_told(tmp_path, monkey
 
     monkeypatch.setattr(builtins, "__import__", without)
     told: list[str] = []
+    (tmp_path / "report.pdf").write_text("of another page")
     export._write_pdf("<html></html>", tmp_path / "report.pdf", told.append)
     assert words in told[0]
     assert not list(tmp_path.iterdir())
@@ -113,3 +116,4 @@ def test_markdown_has_the_tables_and_names_its_figures(report):
         assert (report.parent / name).read_text().startswith("<svg")
     assert "data:" not in text
     assert "<script" not in text
+    assert "<img" not in text

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_report.backup import BACKUP
 from cifar_report.errors import RequestError
 from cifar_report.pipeline.execute import outcome
 from cifar_report.pipeline.plan import PlannedRun
@@ -46,6 +47,7 @@ def _verify(run: PlannedRun, record: RunRecord, say: Callable[[str], None]) -> b
         again = replace(run, parameters=run.parameters.model_copy(update={"output_dir": folder}))
         if record.environment:
             os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(record.environment.threads)))
+        os.environ.pop(BACKUP, None)  # the copy of the recorded run stays
         repeated = execute_run(again)
         if repeated.status == "failed" or repeated.test is None or record.test is None:
             say(f"{run.name}: does not reproduce: {outcome(repeated)}")

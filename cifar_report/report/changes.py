@@ -15,6 +15,7 @@ from scipy import stats
 
 from cifar_report.catalog import load_catalog
 from cifar_report.errors import RequestError
+from cifar_report.experiment import Experiment
 from cifar_report.record import run_folder
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import SIGNIFICANCE, Journal, Predictions, read_predictions
@@ -22,23 +23,24 @@ from cifar_report.report.layout import fragment, page_style
 from cifar_report.report.statistics import mcnemar
 
 Pair = tuple[str, int]  # experiment and seed
+COLUMNS = {"experiment", "seed", "status", "correct", "test_images", "dataset", "key", "settings"}  # what is needed
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one run. Accuracies and their `difference` are fractions; `p` is not adjusted."""
+    """What became of one run. Accuracies are fractions; `difference` is over the images that were tested on both sides.
+
+    `p` is of a single comparison, not adjusted.
+    """
 
     name: str
     what: str
     before: float | None = None
     after: float | None = None
+    difference: float | None = None
     p: float | None = None
     test: str = ""
     parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-
-    @property
-    def difference(self) -> float | None:
-        return None if self.before is None or self.after is None else self.after - self.before
 
     @property
     def verdict(self) -> str:
@@ -101,12 +103,13 @@ def read_results(table: Path) -> dict[Pair, Mapping[str, Any]]:
     """
     try:
         frame = pd.read_csv(table)
-        missing = {"experiment", "seed", "status", "correct", "test_images", "settings"} - set(frame.columns)
-    except (ValueError, OSError) as error:
+        if missing := COLUMNS - set(frame.columns):
+            raise ValueError(f"it has no column '{min(missing)}'; an older version of cifar-report may have made it")
+        for settings in frame["settings"]:
+            json.loads(settings)
+        return rows_by_run(frame)
+    except (ValueError, TypeError, OSError) as error:
         raise RequestError(f"{table} is not a table of results: {error}") from None
-    if missing:
-        raise RequestError(f"{table} has no column '{min(missing)}'; an older version of cifar-report may have made it")
-    return rows_by_run(frame)
 
 
 def rows_by_run(frame: pd.DataFrame) -> dict[Pair, Mapping[str, Any]]:
@@ -162,7 +165,8 @@ def _changed(
     old_predictions: Predictions | None,
     new_predictions: Predictions | None,
 ) -> Change:
-    here, there = (json.loads(row["settings"]) for row in (new, old))
+    usual = Experiment.model_validate({}).result_parameters()  # of parameters that are younger than a record
+    here, there = ({**usual, **json.loads(row["settings"])} for row in (new, old))
     parameters = {
         key: (there.get(key), here.get(key))
         for key in {**there, **here}
@@ -173,9 +177,10 @@ def _changed(
         ("failed", "completed"): "complete now",
         ("failed", "failed"): "failed",
     }
-    what = words.get((old["status"], new["status"])) or ("other parameters" if parameters else "run again")
-    p, test = _test(old, new, old_predictions, new_predictions)
-    return Change(name, what, _accuracy(old), _accuracy(new), p, test, parameters)
+    same = "run again" if old["experiment"] == new["experiment"] else "the same parameters"
+    what = words.get((old["status"], new["status"])) or ("other parameters" if parameters else same)
+    difference, p, test = _test(old, new, old_predictions, new_predictions)
+    return Change(name, what, _accuracy(old), _accuracy(new), difference, p, test, parameters)
 
 
 def _test(
@@ -183,16 +188,19 @@ def _test(
     new: Mapping[str, Any],
     old_predictions: Predictions | None,
     new_predictions: Predictions | None,
-) -> tuple[float | None, str]:
-    """McNemar's test on the same images where the predictions are there, else Fisher's exact test on the counts."""
-    if _accuracy(old) is None or _accuracy(new) is None or old["dataset"] != new["dataset"]:
-        return None, ""
+) -> tuple[float | None, float | None, str]:
+    """Difference, p value and test: McNemar's on the images they share, else Fisher's exact test on the counts."""
+    before, after = _accuracy(old), _accuracy(new)
+    if before is None or after is None or old["dataset"] != new["dataset"]:
+        return None, None, ""
     if old_predictions is not None and new_predictions is not None:
         shared, i, j = np.intersect1d(old_predictions.index, new_predictions.index, return_indices=True)
         if len(shared):
-            return mcnemar(old_predictions.correct[i], new_predictions.correct[j]), f"McNemar, {len(shared):,} images"
+            first, second = old_predictions.correct[i], new_predictions.correct[j]
+            difference = float(second.mean() - first.mean())
+            return difference, mcnemar(first, second), f"McNemar, {len(shared):,} images"
     counts = [[int(row["correct"]), int(row["test_images"]) - int(row["correct"])] for row in (old, new)]
-    return float(stats.fisher_exact(counts).pvalue), "Fisher's exact test on the counts"
+    return after - before, float(stats.fisher_exact(counts).pvalue), "Fisher's exact test on the counts"
 
 
 def _accuracy(row: Mapping[str, Any] | None) -> float | None:
@@ -204,7 +212,5 @@ def _accuracy(row: Mapping[str, Any] | None) -> float | None:
 def difference_page(before: Side, after: Side, found: list[Change]) -> str:
     """A page of its own that shows what differs."""
     title = f"{after.name} against {before.name}"
-    caption = (
-        f"{len(found)} of {len(before.rows.keys() | after.rows.keys())} runs differ." if found else "No difference."
-    )
+    caption = f"{len(found)} comparisons." if found else "No difference."
     return fragment("difference.html.j2", title=title, style=Markup(page_style()), changes=found, caption=caption).html  # noqa: S704

@@ -68,7 +68,11 @@ def make_report(
         page = _to_html(executed, "report.html.j2", load_catalog().title, script=script, cover=_cover(journal, profile))
         page = page.replace("<!-- contents -->", _contents(page))
         _write(folder / "report.html", page)
-        _write(folder / "results.csv", results_frame(journal).to_csv(index=False, float_format="%.6g"))
+        table = results_frame(journal)
+        if table.empty:
+            (folder / "results.csv").unlink(missing_ok=True)
+        else:
+            _write(folder / "results.csv", table.to_csv(index=False, float_format="%.6g"))
         _write_pdf(page, folder / "report.pdf", say)
         _write_markdown(page, folder, say)
     return folder / "report.html"
@@ -171,6 +175,7 @@ def _write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     digest = hashlib.sha256(page.encode()).hexdigest()
     if target.is_file() and mark.is_file() and mark.read_text() == digest:
         return
+    target.unlink(missing_ok=True)  # one of another page would contradict this one
     try:
         import weasyprint
     except ImportError:
@@ -183,13 +188,18 @@ def _write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
         )
         return
     page = re.sub(r"<a href=\"(?!#|https?:)[^\"]*\">(.*?)</a>", r"\1", page, flags=re.DOTALL)  # paper has no files
-    with atomic_file(target) as temporary:
-        weasyprint.HTML(string=page).write_pdf(temporary)
+    try:
+        with atomic_file(target) as temporary:
+            weasyprint.HTML(string=page).write_pdf(temporary)
+    except Exception as error:  # the page is there, and worth more than no report
+        say(f"no PDF was made: WeasyPrint failed with {type(error).__name__}: {error}")
+        return
     mark.write_text(digest)
 
 
 def _write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:
     """The page as `report.md`, its figures as files in `figures/`."""
+    (folder / "report.md").unlink(missing_ok=True)
     try:
         from bs4 import BeautifulSoup
         from markdownify import MarkdownConverter
@@ -216,5 +226,7 @@ def _write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None
     for left in (folder / "figures").glob("*.svg"):
         if left.name not in kept:
             left.unlink()
+    for words in main.find_all(string=re.compile(r"[<|]")):  # neither HTML nor columns of a table
+        words.replace_with(words.replace("<", "&lt;").replace("|", "\\|"))
     text = MarkdownConverter(heading_style="ATX", bullets="-").convert_soup(main)
     _write(folder / "report.md", re.sub(r"\n{3,}", "\n\n", text).replace("¶", "").strip() + "\n")

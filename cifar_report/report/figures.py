@@ -98,11 +98,14 @@ def render(figure: Figure, alt: str, panels: Sequence[Panel] = ()) -> Picture:
     figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<\?xml.*?\?>|<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
-    # A hundredth of a point is enough, but for the factors that glyphs are scaled with.
-    svg = re.sub(r"scale\([^)]*\)|(\.\d\d)\d+", lambda number: number[1] or number[0], svg)
+    svg = re.sub(r">[^<]*<|\d+\.\d{3,}", _to_hundredths, svg)  # of a point; what is text stays as it is
     svg = re.sub(r"\s+", " ", svg).strip()
     width, height = (round(inches * 100) for inches in figure.get_size_inches())
     return Picture(svg, width, height, alt, tuple(panels))
+
+
+def _to_hundredths(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith(">") else f"{float(found[0]):.2f}"
 
 
 def _plots(

@@ -8,6 +8,8 @@ import pandas as pd
 
 from cifar_report.report.journal import Journal, at_full_budget
 
+COUNTS = ("correct", "test_images", "epochs", "best_epoch", "parameters", "trainable_parameters", "train_images")
+
 
 def results_frame(journal: Journal) -> pd.DataFrame:
     """Every run, completed or failed: what `results.csv` holds."""
@@ -51,7 +53,7 @@ def results_frame(journal: Journal) -> pd.DataFrame:
                     "settings": json.dumps(run.parameters),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS if rows else (), "Int64"))
 
 
 def family_frame(journal: Journal, family: str) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from cifar_report.record import RunRecord, read_record, run_folder
 from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, wilson_interval
 
 SIGNIFICANCE = 0.05
+SPEED = ("compile", "precision")  # how fast the same work is done
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ def _alike(runs: Sequence[RunRecord]) -> tuple[tuple[RunRecord, ...], tuple[RunR
     if not runs:
         return (), ()
     last = max(runs, key=lambda run: run.finished_at)
-    like_last = [{**run.parameters, "seed": last.seed} == last.parameters for run in runs]
+    like_last = [{**known_parameters(run), "seed": last.seed} == known_parameters(last) for run in runs]
     return (
         tuple(run for run, same in zip(runs, like_last, strict=True) if same),
         tuple(run for run, same in zip(runs, like_last, strict=True) if not same),
@@ -266,15 +267,21 @@ def compare(result: Result, base: Result) -> Comparison | None:
     )
 
 
+def known_parameters(run: RunRecord) -> dict[str, object]:
+    """A run's parameters; those that are younger than its record have their default, as they had without a name."""
+    return {**Experiment.model_validate({}).result_parameters(), **run.parameters}
+
+
 def _caveat(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     """What makes a comparison unlike: any difference but the one between the two experiments at full budget."""
     reasons = []
-    full_base, full_run = (full_budget_parameters(r.experiment) or r.parameters for r in (base, run))
-    for name in run.parameters:
+    here_base, here_run = known_parameters(base), known_parameters(run)
+    full_base, full_run = (full_budget_parameters(r.experiment) or known_parameters(r) for r in (base, run))
+    for name in here_run:
         # Images that only one of two single runs was tested on are left out of their comparison.
         if name in ("experiment", "seed") or (name == "test_limit" and not paired):
             continue
-        here = (base.parameters.get(name), run.parameters[name])
+        here = (here_base.get(name), here_run[name])
         meant = (full_base.get(name), full_run.get(name))
         if here[0] != here[1] and here != meant:
             reasons.append(f"{name} is {shown(here[0])} and {shown(here[1])}")
@@ -307,8 +314,8 @@ def at_full_budget(run: RunRecord) -> bool:
     full = full_budget_parameters(run.experiment)
     if full is None or run.data is None or run.data.name != "cifar10" or lacks_weights(run):
         return False
-    usual = Experiment.model_validate({}).result_parameters()  # of parameters that are younger than the record
-    return {**usual, **run.parameters, "seed": 0} == {**full, "seed": 0}
+    here = known_parameters(run)
+    return all(here.get(name) == value for name, value in full.items() if name not in ("seed", *SPEED))
 
 
 def changed_parameters(run: RunRecord) -> dict[str, tuple[object, object]]:

@@ -145,24 +145,30 @@ def _anchor(shown_by: str, family: Family, experiment: str | None) -> str:
 
 def _detail(result: Result) -> Fragment:
     """An experiment's classes, calibration and most confident mistakes, and how to run it again."""
-    name, run = result.entry.id, result.runs[0]
-    found = [predictions for run in result.runs if (predictions := result.predictions(run))]
+    name = result.entry.id
+    found = [(run, predictions) for run in result.runs if (predictions := result.predictions(run))]
     confusion = reliability = mistakes = None
-    if found and run.data:
-        classes, of_seeds = CLASSES[run.data.name], f" of {len(found)} seeds together" if len(found) > 1 else ""
-        curve = calibration(np.concatenate([p.confidence for p in found]), np.concatenate([p.correct for p in found]))
-        counts = np.sum([p.confusion_matrix() for p in found], axis=0)
+    if found:  # one seed's: answers of several to the same images are no larger sample
+        run, predictions = found[0]
+        assert run.data is not None  # a complete run has data
+        which = f"{name}, seed {run.seed}" if len(result.runs) > 1 else name
         confusion = fragment(
-            "confusion.html.j2", name=name, of_seeds=of_seeds, counts=counts, classes=classes, tables=tables
+            "confusion.html.j2",
+            name=name,
+            which=which,
+            counts=predictions.confusion_matrix(),
+            classes=CLASSES[run.data.name],
+            tables=tables,
         )
+        curve = calibration(predictions.confidence, predictions.correct)
         reliability = figure(
             figures.reliability(curve, name),
-            f"{name}: calibration of the answers{of_seeds}: the share that is right among answers given a certain "
-            f"probability (dotted: as it should be; the larger a point, the more answers). Expected calibration error "
+            f"{which}: calibration of the answers: the share that is right among answers given a certain probability "
+            f"(dotted: as it should be; the larger a point, the more answers). Expected calibration error "
             f"{100 * curve.error:.1f} points (15 bins).",
             f"reliability-{name}",
         )
-        mistakes = _mistakes(result, run, found[0])
+        mistakes = _mistakes(which, run, predictions)
     return fragment(
         "detail.html.j2",
         name=name,
@@ -177,8 +183,8 @@ def _detail(result: Result) -> Fragment:
     )
 
 
-def _mistakes(result: Result, run: RunRecord, predictions: Predictions) -> Fragment | None:
-    """The most confident mistakes of an experiment's first run, where this machine has the images."""
+def _mistakes(which: str, run: RunRecord, predictions: Predictions) -> Fragment | None:
+    """The most confident mistakes of a run, where this machine has the images."""
     assert run.data is not None  # a complete run has data
     images, wrong = find_cached(run.data.sha256), predictions.confident_mistakes(MISTAKES)
     if images is None or len(wrong) == 0:
@@ -190,11 +196,8 @@ def _mistakes(result: Result, run: RunRecord, predictions: Predictions) -> Fragm
         predictions.confidence[wrong].tolist(),
         images.classes,
     )
-    seed = f", seed {run.seed}" if len(result.runs) > 1 else ""
-    name = result.entry.id
-    return figure(
-        grid, f"{name}{seed}: the wrong answers it was surest of: label, answer, probability.", f"wrong-{name}"
-    )
+    caption = f"{which}: the wrong answers it was surest of: label, answer, probability."
+    return figure(grid, caption, f"wrong-{run.experiment}")
 
 
 def motivation(family: Family) -> Markup:
