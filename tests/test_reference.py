@@ -25,7 +25,9 @@ def test_record_and_predictions_agree(folder):
         assert len(stored["labels"]) == record.test.total
 
 
-@pytest.mark.parametrize(("experiment", "low", "high"), [("exp000", 0.61, 0.67), *((f"exp00{n}", 0.735, 0.775) for n in (3, 4, 5, 6, 9))])
+@pytest.mark.parametrize(
+    ("experiment", "low", "high"), [("exp000", 0.61, 0.67), *((f"exp00{n}", 0.735, 0.775) for n in (3, 4, 5, 6, 9))]
+)
 def test_full_budget_lies_where_the_notebooks_claim(experiment, low, high):
     record = read_record(REFERENCE / "cpu" / "runs" / experiment / "seed-0")
     assert record is not None
