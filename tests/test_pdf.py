@@ -80,9 +80,14 @@ def test_no_heading_is_left_alone_at_the_foot_of_a_page(report):
 def test_pdf_is_made_again_only_for_another_page(report):
     pdf = report.with_suffix(".pdf")
     make_report(report.parent.parent, profile="full")  # now it says that nothing changed since the first
-    before = pdf.stat().st_mtime_ns
+    text = report.with_suffix(".md")
+    assert "Nothing: all runs are those of the report of" in text.read_text()
+    before = pdf.stat().st_mtime_ns, text.stat().st_mtime_ns
     make_report(report.parent.parent, profile="full")
-    assert pdf.stat().st_mtime_ns == before
+    assert (pdf.stat().st_mtime_ns, text.stat().st_mtime_ns) == before
+    make_report(report.parent.parent, profile="full", experiments=["EXP000"])
+    assert "EXP011" not in text.read_text().split("## Results at a glance")[1].split("## Introduction")[0]
+    make_report(report.parent.parent, profile="full")
 
 
 @pytest.mark.parametrize(

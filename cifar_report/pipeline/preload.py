@@ -1,7 +1,9 @@
 """What every run's notebook imports: the server that runs are forked from imports it once, before the first."""
 
+import atexit
 import gc
 import os
+import sys
 
 # The kernel's own default, which it would set too late: matplotlib reads it once.
 os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
@@ -21,6 +23,10 @@ import cifar_report.report.sections
 import cifar_report.run
 
 cifar_report.report.figures.bars({"": 1.0}, "", label="")  # fonts, and what the first figure imports
+if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
+    atexit.register(
+        os._exit, 0
+    )  # the server has nothing to tidy up, and some libraries complain where they are unloaded
 nbformat.validate(nbformat.v4.new_notebook())  # compiles the schema
 gc.freeze()  # what is here stays: collecting it in a fork would only copy its pages
 

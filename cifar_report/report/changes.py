@@ -102,7 +102,7 @@ def read_results(table: Path) -> dict[Pair, Mapping[str, Any]]:
         RequestError: it is not a table that a report wrote.
     """
     try:
-        frame = pd.read_csv(table)
+        frame = pd.read_csv(table, dtype={"experiment": str, "key": str})
         if missing := COLUMNS - set(frame.columns):
             raise ValueError(f"it has no column '{min(missing)}'; an older version of cifar-report may have made it")
         for settings in frame["settings"]:

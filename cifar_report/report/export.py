@@ -67,23 +67,31 @@ def make_report(
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
         page = _to_html(executed, "report.html.j2", load_catalog().title, script=script, cover=_cover(journal, profile))
         page = page.replace("<!-- contents -->", _contents(page))
-        _write(folder / "report.html", page)
+        if not _says(folder / "report.html", page):
+            (folder / "report.md").unlink(missing_ok=True)  # it is that of another page
+            _write(folder / "report.html", page)
         table = results_frame(journal)
         if table.empty:
             (folder / "results.csv").unlink(missing_ok=True)
         else:
             _write(folder / "results.csv", table.to_csv(index=False, float_format="%.6g"))
         _write_pdf(page, folder / "report.pdf", say)
-        _write_markdown(page, folder, say)
+        if not (folder / "report.md").is_file():
+            _write_markdown(page, folder, say)
     return folder / "report.html"
 
 
 def _write(path: Path, text: str) -> None:
     """Write a file, unless it says the same already: its time tells when it last changed."""
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if _says(path, text):
         return
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _says(path: Path, text: str) -> bool:
+    """Whether a file holds just this text."""
+    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 def _export_notebooks(journal: Journal, folder: Path) -> None:
@@ -199,7 +207,6 @@ def _write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
 
 def _write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:
     """The page as `report.md`, its figures as files in `figures/`."""
-    (folder / "report.md").unlink(missing_ok=True)
     try:
         from bs4 import BeautifulSoup
         from markdownify import MarkdownConverter
