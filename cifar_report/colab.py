@@ -88,15 +88,16 @@ def write_badges(repository: str | None = None, ref: str | None = None, *, root:
     text = journal.read_text(encoding="utf-8")
     new = re.sub(r"(?m)^repository: .*$", f"repository: {repository}", text)
     changed = _replace(journal, text, re.sub(r"(?m)^ref: .*$", f"ref: {ref}", new))
+    families = {family.notebook for family in load_catalog().families}
     for path in sorted({*(folder / "notebooks").glob("*.ipynb")} - {folder / "notebooks" / "report.ipynb"}):
         text = path.read_text(encoding="utf-8")
         notebook = json.loads(text)
         cells = [cell for cell in notebook["cells"] if TAG not in cell["metadata"].get("tags", [])]
         for cell in cells:
-            if "parameters" in cell["metadata"].get("tags", []):
+            if path.name in families and "parameters" in cell["metadata"].get("tags", []):
                 cell["source"] = with_form_fields("".join(cell["source"])).splitlines(keepends=True)
         opening, closing = colab_cells(repository, ref, path.name)
-        notebook["cells"] = [cells[0], *opening, *cells[1:], *(closing if path.name[0].isdigit() else [])]
+        notebook["cells"] = [cells[0], *opening, *cells[1:], *(closing if path.name in families else [])]
         notebook["metadata"] |= {"accelerator": "GPU", "colab": {"name": path.name, "provenance": []}}
         changed += _replace(path, text, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     return changed

@@ -233,6 +233,11 @@ def from_variables(variables: Mapping[str, Any]) -> Experiment:
     return validate({n: variables[n] for n in Experiment.model_fields if n in variables}, where=where)
 
 
+def with_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's parameters; those that are younger than the record have their default, as they had without a name."""
+    return {**Experiment.model_validate({}).result_parameters(), **parameters}
+
+
 def shown(value: Any) -> str:
     """A parameter's value as people write it on the command line."""
     if isinstance(value, list | tuple):

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cifar_report.backup import BACKUP, Backup, restore_runs
+from cifar_report.cli import main
 from cifar_report.record import read_record, run_folder
 from cifar_report.run import CHECKPOINT, RESULT_FILES, Run
 
@@ -111,3 +112,20 @@ def test_without_a_backup_nothing_is_copied(tmp_path, monkeypatch):
     assert not backup.restore()
     assert restore_runs(tmp_path) == 0
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_with_what_another_machine_has_completed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(BACKUP, str(tmp_path / "drive"))
+    pairs = "dataset=digits train_limit=64 test_limit=30 epochs=1"
+
+    def run(machine: str) -> str:
+        output = str(tmp_path / machine / "quick")
+        assert main(["run", "EXP000", "--profile", "quick", "--output", output, "--set", pairs]) == 0
+        return capsys.readouterr().out
+
+    assert "1 runs planned, 0 complete, 1 to execute" in run("first")
+    out = run("second")
+    assert "1 complete runs brought back from their copies" in out
+    assert "1 runs planned, 1 complete, 0 to execute" in out
+    assert (run_folder(tmp_path / "second" / "quick", "EXP000", 0) / "notebook.ipynb").is_file()

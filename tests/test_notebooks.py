@@ -136,6 +136,25 @@ def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
     assert not [output for output in outputs if output.get("name") == "stderr"]
 
 
+def test_every_notebook_has_one_parameters_cell_that_papermill_reads():
+    for path in ALL:
+        cells = nbformat.read(path, as_version=4).cells
+        assert len([cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]) == 1, path
+    assert list(inspect_notebook(str(ALL[-1]))) == ["profile", "seeds", "only", "overrides"]
+
+
+@pytest.mark.slow
+def test_whole_journal_notebook_runs_by_itself_from_an_empty_folder(tmp_path, no_data):
+    given = {"only": "EXP000", "overrides": "dataset=digits train_limit=64 test_limit=30 epochs=1"}
+    options = [text for name, value in given.items() for text in ("-p", name, value)]
+    command = [sys.executable, "-m", "papermill", str(ALL[-1]), "out.ipynb", *options, "-k", "python3"]
+    done = subprocess.run([*command, "--no-progress-bar"], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "outputs" / "quick" / "report" / "report.html").is_file()
+    assert read_record(tmp_path / "outputs" / "quick" / "runs" / "exp000" / "seed-0") is not None
+    assert "<iframe srcdoc=" in (tmp_path / "out.ipynb").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "message"),

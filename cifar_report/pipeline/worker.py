@@ -86,7 +86,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
     """What a worker does for the process `command`: execute one run, unless another process does so or has done so."""
     os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
-    parent = os.getppid()
+    parent, works_for = os.getppid(), psutil.Process(command)  # an error here where the command has ended already
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is the parent's business
     try:
@@ -95,7 +95,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
                 _keep_output(run.folder / LOG)
                 kernel = ForkedKernel() if ForkedKernel.possible() else None  # before this process has threads
                 if hasattr(os, "setsid"):
-                    end_with(parent, psutil.Process(command))  # the fork server outlives it while a worker lives
+                    end_with(parent, works_for)  # the fork server outlives it while a worker lives
                 execute_run(run, kernel=kernel)
                 _keep_output(Path(os.devnull))  # Windows deletes no open file
                 (run.folder / LOG).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from scipy import stats
 
 from cifar_report.catalog import load_catalog
 from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment
+from cifar_report.experiment import with_defaults
 from cifar_report.record import run_folder
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import SIGNIFICANCE, Journal, Predictions, read_predictions
@@ -165,8 +165,7 @@ def _changed(
     old_predictions: Predictions | None,
     new_predictions: Predictions | None,
 ) -> Change:
-    usual = Experiment.model_validate({}).result_parameters()  # of parameters that are younger than a record
-    here, there = ({**usual, **json.loads(row["settings"])} for row in (new, old))
+    here, there = (with_defaults(json.loads(row["settings"])) for row in (new, old))
     parameters = {
         key: (there.get(key), here.get(key))
         for key in {**there, **here}

@@ -47,9 +47,9 @@ def make_report(
     folder = output_dir / "report"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # another command may be writing the same report
-        kernel = ForkedKernel() if ForkedKernel.possible() else None  # it needs what is imported here
         journal = Journal.load(output_dir, experiments, seeds)
         executed = folder / "report.ipynb"
+        kernel = ForkedKernel() if ForkedKernel.possible() else None  # it needs what is imported here
         with ThreadPoolExecutor(1) as meanwhile:  # another process draws the figures
             exported = meanwhile.submit(_export_notebooks, journal, folder)
             execute_notebook(

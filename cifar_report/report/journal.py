@@ -14,7 +14,7 @@ import numpy as np
 
 from cifar_report.catalog import Entry, Family, load_catalog, load_experiment, profiles
 from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment, shown
+from cifar_report.experiment import Experiment, shown, with_defaults
 from cifar_report.record import RunRecord, read_record, run_folder
 from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, wilson_interval
 
@@ -222,7 +222,7 @@ def _alike(runs: Sequence[RunRecord]) -> tuple[tuple[RunRecord, ...], tuple[RunR
     if not runs:
         return (), ()
     last = max(runs, key=lambda run: run.finished_at)
-    like_last = [{**known_parameters(run), "seed": last.seed} == known_parameters(last) for run in runs]
+    like_last = [{**with_defaults(run.parameters), "seed": last.seed} == with_defaults(last.parameters) for run in runs]
     return (
         tuple(run for run, same in zip(runs, like_last, strict=True) if same),
         tuple(run for run, same in zip(runs, like_last, strict=True) if not same),
@@ -267,16 +267,11 @@ def compare(result: Result, base: Result) -> Comparison | None:
     )
 
 
-def known_parameters(run: RunRecord) -> dict[str, object]:
-    """A run's parameters; those that are younger than its record have their default, as they had without a name."""
-    return {**Experiment.model_validate({}).result_parameters(), **run.parameters}
-
-
 def _caveat(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     """What makes a comparison unlike: any difference but the one between the two experiments at full budget."""
     reasons = []
-    here_base, here_run = known_parameters(base), known_parameters(run)
-    full_base, full_run = (full_budget_parameters(r.experiment) or known_parameters(r) for r in (base, run))
+    here_base, here_run = with_defaults(base.parameters), with_defaults(run.parameters)
+    full_base, full_run = (full_budget_parameters(r.experiment) or with_defaults(r.parameters) for r in (base, run))
     for name in here_run:
         # Images that only one of two single runs was tested on are left out of their comparison.
         if name in ("experiment", "seed") or (name == "test_limit" and not paired):
@@ -314,7 +309,7 @@ def at_full_budget(run: RunRecord) -> bool:
     full = full_budget_parameters(run.experiment)
     if full is None or run.data is None or run.data.name != "cifar10" or lacks_weights(run):
         return False
-    here = known_parameters(run)
+    here = with_defaults(run.parameters)
     return all(here.get(name) == value for name, value in full.items() if name not in ("seed", *SPEED))
 
 
