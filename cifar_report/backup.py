@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from cifar_report.lock import is_locked
 from cifar_report.record import atomic_file
 
 BACKUP = "CIFAR_REPORT_BACKUP"  # environment variable: the folder that holds the copies
@@ -78,11 +79,14 @@ class Backup:
 
 
 def restore_runs(output_dir: Path) -> int:
-    """Bring back the complete runs whose copies are kept and that `output_dir` lacks; returns how many."""
+    """Bring back the complete runs whose copies are kept and that `output_dir` lacks; returns how many.
+
+    A run that some process is executing is left to it.
+    """
     root, count = os.environ.get(BACKUP), 0
-    for record in sorted(Path(root, output_dir.name).glob("*/seed-*/run.json")) if root else ():
+    for record in sorted(Path(root, output_dir.resolve().name).glob("*/seed-*/run.json")) if root else ():
         folder = output_dir / "runs" / record.parent.parent.name / record.parent.name
-        if (folder / "run.json").exists():
+        if (folder / "run.json").exists() or is_locked(folder):
             continue
         try:
             for path in sorted(record.parent.iterdir(), key=lambda path: path.name == "run.json"):  # which comes last

@@ -14,6 +14,7 @@ from cifar_report import __version__
 from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.errors import RequestError, did_you_mean
 from cifar_report.experiment import shown
+from cifar_report.record import duration
 
 if TYPE_CHECKING:  # what costs time to import is imported by the commands that need it
     from cifar_report.pipeline.plan import PlannedRun
@@ -150,6 +151,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="only print what would be executed, and how long it takes")
     for command in (run, report, status, verify, show):
         _request_options(command)
+    for command in (run, report, status, verify):
+        _override_option(command)
     for command in (run, report):
         command.add_argument(
             "--jobs", type=int, metavar="N", help="runs at a time; default: 1, with Ray what the cluster has room for"
@@ -182,6 +185,10 @@ def _request_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; none: all")
     parser.add_argument("--profile", help=f"{', '.join(profiles())}; default: full where there is a GPU, else quick")
     parser.add_argument("--seeds", help="seeds, comma-separated; default: 0, of a report without runs: all")
+    parser.add_argument("--output", type=Path, help="folder for runs/ and report/; default: outputs/<profile>")
+
+
+def _override_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         action="append",
@@ -189,7 +196,6 @@ def _request_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override a parameter; may be repeated or hold several pairs: --set 'epochs=3 lr=0.01'",
     )
-    parser.add_argument("--output", type=Path, help="folder for runs/ and report/; default: outputs/<profile>")
 
 
 def _examples(*lines: str) -> str:
@@ -239,10 +245,12 @@ def _dry_run(request: dict) -> int:
     estimates = [estimate_seconds(run) for run in runs]
     for run, seconds in zip(runs, estimates, strict=True):
         state = run.state()
-        print(f"{run.name}: {state.word}, {'no earlier run to estimate from' if seconds is None else _time(seconds)}")
+        print(
+            f"{run.name}: {state.word}, {'no earlier run to estimate from' if seconds is None else duration(seconds)}"
+        )
     known = [seconds for seconds in estimates if seconds is not None]
     rest = f", and {len(runs) - len(known)} of unknown length" if len(known) < len(runs) else ""
-    print(f"{len(runs)} runs to execute: about {_time(sum(known))} one after the other{rest}")
+    print(f"{len(runs)} runs to execute: about {duration(sum(known))} one after the other{rest}")
     return DONE
 
 
@@ -271,7 +279,7 @@ def _show(options: argparse.Namespace) -> int:
         raise RequestError(f"there is no record of these runs below {request['output_dir']}")
     for folder, record in found:
         print(f"{record.experiment} seed {record.seed}: {outcome(record)}  ({folder})")
-        print(f"  {record.started_at} to {record.finished_at}, {_time(record.seconds.total)}")
+        print(f"  {record.started_at} to {record.finished_at}, {duration(record.seconds.total)}")
         for warning in record.warnings:
             print(f"  WARNING: {warning}")
         if record.data and record.environment:
@@ -345,9 +353,11 @@ def _predict(options: argparse.Namespace) -> int:
     from cifar_report.predict import predict, write_csv
     from cifar_report.record import run_folder
 
-    (name,) = load_catalog().select([options.experiment])[:1]
+    names = load_catalog().select([options.experiment])
+    if len(names) > 1:
+        raise RequestError(f"predict takes one experiment, not {options.experiment}")
     profile = options.profile or (None if options.output else _default_profile())
-    folder = run_folder(options.output or Path("outputs") / str(profile), name, options.seed)
+    folder = run_folder(options.output or Path("outputs") / str(profile), names[0], options.seed)
     predictions, unreadable = predict(options.pictures, folder, top=max(1, options.top))
     for prediction in predictions:
         print(prediction)
@@ -379,18 +389,10 @@ def _bench(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
-
-
 def _report(options: argparse.Namespace) -> int:
     request = _request(options)
+    if options.no_run and options.set:
+        raise RequestError("--set is for runs to execute, and --no-run executes none")
     if options.no_run:
         from cifar_report.pipeline.plan import check_writable
 
@@ -416,7 +418,7 @@ def _request(options: argparse.Namespace) -> dict:
         "experiments": load_catalog().select(options.experiments) if options.experiments else [],
         "profile": profile,
         "seeds": _seeds(options.seeds or "0"),
-        "overrides": parse_overrides(options.set),
+        "overrides": parse_overrides(getattr(options, "set", [])),
         "output_dir": options.output or Path("outputs") / profile,
     }
 
@@ -442,9 +444,9 @@ def _execute(request: dict, options: argparse.Namespace) -> int:
             raise RequestError(f"{name} takes a whole number from 1, not {value}")
     if options.ray_address and options.executor != "ray":
         raise RequestError("--ray-address belongs to --executor ray")
+    plan = _plan(request, elsewhere=options.executor == "ray")
     if restored := restore_runs(request["output_dir"]):
         print(f"{restored} complete runs brought back from their copies")
-    plan = _plan(request, elsewhere=options.executor == "ray")
     for warning in sorted({warning for run in plan for warning in run.warnings}):
         print(f"WARNING: {warning}")
     say = partial(print, flush=True)

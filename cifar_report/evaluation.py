@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from cifar_report.augmentation import to_input
 from cifar_report.data.dataset import Split
 from cifar_report.experiment import Experiment
+from cifar_report.predictions import Predictions
 
 # Images a batch without gradients, at 32 pixels; larger images get proportionally smaller batches.
 EVALUATION_BATCH = 512
@@ -29,11 +31,6 @@ class Evaluation:
         return self.logits.argmax(1)
 
     @property
-    def probabilities(self) -> torch.Tensor:
-        """Softmax of the logits, (N, 10)."""
-        return self.logits.softmax(1)
-
-    @property
     def loss(self) -> float:
         """Mean cross-entropy in nats."""
         return F.cross_entropy(self.logits, self.labels).item()
@@ -47,17 +44,14 @@ class Evaluation:
         """Fraction of images whose predicted class is their label."""
         return self.correct / len(self.labels)
 
-    def confusion_matrix(self) -> torch.Tensor:
-        """Counts, int64 (10, 10): rows are labels, columns are predictions."""
-        classes = self.logits.shape[1]
-        return torch.bincount(self.labels * classes + self.predicted, minlength=classes**2).view(classes, classes)
-
-    def confident_mistakes(self, count: int) -> list[tuple[int, int, float]]:
-        """The wrong answers with the highest probability: (position, predicted class, probability), highest first."""
-        probability, predicted = self.probabilities.max(1)
-        wrong = torch.where(predicted != self.labels, probability, torch.zeros(()))
-        order = wrong.argsort(descending=True, stable=True)[: min(count, int((wrong > 0).sum()))]
-        return [(int(i), int(predicted[i]), float(probability[i])) for i in order]
+    def predictions(self, index: np.ndarray) -> Predictions:
+        """The answers as a run keeps them; `index` (int, (N,)) says which images of the whole test set these are."""
+        return Predictions(
+            logits=self.logits.numpy().astype(np.float16),
+            labels=self.labels.numpy().astype(np.uint8),
+            predicted=self.predicted.numpy().astype(np.uint8),
+            index=index.astype(np.uint16),
+        )
 
 
 def evaluation_batch(image_size: int) -> int:

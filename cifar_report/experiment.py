@@ -243,7 +243,7 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(str, value))}]"
     if isinstance(value, float):
-        return f"{value:g}"
+        return next(text for text in (f"{value:g}", repr(value)) if float(text) == value)
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -20,7 +20,9 @@ MOST_BYTES = 4 * 2**30
 def without_frozen_part(
     model: nn.Module, dataset: Dataset, parameters: Experiment, *, amp: torch.dtype | None = None
 ) -> tuple[nn.Module, Dataset]:
-    """Take the frozen part off the front of `model`, and put what it computes in place of the dataset's images.
+    """Take the frozen part off the front of `model`, and put what it computes in place of the images.
+
+    Those of training and validation, that is: the test images stay, for the whole network to be evaluated on.
 
     Where there is no such part, where augmentation changes the images in every epoch, or where it would take more
     than `MOST_BYTES`, model and dataset are returned as they are.
@@ -33,16 +35,11 @@ def without_frozen_part(
     if frozen is None or parameters.augment:
         return model, dataset
     one = _compute(frozen, Split(dataset.train.images[:1], dataset.train.labels[:1]), parameters, amp)
-    splits = {id(split): split for split in (dataset.train, dataset.validation, dataset.test)}
+    splits = {id(split): split for split in (dataset.train, dataset.validation)}
     if one.images.nbytes * sum(map(len, splits.values())) > MOST_BYTES:
         return model, dataset
     computed = {key: _compute(frozen, split, parameters, amp) for key, split in splits.items()}
-    return rest, replace(
-        dataset,
-        train=computed[id(dataset.train)],
-        validation=computed[id(dataset.validation)],
-        test=computed[id(dataset.test)],
-    )
+    return rest, replace(dataset, train=computed[id(dataset.train)], validation=computed[id(dataset.validation)])
 
 
 def split_frozen(model: nn.Module, name: str) -> tuple[nn.Sequential | None, nn.Module]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -77,7 +77,7 @@ def read_picture(path: Path) -> torch.Tensor:
         OSError, UnidentifiedImageError: it cannot be read.
     """
     with Image.open(path) as image:
-        picture = image.convert("RGB")
+        picture = ImageOps.exif_transpose(image).convert("RGB")  # phones note how they were held
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), Image.Resampling.BOX)

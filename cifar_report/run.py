@@ -24,6 +24,7 @@ from cifar_report.experiment import Experiment, from_variables
 from cifar_report.key import key_facts, run_key
 from cifar_report.memory import keep_freed_memory
 from cifar_report.models import build_model, model_record
+from cifar_report.predictions import Predictions
 from cifar_report.record import (
     EpochRecord,
     RunRecord,
@@ -142,6 +143,11 @@ class Run:
         print(f"final model: {e.accuracy:.2%} of {len(e.labels):,} test images ({e.correct:,}), loss {e.loss:.3f}")
         return e
 
+    @property
+    def predictions(self) -> Predictions:
+        """What the final model answered to the test images."""
+        return self.evaluation.predictions(self.dataset.test_index)
+
     def record(self) -> RunRecord:
         """The run's record; `complete` writes it."""
         earlier = max(0.0, sum(epoch.seconds for epoch in self.history) - self._seconds.train)  # before an interruption
@@ -184,14 +190,7 @@ class Run:
         with atomic_file(self.folder / "model.safetensors") as temporary:
             save_file(state, temporary)
         with atomic_file(self.folder / "predictions.npz") as temporary:
-            np.savez_compressed(
-                temporary,
-                logits=self.evaluation.logits.numpy().astype(np.float16),
-                labels=self.evaluation.labels.numpy().astype(np.uint8),
-                index=self.dataset.test_index.astype(np.uint16),
-                # Rounded logits can tie where the model did not: what it predicted is kept apart.
-                predicted=self.evaluation.predicted.numpy().astype(np.uint8),
-            )
+            self.predictions.write(temporary)
         record = self.record()
         write_record(self.folder, record)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from cifar_report.backup import BACKUP, Backup, restore_runs
 from cifar_report.cli import main
+from cifar_report.lock import folder_lock
 from cifar_report.record import read_record, run_folder
 from cifar_report.run import CHECKPOINT, RESULT_FILES, Run
 
@@ -79,6 +80,19 @@ def test_complete_runs_come_back_to_a_new_machine(tiny, tmp_path, drive):
     assert {path.name for path in folder.iterdir()} == set(RESULT_FILES)
     assert restore_runs(tmp_path / "b" / "quick") == 0
     assert restore_runs(tmp_path / "b" / "full") == 0  # another profile's copies are others
+
+
+def test_a_run_in_execution_and_a_wrong_request_bring_nothing_back(tiny, tmp_path, monkeypatch, capsys, drive):
+    play(tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a" / "quick")))
+    folder = run_folder(tmp_path / "b" / "quick", "EXP003", 0)
+    with folder_lock(folder):
+        assert restore_runs(tmp_path / "b" / "quick") == 0
+    output = str(tmp_path / "c" / "quick")
+    assert main(["run", "EXP003", "--profile", "quick", "--output", output, "--set", "epocs=3"]) == 2
+    assert not (tmp_path / "c").exists()
+    (tmp_path / "d" / "quick").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "d" / "quick")
+    assert restore_runs(Path()) == 1  # the folder's name is what counts, however it is written
 
 
 def test_a_resumed_run_copies_no_epoch_twice(tiny, tmp_path, monkeypatch, drive):

@@ -49,6 +49,17 @@ def test_difference_is_that_of_the_images_tested(tmp_path):
     assert change.verdict == "no difference shown"
 
 
+def test_images_in_another_order_are_not_paired(tmp_path):
+    for side, accuracy in (("old", 0.7), ("new", 0.6)):
+        write_run(tmp_path / side, "EXP003", accuracy)
+    stored = run_folder(tmp_path / "new", "EXP003", 0) / "predictions.npz"
+    with np.load(stored) as content:
+        other = {name: content[name] if name == "index" else content[name][::-1] for name in content.files}
+    np.savez(stored, **other)
+    (change,) = changes(*(read_side(str(tmp_path / name), tmp_path) for name in ("old", "new")))
+    assert change.test == "Fisher's exact test on the counts"
+
+
 def test_records_older_than_a_parameter_have_its_default(tmp_path):
     run = write_run(tmp_path / "old", "EXP003")
     older = {name: value for name, value in run.parameters.items() if name != "compile"}

@@ -1,3 +1,4 @@
+import argparse
 import subprocess
 import sys
 import time
@@ -44,7 +45,10 @@ def test_parameters_are_explained(capsys):
         (["run", "EXP003", "--profile", "quick", "--seeds", "a"], "whole numbers"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "1,1"], "twice"),
         (["run", "EXP003", "--profile", "quick", "--jobs", "0"], "--jobs takes a whole number from 1"),
+        (["run", "EXP003", "--profile", "quick", "--set", "device=cuda:1"], "CUDA_VISIBLE_DEVICES"),
         (["report", "EXP003", "--profile", "quick", "--set", "model=lenett"], "did you mean 'lenet'"),
+        (["report", "--profile", "quick", "--no-run", "--set", "epochs=3"], "--no-run executes none"),
+        (["predict", "x.jpg", "--experiment", "EXP003-EXP006"], "predict takes one experiment"),
         (["report", "--profile", "quick", "--output", "/dev/null/x", "--no-run"], "is not a folder"),
     ],
 )
@@ -87,7 +91,7 @@ def test_dry_run_and_status_execute_nothing(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-EVERY = ["list", "run", "report", "status", "show", "verify", "parameters"]
+EVERY = [name for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction) for name in a.choices]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in EVERY)])

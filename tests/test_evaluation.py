@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from sklearn import metrics
@@ -22,25 +23,27 @@ def test_figures_are_scikit_learns(evaluation):
     assert evaluation.loss == pytest.approx(
         metrics.log_loss(labels, evaluation.logits.double().softmax(1).numpy()), rel=1e-5
     )
-    assert (evaluation.confusion_matrix().numpy() == metrics.confusion_matrix(labels, predicted)).all()
+    predictions = evaluation.predictions(np.arange(500))
+    assert (predictions.confusion_matrix() == metrics.confusion_matrix(labels, predicted)).all()
 
 
 def test_confident_mistakes_are_wrong_and_in_order(evaluation):
-    mistakes = evaluation.confident_mistakes(10)
+    predictions = evaluation.predictions(np.arange(500))
+    mistakes = predictions.confident_mistakes(10)
     assert len(mistakes) == 10
-    probabilities = [probability for _, _, probability in mistakes]
-    assert probabilities == sorted(probabilities, reverse=True)
-    for position, predicted, probability in mistakes:
-        assert predicted != evaluation.labels[position]
-        assert probability == pytest.approx(evaluation.probabilities[position, predicted].item())
-    wrong = evaluation.predicted != evaluation.labels
-    assert probabilities[0] == pytest.approx(evaluation.probabilities[wrong].max().item())
+    assert (predictions.predicted[mistakes] != predictions.labels[mistakes]).all()
+    probabilities = predictions.confidence[mistakes]
+    assert (np.diff(probabilities) <= 0).all()
+    expected = evaluation.logits.softmax(1).max(1).values.numpy()
+    assert probabilities == pytest.approx(expected[mistakes], rel=1e-2)  # logits are kept as float16
+    wrong = (evaluation.predicted != evaluation.labels).numpy()
+    assert probabilities[0] == pytest.approx(expected[wrong].max(), rel=1e-2)
 
 
 def test_a_perfect_model_makes_no_mistakes():
     labels = torch.arange(10)
     evaluation = Evaluation(20 * torch.eye(10), labels)
-    assert evaluation.confident_mistakes(5) == []
+    assert len(evaluation.predictions(np.arange(10)).confident_mistakes(5)) == 0
     assert evaluation.accuracy == 1.0
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from cifar_report.errors import RequestError
-from cifar_report.experiment import PLACE_PARAMETERS, Experiment, allowed_values, from_variables, validate
+from cifar_report.experiment import PLACE_PARAMETERS, Experiment, allowed_values, from_variables, shown, validate
 
 CONTRACT = [
     "experiment",
@@ -120,6 +120,16 @@ def test_wrong_values_are_refused_in_one_sentence(given, words):
 def test_contradictions_are_refused(given, word):
     with pytest.raises(RequestError, match=word):
         validate(given)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01, "0.01"), (1.0, "1"), (1e-5, "1e-05"), (0.0123456789, "0.0123456789"), (None, "null"), (True, "true")],
+)
+def test_values_are_shown_as_the_command_line_takes_them(value, text):
+    assert shown(value) == text
+    if isinstance(value, float):
+        assert validate({"experiment": "EXP003", "lr": value}).lr == float(text)
 
 
 def test_places_do_not_count_as_results():

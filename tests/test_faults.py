@@ -13,7 +13,7 @@ import pytest
 from records import write_run
 
 from cifar_report.pipeline import worker
-from cifar_report.pipeline.estimate import estimate_seconds
+from cifar_report.pipeline.estimate import STARTUP, estimate_seconds
 from cifar_report.pipeline.execute import execute_plan
 from cifar_report.pipeline.plan import make_plan
 from cifar_report.record import read_record, write_record
@@ -110,9 +110,9 @@ def test_clock_set_back_changes_no_result_and_no_duration(tmp_path):
     journal = Journal.load(tmp_path / "out")
     assert [run.seconds.total for run in journal.results["EXP000"].runs] == [600]
     assert results_frame(journal)["accuracy"].tolist() == [70.0]
-    (run,) = plan(tmp_path / "out", "EXP000", overrides={"dataset": "digits"})
-    estimated = estimate_seconds(run)
-    assert estimated is None or estimated > 0
+    half = {"dataset": "digits", "train_limit": "10000", "epochs": "10"}  # of the images on record: 50,000 in 4 epochs
+    (run,) = plan(tmp_path / "out", "EXP000", overrides=half)
+    assert estimate_seconds(run) == pytest.approx(STARTUP + 598 / 2)
 
 
 def test_run_that_leaves_no_record_says_how_much_room_there_is(tmp_path):

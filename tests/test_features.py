@@ -83,6 +83,6 @@ def test_nothing_is_kept_where_images_change_or_memory_would_not_do(frozen_run, 
     rest, kept = without_frozen_part(model, dataset, parameters)
     assert rest is not model
     assert kept.train.images.shape == (len(dataset.train), 256, 2, 2)
-    assert kept.validation is kept.test
+    assert kept.test is dataset.test  # the whole network is evaluated on them
     monkeypatch.setattr(features, "MOST_BYTES", 1000)
     assert without_frozen_part(model, dataset, parameters) == (model, dataset)

@@ -138,4 +138,6 @@ def test_classes_grid_takes_what_there_is(tiny, limit):
 def test_a_perfect_model_has_no_mistakes_to_show(tiny):
     dataset = load_dataset(tiny())
     perfect = Evaluation(torch.nn.functional.one_hot(dataset.test.labels, 10).float(), dataset.test.labels)
-    assert pictures.confident_mistakes(dataset, perfect).text == "Most confident mistakes: none."
+    predictions = perfect.predictions(dataset.test_index)
+    shown = pictures.confident_mistakes(dataset.test.images.numpy(), predictions, dataset.classes)
+    assert shown.text == "Most confident mistakes: none."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from records import write_run
 
-from cifar_report.record import ErrorRecord, write_record
+from cifar_report.record import ErrorRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal, at_full_budget, reproduce_command
@@ -66,15 +66,14 @@ def test_better_is_written_only_where_the_test_says_so(tmp_path):
 
 def test_p_values_are_holm_adjusted_within_the_family(tmp_path):
     write_run(tmp_path, "EXP001", 0.70)
-    write_run(tmp_path, "EXP003", 0.704)
-    alone = Journal.load(tmp_path).comparisons["EXP003"].p
-    write_run(tmp_path, "EXP004", 0.705)
-    write_run(tmp_path, "EXP002", 0.9)  # another family
-    journal = Journal.load(tmp_path)
-    assert journal.comparisons["EXP003"].p == pytest.approx(
-        min(1.0, max(alone, 2 * journal.comparisons["EXP004"].p / 2))
-    )
-    assert journal.comparisons["EXP003"].p >= alone
+    write_run(tmp_path, "EXP003", 0.705)
+    assert Journal.load(tmp_path).comparisons["EXP003"].p == pytest.approx(2 / 2**5)  # five images, all gained
+    write_run(tmp_path, "EXP004", 0.704)
+    write_run(tmp_path, "EXP007", 0.9)  # another family
+    comparisons = Journal.load(tmp_path).comparisons
+    assert comparisons["EXP003"].p == pytest.approx(2 * 2 / 2**5)
+    assert comparisons["EXP004"].p == pytest.approx(2 / 2**4)
+    assert comparisons["EXP007"].p < 1e-9
 
 
 def test_several_seeds_are_paired(tmp_path):
@@ -122,21 +121,43 @@ def test_jitter_of_a_straight_line_is_zero(tmp_path):
 
 def test_verdicts_follow_the_data(tmp_path):
     assert {v.answer for v in verdicts(Journal.load(tmp_path))} == {"undecided"}
+    accuracies = {"EXP001": 0.7} | dict.fromkeys(["EXP011", "EXP012", "EXP013"], 0.9)
+    accuracies |= dict.fromkeys(["EXP017", "EXP018", "EXP019"], 0.8)
+    accuracies |= dict.fromkeys(["EXP003", "EXP004", "EXP005", "EXP006"], 0.7)
+
+    def decided(seeds):
+        for seed in seeds:
+            for name, accuracy in accuracies.items():
+                write_run(tmp_path, name, accuracy + seed / 1000, seed=seed)
+        return {v.claim: v.answer for v in verdicts(Journal.load(tmp_path)) if v.answer != "undecided"}
+
+    attained = "At least 80 % accuracy can be had with pretrained models, augmentation, initialization and optimizers."
+    assert decided([0]) == {attained: "supported"}
+    assert decided([0, 1, 2]) == {
+        attained: "supported",
+        "A network fine-tuned from ImageNet weights beats LeNet.": "supported",
+        "Augmented images of 224 pixels, for fewer epochs, improve on the same models at 32 pixels.": "refuted",
+    }
+
+
+def test_no_verdict_on_a_parameter_that_was_not_changed_alone(tmp_path):
+    for name in ("EXP001", "EXP011", "EXP012", "EXP013", "EXP017", "EXP018", "EXP019"):
+        for seed in (0, 1, 2):
+            write_run(tmp_path, name, 0.7 + 0.01 * int(name[-2:]) + seed / 1000, seed=seed)
+    found = verdict(tmp_path, "Pretrained models and augmentation each")
+    assert found.answer == "undecided"
+    assert "what weights or augment does by itself was not tried" in found.reason
+    assert "EXP017 and EXP011 in image_size, augment, epochs" in found.reason
+
+
+def test_claims_about_methods_need_several_seeds(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     for name in ("EXP011", "EXP012", "EXP013"):
         write_run(tmp_path, name, 0.9)
-    for name in ("EXP017", "EXP018", "EXP019"):
-        write_run(tmp_path, name, 0.8)
-    for name in ("EXP003", "EXP004", "EXP005", "EXP006"):
-        write_run(tmp_path, name, 0.7)
-    found = {v.claim: v.answer for v in verdicts(Journal.load(tmp_path)) if v.answer != "undecided"}
-    assert found == {
-        "At least 80 % accuracy can be had with pretrained models, augmentation, initialization and optimizers.": (
-            "supported"
-        ),
-        "A network fine-tuned from ImageNet weights beats LeNet.": "supported",
-        "Augmentation at 224 pixels improves on the same models at 32 pixels.": "refuted",
-    }
+    found = verdict(tmp_path, "A network fine-tuned")
+    assert found.answer == "undecided"
+    assert "EXP011 against EXP001: better, +20.00 points" in found.reason
+    assert "(McNemar, 1,000 images, n = 1 seed); one seed cannot tell a method from luck" in found.reason
 
 
 def test_both_hypotheses_and_all_six_questions_are_judged(tmp_path):
@@ -189,6 +210,20 @@ def test_seeds_with_other_parameters_are_left_out_and_named(tmp_path):
     assert "<strong>Left out</strong>" in sections.banner(journal, "full").html
 
 
+def test_seeds_on_other_data_or_weights_are_left_out(tmp_path):
+    for seed, changes in enumerate([{}, {"data": "12" * 32}, {"weights": None}]):
+        record = write_run(tmp_path, "EXP011", seed=seed)
+        assert record.data is not None
+        if "data" in changes:
+            data = record.data.model_copy(update={"sha256": changes["data"]})
+            record = record.model_copy(update={"data": data})
+        if "weights" in changes:
+            record = record.model_copy(update={"weights": None})
+        write_record(run_folder(tmp_path, "EXP011", seed), record)
+    result = Journal.load(tmp_path).results["EXP011"]
+    assert ([run.seed for run in result.runs], [run.seed for run in result.left_out]) == ([0], [1, 2])
+
+
 def test_damaged_predictions_are_not_compared(tmp_path):
     write_run(tmp_path, "EXP001")
     write_run(tmp_path, "EXP003")
@@ -230,6 +265,57 @@ def test_predictions_tell_confidence_classes_and_mistakes(tmp_path):
     wrong = predictions.confident_mistakes(10)
     assert len(wrong) == 10
     assert not predictions.correct[wrong].any()
+
+
+def history(folder, experiment, **columns):
+    """Put other values into a written run's epochs."""
+    record = read_record(run_folder(folder, experiment, 0))
+    assert record is not None
+    epochs = [e.model_copy(update={k: v[i] for k, v in columns.items()}) for i, e in enumerate(record.epochs)]
+    write_record(run_folder(folder, experiment, 0), record.model_copy(update={"epochs": epochs}))
+
+
+def test_a_rising_loss_is_overfitting_only_while_the_training_loss_falls(tmp_path):
+    write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.0, 1.2, 1.4))
+    history(tmp_path, "EXP001", train_loss=(1.5, 1.0, 1.1, 1.3))
+    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
+    assert "overfits" not in sentences
+    assert "its training loss has not fallen since either" in sentences
+
+
+def test_a_curve_has_flattened_only_where_it_stays_near_its_highest(tmp_path):
+    write_run(tmp_path, "EXP001", validation_losses=(1.0,) * 5)
+    history(tmp_path, "EXP001", validation_accuracy=(0.60, 0.72, 0.50, 0.55, 0.725))
+    assert "as late as epoch 4 of 5" in "\n".join(family(Journal.load(tmp_path), "architectures"))
+    history(tmp_path, "EXP001", validation_accuracy=(0.60, 0.72, 0.721, 0.722, 0.725))
+    assert "EXP001 flattens at epoch 2 of 5" in "\n".join(family(Journal.load(tmp_path), "architectures"))
+
+
+def test_epochs_of_unlike_work_are_not_compared(tmp_path):
+    write_run(tmp_path, "EXP001")
+    write_run(tmp_path, "EXP002", train_size=5000)
+    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
+    assert "First epoch with" not in sentences
+    assert "Least stable" not in sentences
+
+
+def test_speed_is_of_all_training_time_and_like_work(tmp_path):
+    write_run(tmp_path, "EXP001")
+    base = write_run(tmp_path, "EXP003")
+    slow = base.seconds.model_copy(update={"train": 4 * base.seconds.train})
+    write_record(run_folder(tmp_path, "EXP003", 0), base.model_copy(update={"seconds": slow}))
+    assert "EXP003 trains 4.0 times as slowly as EXP001" in "\n".join(family(Journal.load(tmp_path), "initialization"))
+    write_run(tmp_path, "EXP001", index=np.arange(0, 1000, 2))
+    assert "as slowly" not in "\n".join(family(Journal.load(tmp_path), "initialization"))
+
+
+def test_classes_are_compared_over_a_seed_that_both_have(tmp_path):
+    for seed, accuracy in ((0, 0.5), (1, 0.7)):
+        write_run(tmp_path, "EXP001", accuracy, seed=seed)
+    for seed, accuracy in ((1, 0.8), (2, 0.9)):
+        write_run(tmp_path, "EXP003", accuracy, seed=seed)
+    sentences = "\n".join(family(Journal.load(tmp_path), "initialization"))
+    assert "Against EXP001 (seed 1), EXP003 (seed 1) gains most in airplane (+10.0 points" in sentences
 
 
 def test_observations_name_classes_and_say_where_they_are_shown(tmp_path):

@@ -41,7 +41,7 @@ def test_pictures_get_the_predictions_of_the_run(finished, tmp_path):
     assert unreadable == []
     assert [p.path.name for p in predictions] == [f"{n}.png" for n in range(6)]
     for number, prediction in enumerate(predictions):
-        expected = evaluation.probabilities[number]
+        expected = evaluation.logits.softmax(1)[number]
         assert prediction.classes[0][0] == dataset.classes[int(expected.argmax())]
         assert sum(share for _, share in prediction.classes) == pytest.approx(1, abs=1e-5)
         assert prediction.classes[0][1] == pytest.approx(float(expected.max()), abs=1e-3)
@@ -54,6 +54,12 @@ def test_pictures_of_any_size_and_mode_become_the_central_square(tmp_path):
     picture = read_picture(tmp_path / "wide.png")
     assert picture.shape == (3, 32, 32)
     assert [int(v) for v in picture[:, 0, 0]] == [10, 200, 30]
+    turned = Image.Exif()
+    turned[0x0112] = 6  # held upright: to be turned by a quarter, clockwise
+    tall = np.zeros((64, 64, 3), dtype=np.uint8)
+    tall[:, :32] = (200, 10, 30)  # its left half will be on top
+    Image.fromarray(tall).save(tmp_path / "phone.png", exif=turned)
+    assert [int(v) for v in read_picture(tmp_path / "phone.png")[0, :, 0]] == [200] * 16 + [0] * 16
     Image.fromarray(np.full((10, 10), 77, dtype=np.uint8)).save(tmp_path / "grey.png")
     assert (read_picture(tmp_path / "grey.png") == 77).all()
 

@@ -77,6 +77,7 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
     write_run(tmp_path, "EXP001", 0.75)
     write_run(tmp_path, "EXP003", 0.76, seed=0)
     write_run(tmp_path, "EXP003", 0.77, seed=1)
+    (run_folder(tmp_path, "EXP001", 0) / "notebook.ipynb").unlink()  # as of a run made by hand
     hostile = "<script>alert(1)</script>"
     error = ErrorRecord(type="ValueError", message=hostile, cell=4, cell_source=f"raise ValueError('{hostile}')")
     write_run(tmp_path, "EXP007", failed=error)

@@ -62,9 +62,17 @@ def test_what_happens_between_the_steps_does_not_change_the_result(tiny, tmp_pat
     assert torch.equal(run.evaluate().logits, one.evaluation.logits)
 
 
-def test_holdout_touches_the_test_images_once_at_the_end(tiny, tmp_path):
-    run = complete(tiny(output_dir=str(tmp_path), validation="holdout", holdout_size=100))
-    assert run.dataset.validation is not run.dataset.test
+def test_holdout_touches_the_test_images_once_at_the_end(tiny, tmp_path, monkeypatch):
+    evaluated = []
+
+    def counted(model, split, *rest, **more):
+        evaluated.append(len(split))
+        return evaluate(model, split, *rest, **more)
+
+    monkeypatch.setattr("cifar_report.run.evaluate", counted)
+    monkeypatch.setattr("cifar_report.training.evaluate", counted)
+    run = complete(tiny(output_dir=str(tmp_path), validation="holdout", holdout_size=100, epochs=3))
+    assert evaluated == [100, 100, 100, 50]
     record = read_record(run.folder)
     assert record is not None
     assert record.test is not None

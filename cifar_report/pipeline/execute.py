@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 import psutil
 
 from cifar_report.data.download import OFFLINE
+from cifar_report.lock import is_locked
 from cifar_report.pipeline.estimate import longest_first
 from cifar_report.pipeline.live import Live
 from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.pipeline.resources import cores, gpus, slot_environments
-from cifar_report.pipeline.worker import Worker, is_locked
+from cifar_report.pipeline.worker import Worker
 from cifar_report.record import RunRecord
 
 POLL = 0.5  # seconds between two looks at the workers
@@ -74,7 +75,7 @@ class _Crew:
         for run in list(self.waiting):
             if not self.free:
                 return
-            if is_locked(run):
+            if is_locked(run.folder):
                 if run.name not in self.told:
                     self.say(f"{run.name}: another process is executing it; waiting")
                     self.told.add(run.name)

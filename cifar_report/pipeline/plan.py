@@ -133,6 +133,11 @@ def make_plan(
     resolved = [load_experiment(name, profile=profile, overrides=given) for name in catalog.select(experiments)]
     seeded = [[validate({**parameters.model_dump(), "seed": seed}) for seed in seeds] for parameters in resolved]
     check_writable(output_dir)
+    for parameters in resolved:
+        if parameters.device.startswith("cuda:"):  # each run sees one GPU, whichever the executor gave it
+            raise RequestError(
+                f"device={parameters.device} is for notebooks by hand; here set CUDA_VISIBLE_DEVICES to choose GPUs"
+            )
     if not elsewhere and not gpus() and any(parameters.device.startswith("cuda") for parameters in resolved):
         raise RequestError("device=cuda was asked for, but this machine has no NVIDIA GPU; set device=auto")
     plan = [run for runs in seeded for run in _planned(runs)]

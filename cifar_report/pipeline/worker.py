@@ -14,9 +14,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import psutil
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cifar_report.backup import Backup
+from cifar_report.lock import folder_lock, is_locked
 from cifar_report.pipeline.kernel import ForkedKernel, end_with, execute_notebook
 from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.record import ErrorRecord, RunRecord, SecondsRecord, now, read_record, write_record
@@ -53,9 +54,10 @@ class Worker:
             return None
         if self.process.exitcode != 0 and not self.run.is_complete():
             return record_failure(self.run, _death(self), self.started_at, self.clock)
-        return read_record(self.run.folder) or record_failure(
-            self.run, _lost(self.run.folder), self.started_at, self.clock
-        )
+        record = read_record(self.run.folder)
+        if record is None and is_locked(self.run.folder):
+            return None  # another command's already, with other settings
+        return record or record_failure(self.run, _lost(self.run.folder), self.started_at, self.clock)
 
 
 def _context() -> ForkServerContext | SpawnContext:
@@ -67,21 +69,6 @@ def _context() -> ForkServerContext | SpawnContext:
     return context
 
 
-def run_lock(run: PlannedRun) -> FileLock:
-    """The lock that whoever executes a run holds."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(run.folder / ".lock")
-
-
-def is_locked(run: PlannedRun) -> bool:
-    """Whether some process is executing the run."""
-    try:
-        with run_lock(run).acquire(blocking=False):
-            return False
-    except Timeout:
-        return True
-
-
 def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
     """What a worker does for the process `command`: execute one run, unless another process does so or has done so."""
     os.environ.clear()  # the fork server's may be older
@@ -90,7 +77,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is the parent's business
     try:
-        with run_lock(run).acquire(blocking=False):
+        with folder_lock(run.folder).acquire(blocking=False):
             if not run.is_complete():
                 _keep_output(run.folder / LOG)
                 kernel = ForkedKernel() if ForkedKernel.possible() else None  # before this process has threads

@@ -16,11 +16,12 @@ from scipy import stats
 from cifar_report.catalog import load_catalog
 from cifar_report.errors import RequestError
 from cifar_report.experiment import with_defaults
+from cifar_report.predictions import Predictions, read_predictions
 from cifar_report.record import run_folder
 from cifar_report.report.frames import results_frame
-from cifar_report.report.journal import SIGNIFICANCE, Journal, Predictions, read_predictions
+from cifar_report.report.journal import Journal
 from cifar_report.report.layout import fragment, page_style
-from cifar_report.report.statistics import mcnemar
+from cifar_report.report.statistics import mcnemar, verdict
 
 Pair = tuple[str, int]  # experiment and seed
 COLUMNS = {"experiment", "seed", "status", "correct", "test_images", "dataset", "key", "settings"}  # what is needed
@@ -45,11 +46,7 @@ class Change:
     @property
     def verdict(self) -> str:
         """In words, by the test at 5 %; empty where nothing was tested."""
-        if self.p is None or self.difference is None:
-            return ""
-        if self.p >= SIGNIFICANCE:
-            return "no difference shown"
-        return "better" if self.difference > 0 else "worse"
+        return "" if self.p is None or self.difference is None else verdict(self.difference, self.p)
 
     @property
     def before_text(self) -> str:
@@ -194,7 +191,8 @@ def _test(
         return None, None, ""
     if old_predictions is not None and new_predictions is not None:
         shared, i, j = np.intersect1d(old_predictions.index, new_predictions.index, return_indices=True)
-        if len(shared):
+        same = np.array_equal(old_predictions.labels[i], new_predictions.labels[j])  # else another order of images
+        if len(shared) and same:
             first, second = old_predictions.correct[i], new_predictions.correct[j]
             difference = float(second.mean() - first.mean())
             return difference, mcnemar(first, second), f"McNemar, {len(shared):,} images"

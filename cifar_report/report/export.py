@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from filelock import FileLock
-
 from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.colab import TAG
+from cifar_report.lock import folder_lock
 from cifar_report.pipeline.kernel import ForkedKernel, execute_notebook
 from cifar_report.record import RunRecord, atomic_file
 from cifar_report.report.frames import results_frame
@@ -45,8 +44,7 @@ def make_report(
         say: told what could not be made, and why.
     """
     folder = output_dir / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # another command may be writing the same report
+    with folder_lock(folder):  # another command may be writing the same report
         journal = Journal.load(output_dir, experiments, seeds)
         executed = folder / "report.ipynb"
         kernel = ForkedKernel() if ForkedKernel.possible() else None  # it needs what is imported here
@@ -97,13 +95,12 @@ def _says(path: Path, text: str) -> bool:
 def _export_notebooks(journal: Journal, folder: Path) -> None:
     for result in journal.results.values():
         for run in (*result.runs, *result.failed):
-            _export_notebook(result.folder(run) / "notebook.ipynb", folder / notebook_link(run), run)
+            if target := notebook_link(journal.output_dir, run):
+                _export_notebook(result.folder(run) / "notebook.ipynb", folder / target, run)
 
 
 def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
     """Convert a run's executed notebook, unless that was done since it and the templates last changed."""
-    if not notebook.is_file():
-        return
     newest = max(path.stat().st_mtime for path in (notebook, *(TEMPLATES / "cifar_report").iterdir()))
     if target.is_file() and target.stat().st_mtime >= newest:
         return

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
@@ -15,10 +13,10 @@ import numpy as np
 from cifar_report.catalog import Entry, Family, load_catalog, load_experiment, profiles
 from cifar_report.errors import RequestError
 from cifar_report.experiment import Experiment, shown, with_defaults
+from cifar_report.predictions import Predictions, read_predictions
 from cifar_report.record import RunRecord, read_record, run_folder
-from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, wilson_interval
+from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, verdict, wilson_interval
 
-SIGNIFICANCE = 0.05
 SPEED = ("compile", "precision")  # how fast the same work is done
 
 
@@ -31,7 +29,7 @@ class Result:
     output_dir: Path
     runs: tuple[RunRecord, ...] = ()
     failed: tuple[RunRecord, ...] = ()
-    left_out: tuple[RunRecord, ...] = ()  # complete, but with other parameters than `runs`
+    left_out: tuple[RunRecord, ...] = ()  # complete, but with other parameters, data or weights than `runs`
 
     def folder(self, run: RunRecord) -> Path:
         return run_folder(self.output_dir, run.experiment, run.seed)
@@ -44,6 +42,11 @@ class Result:
     def accuracy(self) -> float:
         """Mean over seeds, a fraction."""
         return float(np.mean(self.accuracies))
+
+    @property
+    def train_seconds(self) -> float:
+        """Mean over seeds."""
+        return float(np.mean([run.seconds.train for run in self.runs]))
 
     @cached_property
     def interval(self) -> tuple[float, float]:
@@ -81,68 +84,25 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """A run's `predictions.npz`: logits (float16, (N, 10)), labels and predicted classes (uint8, (N,)).
-
-    `index` (uint16, (N,)) says which images of the whole test set these are, in ascending order.
-    """
-
-    logits: np.ndarray
-    labels: np.ndarray
-    predicted: np.ndarray
-    index: np.ndarray
-
-    @property
-    def correct(self) -> np.ndarray:
-        """Whether each prediction is right, bool (N,)."""
-        return self.predicted == self.labels
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """The probability each prediction was given, float64 (N,)."""
-        logits = self.logits.astype(np.float64)
-        shares = np.exp(logits - logits.max(1, keepdims=True))
-        shares /= shares.sum(1, keepdims=True)
-        return shares[np.arange(len(shares)), self.predicted]
-
-    def confusion_matrix(self) -> np.ndarray:
-        """Counts, int64 (10, 10): rows are labels, columns are predictions."""
-        classes = self.logits.shape[1]
-        pairs = self.labels.astype(np.int64) * classes + self.predicted
-        return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-    def confident_mistakes(self, count: int) -> np.ndarray:
-        """Positions of the wrong answers with the highest probability, highest first, int64 (at most `count`,)."""
-        wrong = np.flatnonzero(~self.correct)
-        return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
-
-
-def read_predictions(folder: Path) -> Predictions | None:
-    """A run folder's `predictions.npz`; `None` where it is missing or damaged."""
-    try:
-        with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
-            return Predictions(stored["logits"], stored["labels"], stored["predicted"], stored["index"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """One experiment against another. `difference` is a fraction; `p` is Holm-adjusted within the family."""
+    """One experiment against another. `difference` is a fraction; `p` is Holm-adjusted within the family.
+
+    `changed` names the parameters in which they differ; `caveat` says which of those are no part of the experiment.
+    """
 
     experiment: str
     base: str
     difference: float
     p: float
     test: str
+    seeds: int
+    changed: tuple[str, ...]
     caveat: str | None
     full_budget: bool
 
     @property
     def verdict(self) -> str:
-        if self.p >= SIGNIFICANCE:
-            return "no difference shown"
-        return "better" if self.difference > 0 else "worse"
+        return verdict(self.difference, self.p)
 
 
 @dataclass(frozen=True)
@@ -221,12 +181,17 @@ def _alike(runs: Sequence[RunRecord]) -> tuple[tuple[RunRecord, ...], tuple[RunR
     """The runs that differ in nothing but their seed from the one that finished last, and the others."""
     if not runs:
         return (), ()
-    last = max(runs, key=lambda run: run.finished_at)
-    like_last = [{**with_defaults(run.parameters), "seed": last.seed} == with_defaults(last.parameters) for run in runs]
+    latest = _work(max(runs, key=lambda run: run.finished_at))
     return (
-        tuple(run for run, same in zip(runs, like_last, strict=True) if same),
-        tuple(run for run, same in zip(runs, like_last, strict=True) if not same),
+        tuple(run for run in runs if _work(run) == latest),
+        tuple(run for run in runs if _work(run) != latest),
     )
+
+
+def _work(run: RunRecord) -> tuple[dict, str | None, str | None]:
+    """What a run did, its seed aside: parameters, data and weights."""
+    parameters = {name: value for name, value in with_defaults(run.parameters).items() if name != "seed"}
+    return parameters, run.data.sha256 if run.data else None, run.weights.sha256 if run.weights else None
 
 
 def compare(result: Result, base: Result) -> Comparison | None:
@@ -256,12 +221,19 @@ def compare(result: Result, base: Result) -> Comparison | None:
         difference = float(after.correct[j].mean() - before.correct[i].mean())
         p = mcnemar(before.correct[i], after.correct[j])
         test = f"McNemar, {len(shared):,} images, n = 1 seed"
+    before_parameters, after_parameters = (with_defaults(run.parameters) for run in pairs[0])
     return Comparison(
         experiment=result.entry.id,
         base=base.entry.id,
         difference=difference,
         p=p,
         test=test,
+        seeds=len(seeds),
+        changed=tuple(
+            name
+            for name, value in after_parameters.items()
+            if name not in ("experiment", "seed") and before_parameters.get(name) != value
+        ),
         caveat=_caveat(*pairs[0], paired=len(seeds) > 1),
         full_budget=all(at_full_budget(run) for pair in pairs for run in pair),
     )

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cifar_report.experiment import shown
+from cifar_report.record import duration
 from cifar_report.report.figures import Picture
 from cifar_report.report.fragment import Fragment
 
@@ -89,10 +90,3 @@ def _environment() -> Environment:
 def p_text(p: float) -> str:
     """A p value as people write it: `p = 0.024`, `p < 0.001`."""
     return "p < 0.001" if p < 1e-3 else f"p = {p:.3f}"
-
-
-def duration(seconds: float) -> str:
-    """A duration in the largest unit that leaves at least two of it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -10,11 +10,12 @@ import numpy as np
 
 from cifar_report.experiment import CLASSES
 from cifar_report.record import EpochRecord, RunRecord
-from cifar_report.report.journal import SIGNIFICANCE, Comparison, Journal, Result
+from cifar_report.report.journal import Comparison, Journal, Result
 from cifar_report.report.layout import p_text
+from cifar_report.report.statistics import SIGNIFICANCE
 
 OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting
-PLATEAU = 0.01  # share of images: a curve that stays within it of its highest value has flattened
+PLATEAU = 0.01  # share of images: a curve has flattened where it stays within it of its highest value
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ def _overfitting(result: Result) -> str | None:
     last = run.epochs[-1]
     rise = last.validation_loss / best.validation_loss - 1
     name = _name(run, result)
+    if rise > OVERFITTING_RISE and last.train_loss >= run.epochs[best.epoch - 1].train_loss:
+        return (
+            f"The validation loss of {name} ends {rise:.0%} above its lowest ({last.validation_loss:.2f}; "
+            f"{best.validation_loss:.2f} at epoch {best.epoch}), but its training loss has not fallen since either: "
+            "that is no overfitting."
+        )
     if rise > OVERFITTING_RISE:
         return (
             f"{name} overfits from epoch {best.epoch + 1}: its validation loss is lowest at epoch {best.epoch} "
@@ -95,17 +102,21 @@ def _overfitting(result: Result) -> str | None:
 
 
 def _plateau(result: Result) -> str | None:
-    """Where the validation accuracy flattens: the first epoch from which it never again gains a point."""
+    """Where the validation accuracy flattens: the first epoch from which it stays within a point of its highest."""
     run = result.runs[0]
     if len(run.epochs) < 4:
         return None
     accuracies = [e.validation_accuracy for e in run.epochs]
-    flat = next(e for e, accuracy in enumerate(accuracies, start=1) if max(accuracies) - accuracy <= PLATEAU)
+    away = [e for e, accuracy in enumerate(accuracies, start=1) if max(accuracies) - accuracy > PLATEAU]
+    flat = max(away, default=0) + 1
     if flat > len(accuracies) - 2:
-        return f"{_name(run, result)} has not flattened: it still gains in the last epochs."
+        return (
+            f"{_name(run, result)} has not flattened: as late as epoch {flat - 1} of {len(accuracies)}, its validation "
+            f"accuracy is more than a point below its highest ({max(accuracies):.1%})."
+        )
     return (
-        f"{_name(run, result)} flattens at epoch {flat} of {len(accuracies)}: with {accuracies[flat - 1]:.1%} it is "
-        f"within a point of its highest validation accuracy ({max(accuracies):.1%})."
+        f"{_name(run, result)} flattens at epoch {flat} of {len(accuracies)}: from there its validation accuracy stays "
+        f"within a point of its highest ({max(accuracies):.1%})."
     )
 
 
@@ -126,7 +137,10 @@ def _classes_changed(result: Result, journal: Journal) -> str | None:
     base = journal.complete.get(result.entry.builds_on or "")
     if base is None or result.entry.id not in journal.comparisons:
         return None
-    run, other = result.runs[0], base.runs[0]
+    seed = min(
+        {run.seed for run in result.runs} & {run.seed for run in base.runs}
+    )  # they are compared, so there is one
+    run, other = (next(run for run in r.runs if run.seed == seed) for r in (result, base))
     here, there = result.predictions(run), base.predictions(other)
     if here is None or there is None or run.data is None:
         return None
@@ -144,7 +158,7 @@ def _classes_changed(result: Result, journal: Journal) -> str | None:
         parts.append(f"gains most in {names[most]} ({100 * change[most]:+.1f} points of {totals[most]:,} images)")
     if change[least] < 0:
         parts.append(f"loses most in {names[least]} ({100 * change[least]:+.1f} points of {totals[least]:,})")
-    return f"Against {other.experiment}, {_name(run, result)} {' and '.join(parts)}."
+    return f"Against {_name(other, base)}, {_name(run, result)} {' and '.join(parts)}."
 
 
 def _most_confused(result: Result) -> str | None:
@@ -165,28 +179,45 @@ def _most_confused(result: Result) -> str | None:
     )
 
 
+def _alike(results: Sequence[Result]) -> list[list[tuple[str, RunRecord]]]:
+    """Runs whose epochs can be compared, since they are of the same images and as many: named, in groups of several."""
+    groups: dict[tuple, list[tuple[str, RunRecord]]] = {}
+    for result in results:
+        run = result.runs[0]
+        if run.data is not None:
+            work = (run.data.sha256, run.data.split_sha256, run.data.train_size, len(run.epochs))
+            groups.setdefault(work, []).append((_name(run, result), run))
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def _convergence(results: Sequence[Result]) -> list[str]:
-    """Epochs to reach 95 % of the accuracy that the family's weakest member ends with or above."""
-    runs = [result.runs[0] for result in results]
-    if min(len(run.epochs) for run in runs) < 3:
-        return []
-    threshold = 0.95 * min(max(e.validation_accuracy for e in run.epochs) for run in runs)
-    reached = {run.experiment: next(e.epoch for e in run.epochs if e.validation_accuracy >= threshold) for run in runs}
-    first = min(reached.values())
-    fastest = [name for name, epoch in reached.items() if epoch == first]
-    told = ", ".join(f"{name} {epoch}" for name, epoch in reached.items())
-    who = " and ".join(fastest) if len(fastest) < len(reached) else "all at the same epoch"
-    return [f"First epoch with at least {threshold:.1%} validation accuracy: {told}; earliest: {who}."]
+    """Epochs to reach 95 % of the best accuracy of the weakest of them."""
+    sentences = []
+    for runs in _alike(results):
+        if len(runs[0][1].epochs) < 3:
+            continue
+        threshold = 0.95 * min(max(e.validation_accuracy for e in run.epochs) for _, run in runs)
+        reached = {name: next(e.epoch for e in run.epochs if e.validation_accuracy >= threshold) for name, run in runs}
+        first = min(reached.values())
+        fastest = [name for name, epoch in reached.items() if epoch == first]
+        told = ", ".join(f"{name} {epoch}" for name, epoch in reached.items())
+        who = " and ".join(fastest) if len(fastest) < len(reached) else "all at the same epoch"
+        sentences.append(f"First epoch with at least {threshold:.1%} validation accuracy: {told}; earliest: {who}.")
+    return sentences
 
 
 def _stability(results: Sequence[Result]) -> list[str]:
-    runs = [result.runs[0] for result in results]
-    if min(len(run.epochs) for run in runs) < 4:
-        return []
-    jitters = {run.experiment: jitter(run.epochs) for run in runs}
-    least = max(jitters, key=lambda name: jitters[name])
-    told = ", ".join(f"{name} {value:.3f}" for name, value in jitters.items())
-    return [f"Least stable validation loss: {least}. (Standard deviation of its steps from epoch to epoch: {told}.)"]
+    sentences = []
+    for runs in _alike(results):
+        if len(runs[0][1].epochs) < 4:
+            continue
+        jitters = {name: jitter(run.epochs) for name, run in runs}
+        least = max(jitters, key=lambda name: jitters[name])
+        told = ", ".join(f"{name} {value:.3f}" for name, value in jitters.items())
+        sentences.append(
+            f"Least stable validation loss: {least}. (Standard deviation of its steps from epoch to epoch: {told}.)"
+        )
+    return sentences
 
 
 def jitter(history: Sequence[EpochRecord]) -> float:
@@ -198,18 +229,26 @@ def _speed(result: Result, journal: Journal) -> str | None:
     base = journal.complete.get(result.entry.builds_on or "")
     if base is None:
         return None
-    here, there = (_images_per_second(r.runs[0]) for r in (result, base))
-    same_device = _device(result.runs[0]) == _device(base.runs[0])
-    if not here or not there or not same_device or 0.8 < here / there < 1.25:
+    run, other = result.runs[0], base.runs[0]
+    if _device(run) != _device(other) or _images_an_epoch(run) != _images_an_epoch(other):
         return None
-    word = f"{here / there:.1f} times as fast" if here > there else f"{there / here:.1f} times slower"
-    return f"{result.entry.id} trains {word} than {base.entry.id} ({here:,.0f} and {there:,.0f} images a second)."
+    here, there = _images_per_second(run), _images_per_second(other)
+    if not here or not there or 0.8 < here / there < 1.25:
+        return None
+    word = f"{here / there:.1f} times as fast as" if here > there else f"{there / here:.1f} times as slowly as"
+    return (
+        f"{_name(run, result)} trains {word} {_name(other, base)} ({here:,.0f} and {there:,.0f} training images a "
+        "second, all that an epoch takes included, its validation too)."
+    )
 
 
 def _images_per_second(run: RunRecord) -> float | None:
-    """Images trained on a second of epoch time, validation included."""
-    seconds = sum(epoch.seconds for epoch in run.epochs)
-    return run.data.train_size * len(run.epochs) / seconds if run.data and seconds else None
+    """Images trained on a second of training time, validation and what is computed once included."""
+    return run.data.train_size * len(run.epochs) / run.seconds.train if run.data and run.seconds.train else None
+
+
+def _images_an_epoch(run: RunRecord) -> tuple[int, int] | None:
+    return (run.data.train_size, run.data.validation_size) if run.data else None
 
 
 def _device(run: RunRecord) -> tuple[str, int] | None:
@@ -238,23 +277,24 @@ def verdicts(journal: Journal) -> list[Verdict]:
     transfer, augmented = ["EXP011", "EXP012", "EXP013"], ["EXP017", "EXP018", "EXP019"]
     return [
         _reaches_80(journal),
-        _all_better(
+        _changes(
             journal,
             "Hypothesis 2",
             "Pretrained models and augmentation each improve accuracy.",
             [*transfer, *augmented],
+            by=("weights", "augment"),
         ),
-        _no_difference(
+        _changes_nothing(
             journal, "Question 1", "The optimizer matters little for LeNet.", ["EXP007", "EXP008", "EXP009", "EXP010"]
         ),
-        _no_difference(
+        _changes_nothing(
             journal,
             "Question 2",
             "The initial weights matter little for LeNet.",
             ["EXP003", "EXP004", "EXP005", "EXP006"],
         ),
-        _all_better(journal, "Question 3", "A network fine-tuned from ImageNet weights beats LeNet.", transfer),
-        _all_better(
+        _changes(journal, "Question 3", "A network fine-tuned from ImageNet weights beats LeNet.", transfer),
+        _changes(
             journal,
             "Question 3",
             "Training only the last two layers is worse than training all.",
@@ -262,14 +302,14 @@ def verdicts(journal: Journal) -> list[Verdict]:
             sought="worse",
         ),
         _crossed(journal),
-        _all_better(
+        _changes(
             journal,
             "Question 5",
-            "Augmentation at 224 pixels improves on the same models at 32 pixels.",
+            "Augmented images of 224 pixels, for fewer epochs, improve on the same models at 32 pixels.",
             augmented,
         ),
         _each_augmentation(journal),
-        _all_better(
+        _changes(
             journal, "Afterwards", "ImageNet channel statistics (and five more epochs) improve on EXP017.", ["EXP020"]
         ),
     ]
@@ -316,47 +356,57 @@ def _reaches_80(journal: Journal) -> Verdict:
     return Verdict("Hypothesis 1", claim, "undecided", f"{reason}; more training may yet reach it")
 
 
-def _all_better(
-    journal: Journal, origin: str, claim: str, experiments: Sequence[str], *, sought: str = "better"
+def _changes(
+    journal: Journal,
+    origin: str,
+    claim: str,
+    experiments: Sequence[str],
+    *,
+    sought: Literal["better", "worse"] = "better",
+    by: Sequence[str] = (),
 ) -> Verdict:
-    """Supported if every comparison says so, refuted if every one says the opposite; like with like, at full budget."""
-    found, obstacle = _comparisons(journal, experiments)
-    told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in found)
+    """Supported if every comparison says what is sought, refuted if every one says the opposite.
+
+    `by`: the parameters that the claim says do it. Where others change too, no comparison can tell which it was.
+    """
+    found, told, obstacle = _evidence(journal, experiments)
+    mixed = [f"{c.experiment} and {c.base} in {', '.join(c.changed)}" for c in found if by and {*c.changed} - {*by}]
+    if mixed:
+        obstacle = f"what {' or '.join(by)} does by itself was not tried, since these differ: {'; '.join(mixed)}"
     if obstacle:
-        return Verdict(origin, claim, "undecided", f"{told}; {obstacle}" if told else obstacle)
-    told += f" ({found[0].test})"
+        return Verdict(origin, claim, "undecided", "; ".join(filter(None, [told, obstacle])))
     opposite = "worse" if sought == "better" else "better"
-    if all(c.verdict == sought for c in found):
-        return Verdict(origin, claim, "supported", told)
-    if all(c.verdict == opposite for c in found):
-        return Verdict(origin, claim, "refuted", told)
-    return Verdict(origin, claim, "undecided", told)
+    answers = {c.verdict for c in found}
+    answer: Answer = "supported" if answers == {sought} else "refuted" if answers == {opposite} else "undecided"
+    return Verdict(origin, claim, answer, told)
 
 
-def _no_difference(journal: Journal, origin: str, claim: str, experiments: Sequence[str]) -> Verdict:
-    """Refuted by a difference over several seeds: one seed cannot tell a method from luck. Never proven."""
-    found, obstacle = _comparisons(journal, experiments)
-    told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in found)
+def _changes_nothing(journal: Journal, origin: str, claim: str, experiments: Sequence[str]) -> Verdict:
+    """Refuted by a difference. Never proven."""
+    found, told, obstacle = _evidence(journal, experiments)
     if obstacle:
-        return Verdict(origin, claim, "undecided", f"{told}; {obstacle}" if told else obstacle)
-    if any("n = 1" in c.test for c in found):
-        return Verdict(origin, claim, "undecided", f"{told}; one seed cannot tell a method from luck")
+        return Verdict(origin, claim, "undecided", "; ".join(filter(None, [told, obstacle])))
     if any(c.p < SIGNIFICANCE for c in found):
-        return Verdict(origin, claim, "refuted", f"{told} ({found[0].test})")
+        return Verdict(origin, claim, "refuted", told)
     return Verdict(
         origin, claim, "undecided", f"{told}; that no difference was shown does not prove that there is none"
     )
 
 
-def _comparisons(journal: Journal, experiments: Sequence[str]) -> tuple[list[Comparison], str]:
-    """The comparisons a claim rests on, and what forbids a verdict on them, if anything does."""
+def _evidence(journal: Journal, experiments: Sequence[str]) -> tuple[list[Comparison], str, str]:
+    """The comparisons a claim about methods rests on, what they say, and what forbids a verdict, if anything does."""
     found = [journal.comparisons[name] for name in experiments if name in journal.comparisons]
+    told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in found)
+    if found:
+        told += f" ({' and '.join(dict.fromkeys(c.test for c in found))})"
     missing = [name for name in experiments if name not in journal.comparisons]
     unlike = [f"{c.experiment}: {c.caveat}" for c in found if c.caveat]
     if missing:
-        return found, f"no comparison for {', '.join(missing)}"
+        return found, told, f"no comparison for {', '.join(missing)}"
     if unlike:
-        return found, f"not like with like ({'; '.join(unlike)})"
+        return found, told, f"not like with like ({'; '.join(unlike)})"
     if not all(c.full_budget for c in found):
-        return found, "not at full budget"
-    return found, ""
+        return found, told, "not at full budget"
+    if any(c.seeds == 1 for c in found):
+        return found, told, "one seed cannot tell a method from luck"
+    return found, told, ""

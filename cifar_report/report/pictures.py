@@ -6,11 +6,11 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from cifar_report.predictions import Predictions
 from cifar_report.report.fragment import Fragment
 
 CELL = "margin:0;text-align:center;font-size:11px;line-height:1.25;overflow-wrap:anywhere"
@@ -67,26 +67,22 @@ def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str],
     return image_grid(np.array(cells), [*classes] * height, alt, columns=len(classes), captions=len(classes))
 
 
-def confident_mistakes(dataset: Any, evaluation: Any, *, count: int = 10) -> Fragment:
-    """The wrong answers the model was surest of, each with label, prediction and probability."""
-    found = evaluation.confident_mistakes(count)
-    images = dataset.test.images[[position for position, _, _ in found]].cpu().numpy()
-    labels = [int(evaluation.labels[position]) for position, _, _ in found]
-    return mistakes_grid(images, labels, [m[1] for m in found], [m[2] for m in found], dataset.classes)
-
-
-def mistakes_grid(
-    images: np.ndarray,
-    labels: Sequence[int],
-    predicted: Sequence[int],
-    probabilities: Sequence[float],
-    classes: Sequence[str],
+def confident_mistakes(
+    images: np.ndarray, predictions: Predictions, classes: Sequence[str], *, count: int = 10
 ) -> Fragment:
-    """Images (uint8, (N, 3, H, W)) that were taken for another class, with the probability that it was given."""
+    """The wrong answers the model was surest of, each with label, answer and probability.
+
+    Args:
+        images: the test images that were answered, uint8 (N, 3, H, W).
+        predictions: the answers, in the same order.
+        classes: their names.
+        count: how many to show at most.
+    """
+    wrong = predictions.confident_mistakes(count)
     told = [
-        (classes[label], classes[other], f"{probability:.0%}")
-        for label, other, probability in zip(labels, predicted, probabilities, strict=True)
+        (classes[predictions.labels[i]], classes[predictions.predicted[i]], f"{predictions.confidence[i]:.0%}")
+        for i in wrong
     ]
     titles = [f"{label}\nnot {other}\n{probability}" for label, other, probability in told]
     words = "; ".join(f"{label} taken for {other} ({probability})" for label, other, probability in told)
-    return image_grid(images, titles, f"Most confident mistakes: {words or 'none'}.", wrap=True)
+    return image_grid(images[wrong], titles, f"Most confident mistakes: {words or 'none'}.", wrap=True)

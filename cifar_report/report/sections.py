@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
 import nbformat
-import numpy as np
 from markupsafe import Markup
 
 from cifar_report.catalog import Family, load_catalog
@@ -14,14 +15,14 @@ from cifar_report.colab import colab_link
 from cifar_report.data.cache import find_cached
 from cifar_report.errors import RequestError
 from cifar_report.experiment import CLASSES
-from cifar_report.record import RunRecord
+from cifar_report.predictions import Predictions
+from cifar_report.record import RunRecord, run_folder
 from cifar_report.report import figures, pictures, tables
 from cifar_report.report.changes import Side, changes, read_results, rows_by_run
 from cifar_report.report.fragment import Fragment
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import (
     Journal,
-    Predictions,
     Result,
     at_full_budget,
     changed_parameters,
@@ -32,21 +33,18 @@ from cifar_report.report.observations import observe, verdicts
 from cifar_report.report.statistics import calibration
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
-MISTAKES = 10  # pictures of confident mistakes an experiment
 
 
 def banner(journal: Journal, profile: str) -> Fragment:
     """What kind of report this is: profile, budgets, data, hardware, failures; the first thing to read."""
     runs = [run for result in journal.complete.values() for run in result.runs]
     full = [run for run in runs if at_full_budget(run)]
-    ranked = sorted(journal.complete.values(), key=lambda result: result.accuracy)
     return fragment(
         "banner.html.j2",
         profile=profile,
         planned=len(journal.results),
         runs=runs,
         full=len(full),
-        best=ranked[-1] if ranked else None,
         failures=journal.failures,
         left_out=[run for result in journal.results.values() for run in result.left_out],
         not_cifar10=any(run.data and run.data.name != "cifar10" for run in runs),
@@ -54,8 +52,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         sources=sorted({(run.data.source, run.data.sha256) for run in runs if run.data}),
         devices=sorted({run.environment.device_name for run in runs if run.environment}),
         versions=sorted({f"torch {run.environment.torch}" for run in runs if run.environment}),
-        finished=max((run.finished_at for run in runs), default=None),
-        hours=sum(run.seconds.total for run in runs) / 3600,
+        seconds=sum(run.seconds.total for run in runs),
     )
 
 
@@ -134,7 +131,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         ],
         failures=[run for result in results for run in result.failed],
         at_full_budget=at_full_budget,
-        notebook_link=notebook_link,
+        notebook_link=partial(notebook_link, journal.output_dir),
     )
 
 
@@ -179,23 +176,20 @@ def _detail(result: Result) -> Fragment:
         changed_parameters=changed_parameters,
         command=lambda run: reproduce_command(run, result.family),
         colab=colab_link(load_catalog().repository, load_catalog().ref, result.family.notebook),
-        notebook_link=notebook_link,
+        notebook_link=partial(notebook_link, result.output_dir),
     )
 
 
 def _mistakes(which: str, run: RunRecord, predictions: Predictions) -> Fragment | None:
     """The most confident mistakes of a run, where this machine has the images."""
     assert run.data is not None  # a complete run has data
-    images, wrong = find_cached(run.data.sha256), predictions.confident_mistakes(MISTAKES)
-    if images is None or len(wrong) == 0:
+    images = find_cached(run.data.sha256)
+    if images is None or predictions.correct.all():
         return None
-    grid = pictures.mistakes_grid(
-        images.pixels[images.train_size + predictions.index[wrong].astype(np.int64)],
-        predictions.labels[wrong].tolist(),
-        predictions.predicted[wrong].tolist(),
-        predictions.confidence[wrong].tolist(),
-        images.classes,
-    )
+    answered = images.pixels[images.train_size :]
+    if len(predictions.index) < len(answered):
+        answered = answered[predictions.index]
+    grid = pictures.confident_mistakes(answered, predictions, images.classes)
     caption = f"{which}: the wrong answers it was surest of: label, answer, probability."
     return figure(grid, caption, f"wrong-{run.experiment}")
 
@@ -225,7 +219,7 @@ def general_notes(journal: Journal) -> Fragment:
         highest=ranked[-1] if ranked else None,
         runs=runs,
         experiments=len(results),
-        hours=sum(run.seconds.total for run in runs) / 3600,
+        seconds=sum(run.seconds.total for run in runs),
         images=sum(run.data.train_size * len(run.epochs) for run in runs if run.data),
         failures=journal.failures,
     )
@@ -250,8 +244,10 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
     return fragment("changes.html.j2", changes=changes(Side("last", last), now), since=since)
 
 
-def notebook_link(run: RunRecord) -> str:
-    """Where the report keeps a run's executed notebook, as HTML."""
+def notebook_link(output_dir: Path, run: RunRecord) -> str | None:
+    """Where the report keeps a run's executed notebook, as HTML; `None` where the run has left no notebook."""
+    if not (run_folder(output_dir, run.experiment, run.seed) / "notebook.ipynb").is_file():
+        return None
     return f"{NOTEBOOK_FOLDER}/{run.experiment.lower()}-seed-{run.seed}.html"
 
 
@@ -267,8 +263,8 @@ def _results_table(
         caption=caption,
         anchor=anchor,
         sortable=sortable,
-        at_full_budget=at_full_budget,
-        notebook_link=notebook_link,
+        several=any(len(result.runs) > 1 for result in results),
+        judged=any(result.reproduces for result in results),
     )
 
 

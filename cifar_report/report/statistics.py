@@ -8,6 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+SIGNIFICANCE = 0.05
+
+
+def verdict(difference: float, p: float) -> str:
+    """A comparison in words: better or worse only where the test says so."""
+    if p >= SIGNIFICANCE:
+        return "no difference shown"
+    return "better" if difference > 0 else "worse"
+
 
 def wilson_interval(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927): one run's accuracy over its test images."""
