@@ -184,6 +184,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def percent(fraction: float, digits: int = 0) -> str:
+    """A fraction as a percentage: `75.2 %`, with a space that does not break."""
+    return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
 def duration(seconds: float) -> str:
     """A duration in the largest unit that leaves at least two of it."""
     if seconds < 120:

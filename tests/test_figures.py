@@ -28,7 +28,7 @@ def test_learning_curves_say_what_they_show(tmp_path):
     picture = figures.learning_curves({"EXP003": [run.epochs]})
     assert drawing(picture).tag.endswith("svg")
     assert "validation loss lowest at epoch 2 (1.00) and 1.40 at the end" in picture.alt
-    assert "70.00%" in picture.alt
+    assert "70.00\N{NO-BREAK SPACE}%" in picture.alt
 
 
 def test_learning_curves_give_their_values_and_where_they_are_drawn(tmp_path):

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cifar_report.catalog import load_catalog
-from cifar_report.record import EpochRecord, RunRecord
+from cifar_report.record import EpochRecord, RunRecord, percent
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
@@ -191,7 +191,7 @@ def _curve_text(name: str, several: Sequence[Sequence[EpochRecord]]) -> str:
     return (
         f"{name}{which}: training loss {history[0].train_loss:.2f} to {last.train_loss:.2f} over {len(history)} "
         f"epochs, validation loss lowest at epoch {best.epoch} ({best.validation_loss:.2f}) and "
-        f"{last.validation_loss:.2f} at the end, final validation accuracy {last.validation_accuracy:.2%}."
+        f"{last.validation_loss:.2f} at the end, final validation accuracy {percent(last.validation_accuracy, 2)}."
     )
 
 
@@ -222,7 +222,8 @@ def reliability(curve: Any, name: str) -> Picture:
         return render(
             figure,
             f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points; of the {counts[-1]:,} "
-            f"answers given the highest probabilities, {confidence[-1]:.0%} on average, {accuracy[-1]:.0%} are right.",
+            f"answers given the highest probabilities, {percent(confidence[-1])} on average, "
+            f"{percent(accuracy[-1])} are right.",
         )
 
 

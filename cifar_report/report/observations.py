@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 
 from cifar_report.experiment import CLASSES
-from cifar_report.record import EpochRecord, RunRecord
+from cifar_report.record import EpochRecord, RunRecord, percent
 from cifar_report.report.journal import Comparison, Journal, Result
 from cifar_report.report.layout import p_text
 from cifar_report.report.statistics import SIGNIFICANCE
 
 OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting
-PLATEAU = 0.01  # share of images: a curve has flattened where it stays within it of its highest value
+PLATEAU = 0.01  # share of images: a curve has flattened where it is this near to the highest it will reach
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _best_of(results: Sequence[Result]) -> list[str]:
     best, last = ranked[0], ranked[-1]
     spread = 100 * (best.accuracy - last.accuracy)
     return [
-        f"Highest accuracy of the family: {best.entry.id} with {best.accuracy:.2%}, {spread:.2f} points above "
+        f"Highest accuracy of the family: {best.entry.id} with {percent(best.accuracy, 2)}, {spread:.2f} points above "
         f"{last.entry.id}, the lowest. (Picked from {len(ranked)} by test accuracy, which flatters the winner.)"
     ]
 
@@ -84,15 +84,15 @@ def _overfitting(result: Result) -> str | None:
     name = _name(run, result)
     if rise > OVERFITTING_RISE and last.train_loss >= run.epochs[best.epoch - 1].train_loss:
         return (
-            f"The validation loss of {name} ends {rise:.0%} above its lowest ({last.validation_loss:.2f}; "
+            f"The validation loss of {name} ends {percent(rise)} above its lowest ({last.validation_loss:.2f}; "
             f"{best.validation_loss:.2f} at epoch {best.epoch}), but its training loss has not fallen since either: "
             "that is no overfitting."
         )
     if rise > OVERFITTING_RISE:
         return (
             f"{name} overfits from epoch {best.epoch + 1}: its validation loss is lowest at epoch {best.epoch} "
-            f"({best.validation_loss:.2f}) and ends {rise:.0%} higher ({last.validation_loss:.2f}), while the training "
-            f"loss falls to {last.train_loss:.2f}; its validation accuracy changes by "
+            f"({best.validation_loss:.2f}) and ends {percent(rise)} higher ({last.validation_loss:.2f}), while the "
+            f"training loss falls to {last.train_loss:.2f}; its validation accuracy changes by "
             f"{100 * (last.validation_accuracy - best.validation_accuracy):+.2f} points from there to the end."
         )
     return (
@@ -102,21 +102,18 @@ def _overfitting(result: Result) -> str | None:
 
 
 def _plateau(result: Result) -> str | None:
-    """Where the validation accuracy flattens: the first epoch from which it stays within a point of its highest."""
+    """Where the validation accuracy flattens: the first epoch after which its highest rises by less than a point."""
     run = result.runs[0]
     if len(run.epochs) < 4:
         return None
     accuracies = [e.validation_accuracy for e in run.epochs]
-    away = [e for e, accuracy in enumerate(accuracies, start=1) if max(accuracies) - accuracy > PLATEAU]
-    flat = max(away, default=0) + 1
+    highest = max(accuracies)
+    flat = next(e for e, accuracy in enumerate(accuracies, start=1) if highest - accuracy <= PLATEAU)
     if flat > len(accuracies) - 2:
-        return (
-            f"{_name(run, result)} has not flattened: as late as epoch {flat - 1} of {len(accuracies)}, its validation "
-            f"accuracy is more than a point below its highest ({max(accuracies):.1%})."
-        )
+        return f"{_name(run, result)} has not flattened: it still gains in the last epochs."
     return (
-        f"{_name(run, result)} flattens at epoch {flat} of {len(accuracies)}: from there its validation accuracy stays "
-        f"within a point of its highest ({max(accuracies):.1%})."
+        f"{_name(run, result)} gains less than a point of validation accuracy after epoch {flat} of {len(accuracies)}: "
+        f"{percent(accuracies[flat - 1], 1)} there, {percent(highest, 1)} at its highest."
     )
 
 
@@ -128,7 +125,8 @@ def _generalisation_gap(result: Result) -> str | None:
         return None
     return (
         f"Generalisation gap of {_name(run, result)}: {gap:+.1f} points between the last epoch's training accuracy "
-        f"({last.train_accuracy:.1%}, taken while it learns) and validation accuracy ({last.validation_accuracy:.1%})."
+        f"({percent(last.train_accuracy, 1)}, taken while it learns) and validation accuracy "
+        f"({percent(last.validation_accuracy, 1)})."
     )
 
 
@@ -175,7 +173,7 @@ def _most_confused(result: Result) -> str | None:
     share = both.max() / max(1, int((~predictions.correct).sum()))
     return (
         f"{_name(run, result)} confuses {names[one]} and {names[two]} most: {counts[one, two]:,} and "
-        f"{counts[two, one]:,} images, {share:.0%} of all its mistakes."
+        f"{counts[two, one]:,} images, {percent(share)} of all its mistakes."
     )
 
 
@@ -202,7 +200,9 @@ def _convergence(results: Sequence[Result]) -> list[str]:
         fastest = [name for name, epoch in reached.items() if epoch == first]
         told = ", ".join(f"{name} {epoch}" for name, epoch in reached.items())
         who = " and ".join(fastest) if len(fastest) < len(reached) else "all at the same epoch"
-        sentences.append(f"First epoch with at least {threshold:.1%} validation accuracy: {told}; earliest: {who}.")
+        sentences.append(
+            f"First epoch with at least {percent(threshold, 1)} validation accuracy: {told}; earliest: {who}."
+        )
     return sentences
 
 
@@ -347,7 +347,8 @@ def _reaches_80(journal: Journal) -> Verdict:
         return Verdict("Hypothesis 1", claim, "undecided", "no run is complete")
     best = max(journal.complete.values(), key=lambda r: r.accuracy)
     low, high = best.interval
-    reason = f"the best, {best.entry.id}, has {best.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    interval = f"95 % interval {percent(low, 2)} to {percent(high, 2)}"
+    reason = f"the best, {best.entry.id}, has {percent(best.accuracy, 2)} ({interval})"
     if any(run.data and run.data.name != "cifar10" for run in best.runs):
         return Verdict("Hypothesis 1", claim, "undecided", f"{reason}, but not on CIFAR-10")
     if low >= 0.8:

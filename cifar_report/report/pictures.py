@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cifar_report.predictions import Predictions
+from cifar_report.record import percent
 from cifar_report.report.fragment import Fragment
 
 CELL = "margin:0;text-align:center;font-size:11px;line-height:1.25;overflow-wrap:anywhere"
@@ -80,7 +81,7 @@ def confident_mistakes(
     """
     wrong = predictions.confident_mistakes(count)
     told = [
-        (classes[predictions.labels[i]], classes[predictions.predicted[i]], f"{predictions.confidence[i]:.0%}")
+        (classes[predictions.labels[i]], classes[predictions.predicted[i]], f"{percent(predictions.confidence[i])}")
         for i in wrong
     ]
     titles = [f"{label}\nnot {other}\n{probability}" for label, other, probability in told]

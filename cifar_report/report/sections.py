@@ -259,6 +259,7 @@ def _results_table(
         "results.html.j2",
         results=results,
         comparisons=journal.comparisons,
+        compared=bool(compared),
         unlike=any(comparison.caveat for comparison in compared),
         caption=caption,
         anchor=anchor,
