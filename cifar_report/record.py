@@ -189,6 +189,11 @@ def percent(fraction: float, digits: int = 0) -> str:
     return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
+def points(fraction: float, digits: int = 2) -> str:
+    """A difference of two fractions in percentage points, with its sign: `+1.24`, `−0.30`."""
+    return f"{100 * fraction:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
 def duration(seconds: float) -> str:
     """A duration in the largest unit that leaves at least two of it."""
     if seconds < 120:

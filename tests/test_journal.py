@@ -294,6 +294,15 @@ def test_a_curve_has_flattened_where_its_highest_rises_no_more(tmp_path):
         assert told in "\n".join(family(Journal.load(tmp_path), "architectures"))
 
 
+def test_a_model_that_guesses_is_said_to_and_no_more(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7)
+    write_run(tmp_path, "EXP002", 0.11)
+    sentences = "\n".join(text for text in family(Journal.load(tmp_path), "architectures") if "EXP002" in text)
+    assert "EXP002 cannot be told from guessing, which is right in 10 % of cases: its interval is 9.2 %" in sentences
+    assert "overfit" not in sentences
+    assert "confuses" not in sentences
+
+
 def test_epochs_of_unlike_work_are_not_compared(tmp_path):
     write_run(tmp_path, "EXP001")
     write_run(tmp_path, "EXP002", train_size=5000)

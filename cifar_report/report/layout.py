@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cifar_report.experiment import shown
-from cifar_report.record import duration
+from cifar_report.record import duration, points
 from cifar_report.report.figures import Picture
 from cifar_report.report.fragment import Fragment
 
@@ -77,7 +77,7 @@ def _environment() -> Environment:
     environment.globals["reference"] = reference
     environment.globals["table_number"] = table_number
     environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
-    environment.filters["points"] = lambda fraction: f"{100 * fraction:+.2f}".replace("-", "−")
+    environment.filters["points"] = points
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["p_value"] = p_text
     environment.filters["duration"] = duration

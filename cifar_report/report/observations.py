@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from cifar_report.experiment import CLASSES
-from cifar_report.record import EpochRecord, RunRecord, percent
+from cifar_report.record import EpochRecord, RunRecord, percent, points
 from cifar_report.report.journal import Comparison, Journal, Result
 from cifar_report.report.layout import p_text
-from cifar_report.report.statistics import SIGNIFICANCE
+from cifar_report.report.statistics import SIGNIFICANCE, wilson_interval
 
 OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting
 PLATEAU = 0.01  # share of images: a curve has flattened where it is this near to the highest it will reach
@@ -42,22 +42,22 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     note([_against_base(comparison) for comparison in compared], "ladder")
     if len(complete) > 1:
         note(_best_of(complete), "ladder")
-    note([_overfitting(result) for result in complete], "curves")
-    note([_plateau(result) for result in complete], "curves")
-    note([_generalisation_gap(result) for result in complete], "curves")
-    if len(complete) > 1:
-        note(_convergence(complete), "curves")
-        note(_stability(complete), "curves")
+    note([_guesses(result) for result in complete], "results")
+    learned = [result for result in complete if not _guesses(result)]
+    note([_overfitting(result) for result in learned], "curves")
+    note([_plateau(result) for result in learned], "curves")
+    note([_generalisation_gap(result) for result in learned], "curves")
+    note(_convergence(learned), "curves")
+    note(_stability(learned), "curves")
     note([_speed(result, journal) for result in complete], "results")
-    for result in complete:
+    for result in learned:
         sentences = (_classes_changed(result, journal), _most_confused(result))
         found += [Observation(sentence, "classes", result.entry.id) for sentence in sentences if sentence]
     return found
 
 
 def _against_base(c: Comparison) -> str:
-    points = 100 * c.difference
-    figures = f"{points:+.2f} points, {p_text(c.p)} ({c.test}, Holm-adjusted within the family)"
+    figures = f"{points(c.difference)} points, {p_text(c.p)} ({c.test}, Holm-adjusted within the family)"
     caveat = f" The comparison is not like with like: {c.caveat}." if c.caveat else ""
     if c.verdict == "no difference shown":
         return f"{c.experiment} against {c.base}: no difference shown, {figures}.{caveat}"
@@ -72,6 +72,21 @@ def _best_of(results: Sequence[Result]) -> list[str]:
         f"Highest accuracy of the family: {best.entry.id} with {percent(best.accuracy, 2)}, {spread:.2f} points above "
         f"{last.entry.id}, the lowest. (Picked from {len(ranked)} by test accuracy, which flatters the winner.)"
     ]
+
+
+def _guesses(result: Result) -> str | None:
+    """Whether a run's accuracy cannot be told from guessing; then its curves and classes have nothing to say."""
+    run = result.runs[0]
+    if run.test is None or run.data is None:
+        return None
+    chance = 1 / len(CLASSES[run.data.name])
+    low, high = wilson_interval(run.test.correct, run.test.total)
+    if low > chance:
+        return None
+    return (
+        f"{_name(run, result)} cannot be told from guessing, which is right in {percent(chance)} of cases: its "
+        f"interval is {percent(low, 1)} to {percent(high, 1)}."
+    )
 
 
 def _overfitting(result: Result) -> str | None:
@@ -93,7 +108,7 @@ def _overfitting(result: Result) -> str | None:
             f"{name} overfits from epoch {best.epoch + 1}: its validation loss is lowest at epoch {best.epoch} "
             f"({best.validation_loss:.2f}) and ends {percent(rise)} higher ({last.validation_loss:.2f}), while the "
             f"training loss falls to {last.train_loss:.2f}; its validation accuracy changes by "
-            f"{100 * (last.validation_accuracy - best.validation_accuracy):+.2f} points from there to the end."
+            f"{points(last.validation_accuracy - best.validation_accuracy)} points from there to the end."
         )
     return (
         f"{name} does not overfit within {len(run.epochs)} epochs: its validation loss ends at "
@@ -120,12 +135,12 @@ def _plateau(result: Result) -> str | None:
 def _generalisation_gap(result: Result) -> str | None:
     run = result.runs[0]
     last = run.epochs[-1]
-    gap = 100 * (last.train_accuracy - last.validation_accuracy)
+    gap = last.train_accuracy - last.validation_accuracy
     if len(run.epochs) < 3:
         return None
     return (
-        f"Generalisation gap of {_name(run, result)}: {gap:+.1f} points between the last epoch's training accuracy "
-        f"({percent(last.train_accuracy, 1)}, taken while it learns) and validation accuracy "
+        f"Generalisation gap of {_name(run, result)}: {points(gap, 1)} points between the last epoch's training "
+        f"accuracy ({percent(last.train_accuracy, 1)}, taken while it learns) and validation accuracy "
         f"({percent(last.validation_accuracy, 1)})."
     )
 
@@ -153,9 +168,9 @@ def _classes_changed(result: Result, journal: Journal) -> str | None:
         return None
     parts = []
     if change[most] > 0:
-        parts.append(f"gains most in {names[most]} ({100 * change[most]:+.1f} points of {totals[most]:,} images)")
+        parts.append(f"gains most in {names[most]} ({points(change[most], 1)} points of {totals[most]:,} images)")
     if change[least] < 0:
-        parts.append(f"loses most in {names[least]} ({100 * change[least]:+.1f} points of {totals[least]:,})")
+        parts.append(f"loses most in {names[least]} ({points(change[least], 1)} points of {totals[least]:,})")
     return f"Against {_name(other, base)}, {_name(run, result)} {' and '.join(parts)}."
 
 
@@ -397,7 +412,7 @@ def _changes_nothing(journal: Journal, origin: str, claim: str, experiments: Seq
 def _evidence(journal: Journal, experiments: Sequence[str]) -> tuple[list[Comparison], str, str]:
     """The comparisons a claim about methods rests on, what they say, and what forbids a verdict, if anything does."""
     found = [journal.comparisons[name] for name in experiments if name in journal.comparisons]
-    told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {100 * c.difference:+.2f} points" for c in found)
+    told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {points(c.difference)} points" for c in found)
     if found:
         told += f" ({' and '.join(dict.fromkeys(c.test for c in found))})"
     missing = [name for name in experiments if name not in journal.comparisons]
