@@ -43,6 +43,7 @@ from cifar_report.experiment import Experiment
 from cifar_report.memory import keep_freed_memory
 from cifar_report.models import build_model
 from cifar_report.optimization import build_optimizer
+from cifar_report.pipeline.resources import cores
 from cifar_report.record import atomic_file, read_record
 from cifar_report.report.figures import COLOURS, STYLE, render
 from cifar_report.training import Training, amp_dtype, choose_device, train, train_one_epoch
@@ -340,6 +341,29 @@ def bench_around(device: torch.device) -> list[Comparison]:
     return [Comparison("Around the training", [per_run, hot, short, listed])]
 
 
+def bench_jobs(device: torch.device) -> list[Comparison]:
+    """Short runs on the CPU: one at a time on one core, one at a time on all cores, and a run a core (at most 8)."""
+    jobs = min(cores(), 8)
+    pairs = "train_limit=5000 test_limit=500 epochs=2 offline=stand_in device=cpu"
+    seeds = ",".join(map(str, range(2 * jobs)))
+
+    def seconds(at_once: int, on: int) -> float:
+        with tempfile.TemporaryDirectory(prefix="cifar-report-bench-") as folder:
+            words = ["run", "EXP003", "--profile", "quick", "--output", folder, "--set", pairs, "--seeds", seeds]
+            return _command(*words, "--jobs", str(at_once), cores=on)
+
+    together = f"{jobs} jobs on {jobs} cores"
+    sides = {together: partial(seconds, jobs, jobs), f"1 job on {jobs} cores": partial(seconds, 1, jobs)}
+    if hasattr(os, "sched_setaffinity"):  # elsewhere a process cannot be kept to some cores
+        sides["1 job on 1 core"] = partial(seconds, 1, 1)
+    comparison = interleaved(f"{2 * jobs} short runs of LeNet on the CPU", "s", sides, repeats=3)
+    ours, *others = comparison.sides
+    for other in others:
+        ratios = [a / b for a, b in zip(other.values, ours.values, strict=True)]
+        comparison.ratios[f"{together}: times as fast as {other.what}"] = statistics.median(ratios)
+    return [comparison]
+
+
 def bench_memory(device: torch.device) -> list[Comparison]:
     """Peak memory of a run and of four at once, pages they share counted once; the command itself included."""
     sides = []
@@ -359,15 +383,31 @@ PARTS: dict[str, Callable[[torch.device], list[Comparison]]] = {
     "input": bench_input,
     "frozen": bench_frozen,
     "around": bench_around,
+    "jobs": bench_jobs,
     "memory": bench_memory,
 }
 
 
-def _command(*words: str) -> float:
-    """Seconds that a command of cifar-report takes."""
-    started = perf_counter()
-    subprocess.run([sys.executable, "-m", "cifar_report", *words], check=True, stdout=subprocess.DEVNULL)
-    return perf_counter() - started
+def _command(*words: str, cores: int | None = None) -> float:
+    """Seconds that a command of cifar-report takes, on so many cores if that is said."""
+    with _cores(cores):
+        started = perf_counter()
+        subprocess.run([sys.executable, "-m", "cifar_report", *words], check=True, stdout=subprocess.DEVNULL)
+        return perf_counter() - started
+
+
+@contextmanager
+def _cores(count: int | None) -> Iterator[None]:
+    """Keep this thread, and the processes it starts, to so many cores."""
+    if count is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    usual = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(usual)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usual)
 
 
 @contextmanager

@@ -144,7 +144,10 @@ def _parser() -> argparse.ArgumentParser:
         "cifar-report bench training frozen",
     )
     bench.add_argument(
-        "parts", nargs="*", metavar="PART", help="training, input, frozen, around, memory; none: all, some minutes"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help="training, input, frozen, around, jobs, memory; none: all",
     )
     bench.add_argument("--output", type=Path, default=Path("outputs/bench"), help="default: outputs/bench")
     report.add_argument("--no-run", action="store_true", help="execute no run: report what is there")

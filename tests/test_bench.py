@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -46,6 +47,34 @@ def test_results_and_a_warning_when_the_machine_is_busy(tmp_path, monkeypatch, c
     assert content["environment"]["torch"] == torch.__version__
     assert content["comparisons"][0]["sides"][0]["values"] == [1, 2, 3]
     assert (tmp_path / "bench.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps no process to some cores")
+def test_a_command_is_kept_to_its_cores(monkeypatch):
+    seen = []
+    monkeypatch.setattr(bench.subprocess, "run", lambda *words, **more: seen.append(len(os.sched_getaffinity(0))))
+    usual = os.sched_getaffinity(0)
+    bench._command("list", cores=1)
+    bench._command("list")
+    assert seen == [1, len(usual)]
+    assert os.sched_getaffinity(0) == usual
+
+
+def test_jobs_are_measured_against_one_job_on_one_core_and_on_all(monkeypatch):
+    asked = []
+
+    def command(*words, cores=None):
+        asked.append((words[-1], cores))
+        return {("2", 2): 10.0, ("1", 2): 12.0, ("1", 1): 18.0}[words[-1], cores]
+
+    monkeypatch.setattr(bench, "cores", lambda: 2)
+    monkeypatch.setattr(bench, "_command", command)
+    (comparison,) = bench.bench_jobs(torch.device("cpu"))
+    expected = {"1 job on 2 cores": 1.2}
+    if hasattr(os, "sched_setaffinity"):
+        expected["1 job on 1 core"] = 1.8
+    assert comparison.ratios == {f"2 jobs on 2 cores: times as fast as {side}": r for side, r in expected.items()}
+    assert len(asked) == 4 * (1 + len(expected))  # a warm-up and three repetitions
 
 
 @pytest.mark.slow
