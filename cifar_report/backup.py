@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from cifar_report.lock import is_locked
-from cifar_report.record import atomic_file
+from cifar_report.record import atomic_file, refuse_newer
 
 BACKUP = "CIFAR_REPORT_BACKUP"  # environment variable: the folder that holds the copies
 UNFINISHED = ("checkpoint.pt", "history.csv")
@@ -82,9 +82,15 @@ def restore_runs(output_dir: Path) -> int:
     """Bring back the complete runs whose copies are kept and that `output_dir` lacks; returns how many.
 
     A run that some process is executing is left to it.
+
+    Raises:
+        RequestError: a copy was written by a newer version of cifar-report; nothing is brought back then.
     """
     root, count = os.environ.get(BACKUP), 0
-    for record in sorted(Path(root, output_dir.resolve().name).glob("*/seed-*/run.json")) if root else ():
+    records = sorted(Path(root, output_dir.resolve().name).glob("*/seed-*/run.json")) if root else []
+    for record in records:
+        refuse_newer(record.parent)
+    for record in records:
         folder = output_dir / "runs" / record.parent.parent.name / record.parent.name
         if (folder / "run.json").exists() or is_locked(folder):
             continue

@@ -344,13 +344,16 @@ def bench_around(device: torch.device) -> list[Comparison]:
 def bench_jobs(device: torch.device) -> list[Comparison]:
     """Short runs on the CPU: one at a time on one core, one at a time on all cores, and a run a core (at most 8)."""
     jobs = min(cores(), 8)
+    if jobs == 1:
+        return []
     pairs = "train_limit=5000 test_limit=500 epochs=2 offline=stand_in device=cpu"
     seeds = ",".join(map(str, range(2 * jobs)))
 
     def seconds(at_once: int, on: int) -> float:
         with tempfile.TemporaryDirectory(prefix="cifar-report-bench-") as folder:
             words = ["run", "EXP003", "--profile", "quick", "--output", folder, "--set", pairs, "--seeds", seeds]
-            return _command(*words, "--jobs", str(at_once), cores=on)
+            # A machine's GPUs, though not used, would limit the jobs.
+            return _command(*words, "--jobs", str(at_once), "--runs-per-gpu", str(at_once), on_cores=on)
 
     together = f"{jobs} jobs on {jobs} cores"
     sides = {together: partial(seconds, jobs, jobs), f"1 job on {jobs} cores": partial(seconds, 1, jobs)}
@@ -388,9 +391,9 @@ PARTS: dict[str, Callable[[torch.device], list[Comparison]]] = {
 }
 
 
-def _command(*words: str, cores: int | None = None) -> float:
+def _command(*words: str, on_cores: int | None = None) -> float:
     """Seconds that a command of cifar-report takes, on so many cores if that is said."""
-    with _cores(cores):
+    with _cores(on_cores):
         started = perf_counter()
         subprocess.run([sys.executable, "-m", "cifar_report", *words], check=True, stdout=subprocess.DEVNULL)
         return perf_counter() - started

@@ -14,7 +14,7 @@ from cifar_report import __version__
 from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.errors import RequestError, did_you_mean
 from cifar_report.experiment import shown
-from cifar_report.record import duration
+from cifar_report.wording import duration, p_text, points
 
 if TYPE_CHECKING:  # what costs time to import is imported by the commands that need it
     from cifar_report.pipeline.plan import PlannedRun
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "parts",
         nargs="*",
         metavar="PART",
-        help="training, input, frozen, around, jobs, memory; none: all",
+        help="training, input, frozen, around, jobs, memory; none: all, 15 min",
     )
     bench.add_argument("--output", type=Path, default=Path("outputs/bench"), help="default: outputs/bench")
     report.add_argument("--no-run", action="store_true", help="execute no run: report what is there")
@@ -323,10 +323,10 @@ def _diff(options: argparse.Namespace) -> int:
     for column in ("run", "what", "before, %", "after, %", "points", "test", "parameters"):
         table.add_column(column, justify="right" if "," in column or column == "points" else "left")
     for c in found:
-        told = f"{c.verdict}, p = {c.p:.3g} ({c.test})" if c.p is not None else ""
-        points = "" if c.difference is None else f"{100 * c.difference:+.2f}"
+        told = f"{c.verdict}, {p_text(c.p)} ({c.test})" if c.p is not None else ""
+        gained = "" if c.difference is None else points(c.difference)
         changed = ", ".join(f"{name} {shown(old)} -> {shown(new)}" for name, (old, new) in c.parameters.items())
-        table.add_row(*map(Text, (c.name, c.what, c.before_text, c.after_text, points, told, changed)))
+        table.add_row(*map(Text, (c.name, c.what, c.before_text, c.after_text, gained, told, changed)))
     if found:
         Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
     if all(experiments):

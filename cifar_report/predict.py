@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +78,9 @@ def read_picture(path: Path) -> torch.Tensor:
         OSError, UnidentifiedImageError: it cannot be read.
     """
     with Image.open(path) as image:
-        picture = ImageOps.exif_transpose(image).convert("RGB")  # phones note how they were held
+        with suppress(SyntaxError):  # what Pillow raises where a picture's notes are damaged: it is taken as it lies
+            ImageOps.exif_transpose(image, in_place=True)  # phones note how they were held
+        picture = image.convert("RGB")
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), Image.Resampling.BOX)

@@ -184,23 +184,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def percent(fraction: float, digits: int = 0) -> str:
-    """A fraction as a percentage: `75.2 %`, with a space that does not break."""
-    return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def points(fraction: float, digits: int = 2) -> str:
-    """A difference of two fractions in percentage points, with its sign: `+1.24`, `−0.30`."""
-    return f"{100 * fraction:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def duration(seconds: float) -> str:
-    """A duration in the largest unit that leaves at least two of it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` if the block ends well and vanishes if not."""

@@ -1,5 +1,6 @@
 """Copies of runs on another disk, such as a mounted Drive that can vanish."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from safetensors.numpy import load_file
 
 from cifar_report.backup import BACKUP, Backup, restore_runs
 from cifar_report.cli import main
+from cifar_report.errors import RequestError
 from cifar_report.lock import folder_lock
 from cifar_report.record import read_record, run_folder
 from cifar_report.run import CHECKPOINT, RESULT_FILES, Run
@@ -93,6 +95,16 @@ def test_a_run_in_execution_and_a_wrong_request_bring_nothing_back(tiny, tmp_pat
     (tmp_path / "d" / "quick").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "d" / "quick")
     assert restore_runs(Path()) == 1  # the folder's name is what counts, however it is written
+
+
+def test_copies_of_a_newer_version_are_refused_before_anything_is_brought_back(tiny, tmp_path, drive):
+    for name in ("EXP003", "EXP004"):
+        play(tiny(experiment=name, model="lenet", output_dir=str(tmp_path / "a" / "quick")))
+    copy = drive.parents[1] / "exp004" / "seed-0" / "run.json"
+    copy.write_text(json.dumps({**json.loads(copy.read_text()), "schema_version": 99}))
+    with pytest.raises(RequestError, match="newer version"):
+        restore_runs(tmp_path / "b" / "quick")
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_resumed_run_copies_no_epoch_twice(tiny, tmp_path, monkeypatch, drive):

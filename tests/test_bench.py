@@ -54,7 +54,7 @@ def test_a_command_is_kept_to_its_cores(monkeypatch):
     seen = []
     monkeypatch.setattr(bench.subprocess, "run", lambda *words, **more: seen.append(len(os.sched_getaffinity(0))))
     usual = os.sched_getaffinity(0)
-    bench._command("list", cores=1)
+    bench._command("list", on_cores=1)
     bench._command("list")
     assert seen == [1, len(usual)]
     assert os.sched_getaffinity(0) == usual
@@ -63,9 +63,9 @@ def test_a_command_is_kept_to_its_cores(monkeypatch):
 def test_jobs_are_measured_against_one_job_on_one_core_and_on_all(monkeypatch):
     asked = []
 
-    def command(*words, cores=None):
-        asked.append((words[-1], cores))
-        return {("2", 2): 10.0, ("1", 2): 12.0, ("1", 1): 18.0}[words[-1], cores]
+    def command(*words, on_cores):
+        asked.append((words[-3], on_cores))
+        return {("2", 2): 10.0, ("1", 2): 12.0, ("1", 1): 18.0}[words[-3], on_cores]
 
     monkeypatch.setattr(bench, "cores", lambda: 2)
     monkeypatch.setattr(bench, "_command", command)

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from records import write_run
 
+from cifar_report.lock import folder_lock
 from cifar_report.pipeline import worker
 from cifar_report.pipeline.estimate import STARTUP, estimate_seconds
 from cifar_report.pipeline.execute import execute_plan
@@ -118,6 +120,18 @@ def test_clock_set_back_changes_no_result_and_no_duration(tmp_path):
 def test_run_that_leaves_no_record_says_how_much_room_there_is(tmp_path):
     assert "kB are free" in worker._lost(tmp_path).message
     assert "No such file" in worker._lost(tmp_path / "gone").message
+
+
+def test_a_run_that_another_command_has_begun_since_is_left_to_it(tmp_path):
+    (run,) = plan(tmp_path / "out", "EXP000")
+    ended = worker.Worker(run, SimpleNamespace(exitcode=0))
+    with folder_lock(run.folder):
+        assert ended.result() is None
+        assert not (run.folder / "run.json").exists()
+    lost = ended.result()
+    assert lost is not None
+    assert lost.error is not None
+    assert lost.error.type == "RecordLost"
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ from cifar_report.record import ErrorRecord, read_record, run_folder, write_reco
 from cifar_report.report import sections
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal, at_full_budget, reproduce_command
-from cifar_report.report.layout import p_text
 from cifar_report.report.observations import jitter, observe, verdicts
 from cifar_report.report.statistics import mcnemar, wilson_interval
+from cifar_report.wording import p_text
 
 
 def family(journal, name):
@@ -147,8 +147,8 @@ def test_no_verdict_on_a_parameter_that_was_not_changed_alone(tmp_path):
             write_run(tmp_path, name, 0.7 + 0.01 * int(name[-2:]) + seed / 1000, seed=seed)
     found = verdict(tmp_path, "Pretrained models and augmentation each")
     assert found.answer == "undecided"
-    assert "what weights or augment does by itself was not tried" in found.reason
-    assert "EXP017 and EXP011 in image_size, augment, epochs" in found.reason
+    assert "what each of weights and augment does alone cannot be told" in found.reason
+    assert "EXP017 and EXP011 differ in image_size, augment, epochs" in found.reason
 
 
 def test_claims_about_methods_need_several_seeds(tmp_path):
@@ -281,7 +281,7 @@ def test_a_rising_loss_is_overfitting_only_while_the_training_loss_falls(tmp_pat
     history(tmp_path, "EXP001", train_loss=(1.5, 1.0, 1.1, 1.3))
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
     assert "overfits" not in sentences
-    assert "its training loss has not fallen since either" in sentences
+    assert "its training loss ends no lower than it was there (1.30; 1.00)" in sentences
 
 
 def test_a_curve_has_flattened_where_its_highest_rises_no_more(tmp_path):
@@ -298,7 +298,10 @@ def test_a_model_that_guesses_is_said_to_and_no_more(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP002", 0.11)
     sentences = "\n".join(text for text in family(Journal.load(tmp_path), "architectures") if "EXP002" in text)
-    assert "EXP002 cannot be told from guessing, which is right in 10 % of cases: its interval is 9.2 %" in sentences
+    assert (
+        "EXP002 is not shown to be better than guessing, which is right in 10 % of cases: its interval is 9.2 %"
+        in sentences
+    )
     assert "overfit" not in sentences
     assert "confuses" not in sentences
 
@@ -324,10 +327,17 @@ def test_speed_is_of_all_training_time_and_like_work(tmp_path):
 def test_classes_are_compared_over_a_seed_that_both_have(tmp_path):
     for seed, accuracy in ((0, 0.5), (1, 0.7)):
         write_run(tmp_path, "EXP001", accuracy, seed=seed)
-    for seed, accuracy in ((1, 0.8), (2, 0.9)):
-        write_run(tmp_path, "EXP003", accuracy, seed=seed)
-    sentences = "\n".join(family(Journal.load(tmp_path), "initialization"))
-    assert "Against EXP001 (seed 1), EXP003 (seed 1) gains most in airplane (+10.0 points" in sentences
+    write_run(tmp_path, "EXP004", 0.75, seed=0)
+    for name in ("EXP003", "EXP004"):
+        for seed, accuracy in ((1, 0.8), (2, 0.9)):
+            write_run(tmp_path, name, accuracy, seed=seed)
+    (run_folder(tmp_path, "EXP001", 0) / "run.json").unlink()
+    journal = Journal.load(tmp_path)
+    changed = [seen for seen in observe(journal.family_results("initialization"), journal) if "gains most" in seen.text]
+    for name, seen in zip(("EXP003", "EXP004"), changed, strict=True):
+        assert f"Against EXP001, {name} (seed 1) gains most in airplane (+10.0 points" in seen.text
+    # The classes of EXP004 that the report shows are those of its seed 0.
+    assert [seen.shown_by for seen in changed] == ["classes", "results"]
 
 
 def test_observations_name_classes_and_say_where_they_are_shown(tmp_path):
@@ -339,7 +349,9 @@ def test_observations_name_classes_and_say_where_they_are_shown(tmp_path):
     assert "Against EXP001, EXP003 gains most in airplane (+10.0 points of 100 images)." in gained.text
     assert (gained.shown_by, gained.experiment) == ("classes", "EXP003")
     (confused,) = (o for o in seen if "confuses" in o.text)
-    assert "EXP003 confuses airplane and automobile most: 20 and 0 images, 10" in confused.text
+    assert (
+        "EXP003 confuses airplane and automobile most: 20 and 0 images, 10\N{NO-BREAK SPACE}% of all" in confused.text
+    )
     assert {o.shown_by for o in seen} >= {"ladder", "curves", "classes"}
 
 

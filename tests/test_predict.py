@@ -60,6 +60,8 @@ def test_pictures_of_any_size_and_mode_become_the_central_square(tmp_path):
     tall[:, :32] = (200, 10, 30)  # its left half will be on top
     Image.fromarray(tall).save(tmp_path / "phone.png", exif=turned)
     assert [int(v) for v in read_picture(tmp_path / "phone.png")[0, :, 0]] == [200] * 16 + [0] * 16
+    Image.fromarray(tall).save(tmp_path / "broken.png", exif=b"Exif\x00\x00nonsense")
+    assert [int(v) for v in read_picture(tmp_path / "broken.png")[0, 0, :]] == [200] * 16 + [0] * 16
     Image.fromarray(np.full((10, 10), 77, dtype=np.uint8)).save(tmp_path / "grey.png")
     assert (read_picture(tmp_path / "grey.png") == 77).all()
 

@@ -87,7 +87,8 @@ class Result:
 class Comparison:
     """One experiment against another. `difference` is a fraction; `p` is Holm-adjusted within the family.
 
-    `changed` names the parameters in which they differ; `caveat` says which of those are no part of the experiment.
+    `changed` names the parameters in which they differ; `caveat` says what makes the comparison unlike the one that the
+    two experiments mean.
     """
 
     experiment: str
@@ -188,10 +189,11 @@ def _alike(runs: Sequence[RunRecord]) -> tuple[tuple[RunRecord, ...], tuple[RunR
     )
 
 
-def _work(run: RunRecord) -> tuple[dict, str | None, str | None]:
-    """What a run did, its seed aside: parameters, data and weights."""
+def _work(run: RunRecord) -> tuple[dict, tuple[str, str] | None, str | None]:
+    """What a run did, its seed aside: parameters, data with its split, and weights."""
     parameters = {name: value for name, value in with_defaults(run.parameters).items() if name != "seed"}
-    return parameters, run.data.sha256 if run.data else None, run.weights.sha256 if run.weights else None
+    data = (run.data.sha256, run.data.split_sha256) if run.data else None
+    return parameters, data, run.weights.sha256 if run.weights else None
 
 
 def compare(result: Result, base: Result) -> Comparison | None:

@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cifar_report.experiment import shown
-from cifar_report.record import duration, points
 from cifar_report.report.figures import Picture
 from cifar_report.report.fragment import Fragment
+from cifar_report.wording import duration, p_text, points
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -76,7 +76,7 @@ def _environment() -> Environment:
     )
     environment.globals["reference"] = reference
     environment.globals["table_number"] = table_number
-    environment.filters["percent"] = lambda fraction: f"{100 * fraction:.2f}"
+    environment.filters["in_percent"] = lambda fraction: f"{100 * fraction:.2f}"
     environment.filters["points"] = points
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["p_value"] = p_text
@@ -85,8 +85,3 @@ def _environment() -> Environment:
     environment.filters["moment"] = lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC")
     environment.filters["code"] = lambda text: Markup("<code>{}</code>").format(escape(text))
     return environment
-
-
-def p_text(p: float) -> str:
-    """A p value as people write it: `p = 0.024`, `p < 0.001`."""
-    return "p < 0.001" if p < 1e-3 else f"p = {p:.3f}"

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from cifar_report.experiment import CLASSES
-from cifar_report.record import EpochRecord, RunRecord, percent, points
+from cifar_report.record import EpochRecord, RunRecord
 from cifar_report.report.journal import Comparison, Journal, Result
-from cifar_report.report.layout import p_text
 from cifar_report.report.statistics import SIGNIFICANCE, wilson_interval
+from cifar_report.wording import p_text, percent, points
 
 OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting
 PLATEAU = 0.01  # share of images: a curve has flattened where it is this near to the highest it will reach
@@ -51,8 +51,7 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     note(_stability(learned), "curves")
     note([_speed(result, journal) for result in complete], "results")
     for result in learned:
-        sentences = (_classes_changed(result, journal), _most_confused(result))
-        found += [Observation(sentence, "classes", result.entry.id) for sentence in sentences if sentence]
+        found += filter(None, [_classes_changed(result, journal), _most_confused(result)])
     return found
 
 
@@ -75,7 +74,7 @@ def _best_of(results: Sequence[Result]) -> list[str]:
 
 
 def _guesses(result: Result) -> str | None:
-    """Whether a run's accuracy cannot be told from guessing; then its curves and classes have nothing to say."""
+    """Whether a run is not shown to be better than guessing; then its curves and classes have nothing to say."""
     run = result.runs[0]
     if run.test is None or run.data is None:
         return None
@@ -84,8 +83,8 @@ def _guesses(result: Result) -> str | None:
     if low > chance:
         return None
     return (
-        f"{_name(run, result)} cannot be told from guessing, which is right in {percent(chance)} of cases: its "
-        f"interval is {percent(low, 1)} to {percent(high, 1)}."
+        f"{_name(run, result)} is not shown to be better than guessing, which is right in {percent(chance)} of cases: "
+        f"its interval is {percent(low, 1)} to {percent(high, 1)}."
     )
 
 
@@ -97,11 +96,11 @@ def _overfitting(result: Result) -> str | None:
     last = run.epochs[-1]
     rise = last.validation_loss / best.validation_loss - 1
     name = _name(run, result)
-    if rise > OVERFITTING_RISE and last.train_loss >= run.epochs[best.epoch - 1].train_loss:
+    if rise > OVERFITTING_RISE and last.train_loss >= best.train_loss:
         return (
             f"The validation loss of {name} ends {percent(rise)} above its lowest ({last.validation_loss:.2f}; "
-            f"{best.validation_loss:.2f} at epoch {best.epoch}), but its training loss has not fallen since either: "
-            "that is no overfitting."
+            f"{best.validation_loss:.2f} at epoch {best.epoch}), but its training loss ends no lower than it was there "
+            f"({last.train_loss:.2f}; {best.train_loss:.2f})."
         )
     if rise > OVERFITTING_RISE:
         return (
@@ -117,18 +116,18 @@ def _overfitting(result: Result) -> str | None:
 
 
 def _plateau(result: Result) -> str | None:
-    """Where the validation accuracy flattens: the first epoch after which its highest rises by less than a point."""
+    """Where the validation accuracy flattens: the first epoch after which its highest rises by no more than a point."""
     run = result.runs[0]
     if len(run.epochs) < 4:
         return None
     accuracies = [e.validation_accuracy for e in run.epochs]
     highest = max(accuracies)
-    flat = next(e for e, accuracy in enumerate(accuracies, start=1) if highest - accuracy <= PLATEAU)
+    flat = next(e for e, accuracy in enumerate(accuracies, start=1) if highest - accuracy <= PLATEAU + 1e-9)
     if flat > len(accuracies) - 2:
         return f"{_name(run, result)} has not flattened: it still gains in the last epochs."
     return (
-        f"{_name(run, result)} gains less than a point of validation accuracy after epoch {flat} of {len(accuracies)}: "
-        f"{percent(accuracies[flat - 1], 1)} there, {percent(highest, 1)} at its highest."
+        f"{_name(run, result)} gains no more than a point of validation accuracy after epoch {flat} of "
+        f"{len(accuracies)}: {percent(accuracies[flat - 1], 1)} there, {percent(highest, 1)} at its highest."
     )
 
 
@@ -145,14 +144,12 @@ def _generalisation_gap(result: Result) -> str | None:
     )
 
 
-def _classes_changed(result: Result, journal: Journal) -> str | None:
+def _classes_changed(result: Result, journal: Journal) -> Observation | None:
     """Which classes gained and lost most against the experiment it builds on, over the images both were tested on."""
     base = journal.complete.get(result.entry.builds_on or "")
     if base is None or result.entry.id not in journal.comparisons:
         return None
-    seed = min(
-        {run.seed for run in result.runs} & {run.seed for run in base.runs}
-    )  # they are compared, so there is one
+    seed = min({run.seed for run in result.runs} & {run.seed for run in base.runs})  # compared, so there is one
     run, other = (next(run for run in r.runs if run.seed == seed) for r in (result, base))
     here, there = result.predictions(run), base.predictions(other)
     if here is None or there is None or run.data is None:
@@ -171,10 +168,12 @@ def _classes_changed(result: Result, journal: Journal) -> str | None:
         parts.append(f"gains most in {names[most]} ({points(change[most], 1)} points of {totals[most]:,} images)")
     if change[least] < 0:
         parts.append(f"loses most in {names[least]} ({points(change[least], 1)} points of {totals[least]:,})")
-    return f"Against {_name(other, base)}, {_name(run, result)} {' and '.join(parts)}."
+    sentence = f"Against {_name(other, base)}, {_name(run, result)} {' and '.join(parts)}."
+    # The report shows the classes of the first seed alone.
+    return Observation(sentence, "classes" if run is result.runs[0] else "results", result.entry.id)
 
 
-def _most_confused(result: Result) -> str | None:
+def _most_confused(result: Result) -> Observation | None:
     """The two classes that are most often taken for each other."""
     run = result.runs[0]
     predictions = result.predictions(run)
@@ -186,13 +185,15 @@ def _most_confused(result: Result) -> str | None:
         return None
     one, two = np.unravel_index(both.argmax(), both.shape)
     share = both.max() / max(1, int((~predictions.correct).sum()))
-    return (
+    return Observation(
         f"{_name(run, result)} confuses {names[one]} and {names[two]} most: {counts[one, two]:,} and "
-        f"{counts[two, one]:,} images, {percent(share)} of all its mistakes."
+        f"{counts[two, one]:,} images, {percent(share)} of all its mistakes.",
+        "classes",
+        result.entry.id,
     )
 
 
-def _alike(results: Sequence[Result]) -> list[list[tuple[str, RunRecord]]]:
+def _of_equal_work(results: Sequence[Result]) -> list[list[tuple[str, RunRecord]]]:
     """Runs whose epochs can be compared, since they are of the same images and as many: named, in groups of several."""
     groups: dict[tuple, list[tuple[str, RunRecord]]] = {}
     for result in results:
@@ -206,7 +207,7 @@ def _alike(results: Sequence[Result]) -> list[list[tuple[str, RunRecord]]]:
 def _convergence(results: Sequence[Result]) -> list[str]:
     """Epochs to reach 95 % of the best accuracy of the weakest of them."""
     sentences = []
-    for runs in _alike(results):
+    for runs in _of_equal_work(results):
         if len(runs[0][1].epochs) < 3:
             continue
         threshold = 0.95 * min(max(e.validation_accuracy for e in run.epochs) for _, run in runs)
@@ -223,7 +224,7 @@ def _convergence(results: Sequence[Result]) -> list[str]:
 
 def _stability(results: Sequence[Result]) -> list[str]:
     sentences = []
-    for runs in _alike(results):
+    for runs in _of_equal_work(results):
         if len(runs[0][1].epochs) < 4:
             continue
         jitters = {name: jitter(run.epochs) for name, run in runs}
@@ -253,12 +254,12 @@ def _speed(result: Result, journal: Journal) -> str | None:
     word = f"{here / there:.1f} times as fast as" if here > there else f"{there / here:.1f} times as slowly as"
     return (
         f"{_name(run, result)} trains {word} {_name(other, base)} ({here:,.0f} and {there:,.0f} training images a "
-        "second, all that an epoch takes included, its validation too)."
+        "second of all its training, validation and what is computed once included)."
     )
 
 
 def _images_per_second(run: RunRecord) -> float | None:
-    """Images trained on a second of training time, validation and what is computed once included."""
+    """Training images a second of training, validation and what is computed once included."""
     return run.data.train_size * len(run.epochs) / run.seconds.train if run.data and run.seconds.train else None
 
 
@@ -383,12 +384,14 @@ def _changes(
 ) -> Verdict:
     """Supported if every comparison says what is sought, refuted if every one says the opposite.
 
-    `by`: the parameters that the claim says do it. Where others change too, no comparison can tell which it was.
+    `by`: the parameters of which the claim says that each does it. Where a comparison changes more than one of them, or
+    others, it cannot tell; as long as the catalog has none that does, there is no verdict.
     """
     found, told, obstacle = _evidence(journal, experiments)
-    mixed = [f"{c.experiment} and {c.base} in {', '.join(c.changed)}" for c in found if by and {*c.changed} - {*by}]
-    if mixed:
-        obstacle = f"what {' or '.join(by)} does by itself was not tried, since these differ: {'; '.join(mixed)}"
+    mixed = [c for c in found if by and (len(c.changed) != 1 or c.changed[0] not in by)]
+    if mixed and not obstacle:
+        differences = "; ".join(f"{c.experiment} and {c.base} differ in {', '.join(c.changed)}" for c in mixed)
+        obstacle = f"what each of {' and '.join(by)} does alone cannot be told: {differences}"
     if obstacle:
         return Verdict(origin, claim, "undecided", "; ".join(filter(None, [told, obstacle])))
     opposite = "worse" if sought == "better" else "better"

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from cifar_report.predictions import Predictions
-from cifar_report.record import percent
 from cifar_report.report.fragment import Fragment
+from cifar_report.wording import percent
 
 CELL = "margin:0;text-align:center;font-size:11px;line-height:1.25;overflow-wrap:anywhere"
 WRAPPED = "display:inline-block;width:74px;vertical-align:top;margin:0 5px 5px 0"
@@ -81,7 +81,7 @@ def confident_mistakes(
     """
     wrong = predictions.confident_mistakes(count)
     told = [
-        (classes[predictions.labels[i]], classes[predictions.predicted[i]], f"{percent(predictions.confidence[i])}")
+        (classes[predictions.labels[i]], classes[predictions.predicted[i]], percent(predictions.confidence[i]))
         for i in wrong
     ]
     titles = [f"{label}\nnot {other}\n{probability}" for label, other, probability in told]

@@ -1,0 +1,25 @@
+"""How figures are written, wherever people read them."""
+
+from __future__ import annotations
+
+
+def percent(fraction: float, digits: int = 0) -> str:
+    """A fraction as a percentage: `75.2 %`, with a space that does not break."""
+    return f"{100 * fraction:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def points(fraction: float, digits: int = 2) -> str:
+    """A difference of two fractions in percentage points, with its sign: `+1.24`, `−0.30`."""
+    return f"{100 * fraction:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def p_text(p: float) -> str:
+    """A p value: `p = 0.024`, `p < 0.001`."""
+    return "p < 0.001" if p < 1e-3 else f"p = {p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in the largest unit that leaves at least two of it: `75 s`, `8 min`, `2.1 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
