@@ -104,8 +104,15 @@ def test_shades_keep_their_text_legible():
 def test_ladder_tells_range_and_best(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.76)
-    picture = figures.accuracy_ladder(list(Journal.load(tmp_path).complete.values()), reference=True)
+    picture = figures.accuracy_ladder(list(Journal.load(tmp_path).complete.values()))
     assert "from 70.00 % to 76.00 % (EXP003" in picture.alt
+    assert "original report" in picture.svg
+    assert "another budget" not in picture.svg
+    write_run(tmp_path, "EXP003", 0.76, parameters={"epochs": 3})
+    mixed = figures.accuracy_ladder(list(Journal.load(tmp_path).complete.values()))
+    assert "another budget" in mixed.svg
+    write_run(tmp_path, "EXP001", 0.76, parameters={"epochs": 3})
+    assert "original report" not in figures.accuracy_ladder(list(Journal.load(tmp_path).complete.values())).svg
 
 
 def test_reliability_tells_its_error():

@@ -1,11 +1,14 @@
 """The records that the documentation speaks of are what it says they are."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cifar_report.record import read_record
+from cifar_report.report.journal import Journal
+from cifar_report.report.observations import jitter
 
 REFERENCE = Path(__file__).parent.parent / "outputs" / "reference"
 FOLDERS = sorted(path.parent for path in REFERENCE.glob("**/run.json"))
@@ -25,14 +28,33 @@ def test_record_and_predictions_agree(folder):
         assert len(stored["labels"]) == record.test.total
 
 
-@pytest.mark.parametrize(
-    ("experiment", "low", "high"), [("exp000", 0.61, 0.67), *((f"exp00{n}", 0.735, 0.775) for n in (3, 4, 5, 6, 9))]
-)
-def test_full_budget_lies_where_the_notebooks_claim(experiment, low, high):
-    record = read_record(REFERENCE / "cpu" / "runs" / experiment / "seed-0")
-    assert record is not None
-    assert record.data is not None
-    assert record.test is not None
-    assert (record.data.name, record.data.train_size, record.test.total) == ("cifar10", 50_000, 10_000)
-    assert len(record.epochs) == 20
-    assert low <= record.test.accuracy <= high
+FULL_BUDGET = ["EXP000", "EXP001", *(f"EXP{n:03}" for n in range(3, 11))]
+
+
+@pytest.fixture(scope="module")
+def journal():
+    return Journal.load(REFERENCE / "cpu")
+
+
+def test_the_small_networks_did_the_originals_work(journal):
+    assert [name for name, result in journal.complete.items() if result.full_budget] == FULL_BUDGET
+
+
+def test_readme_states_what_is_on_record(journal):
+    text = (REFERENCE.parent.parent / "README.md").read_text(encoding="utf-8")
+    for name in FULL_BUDGET:
+        result = journal.results[name]
+        low, high = result.interval
+        ours = f"{100 * result.accuracy:.2f} % ({100 * low:.2f}-{100 * high:.2f})"
+        stated = f"{ours} | {result.entry.reference_accuracy:.2f} %"
+        assert re.search(rf"^\| {name}, [^|]+\| {re.escape(stated)} \|", text, re.MULTILINE), name
+
+
+def test_notebooks_claim_what_is_on_record(journal):
+    accuracy = {name: journal.results[name].accuracy for name in FULL_BUDGET}
+    assert 0.61 <= accuracy["EXP000"] <= 0.67
+    assert accuracy["EXP001"] - accuracy["EXP000"] > 0.05  # "several points"
+    for family in (["EXP003", "EXP004", "EXP005", "EXP006"], ["EXP007", "EXP008", "EXP009", "EXP010"]):
+        assert np.ptp([accuracy[name] for name in family]) < 0.025  # "about two points"
+    restless = {name: jitter(journal.results[name].runs[0].epochs) for name in ("EXP007", "EXP008", "EXP009", "EXP010")}
+    assert max(restless, key=lambda name: restless[name]) == "EXP008"

@@ -228,8 +228,11 @@ def reliability(curve: Any, name: str) -> Picture:
         )
 
 
-def accuracy_ladder(results: Sequence[Any], *, reference: bool) -> Picture:
-    """Every experiment's accuracy with its interval, in journal order; optionally the original's beside it."""
+def accuracy_ladder(results: Sequence[Any]) -> Picture:
+    """Every experiment's accuracy with its interval, in journal order.
+
+    Where the work was the original's, the original's accuracy stands beside it; rings are the other experiments.
+    """
     with rc_context(STYLE):
         figure = Figure(figsize=(8.2, 0.9 + 0.23 * len(results)), layout="constrained")
         axes = figure.subplots()
@@ -238,13 +241,21 @@ def accuracy_ladder(results: Sequence[Any], *, reference: bool) -> Picture:
         intervals = 100 * np.array([r.interval for r in results])
         colours = [appearance(r.entry.id)[0] for r in results]
         axes.hlines(rows, intervals[:, 0], intervals[:, 1], colors=colours, linewidth=2.2)
-        axes.scatter(values, rows, c=colours, s=24, zorder=3, label="this journal, with its 95 % interval")
-        if reference:
-            original = [r.entry.reference_accuracy or np.nan for r in results]
+        full = np.array([r.full_budget for r in results])
+        originals = np.array([(r.full_budget and r.entry.reference_accuracy) or np.nan for r in results])
+        for chosen, filled, label in ((full, True, "the original's budget"), (~full, False, "another budget")):
+            hues = [colour for colour, here in zip(colours, chosen, strict=True) if here]
+            if hues:
+                faces = hues if filled else "none"
+                at = np.flatnonzero(chosen)
+                axes.scatter(
+                    values[at], at, s=26, facecolors=faces, edgecolors=hues, linewidths=1.5, label=label, zorder=3
+                )
+        if not np.isnan(originals).all():
             axes.scatter(
-                original, rows, marker="|", s=90, c="#444444", linewidths=1.6, zorder=2, label="original report"
+                originals, rows, marker="|", s=90, c="#444444", linewidths=1.6, label="original report", zorder=2
             )
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
         axes.set_yticks(rows, [f"{r.entry.id}  {r.entry.title}" for r in results])
         axes.invert_yaxis()
         axes.set(xlabel="test accuracy (%)")

@@ -63,12 +63,17 @@ class Result:
         return 1 / min(run.test.total for run in self.runs if run.test)
 
     @property
+    def full_budget(self) -> bool:
+        """Whether every run did the original's work."""
+        return all(at_full_budget(run) for run in self.runs)
+
+    @property
     def reproduces(self) -> str | None:
         """The original's accuracy against our interval: `reproduced`, or ours is `above` or `below`.
 
         `None` where there is nothing to compare with, or the work was another than the original's.
         """
-        if self.entry.reference_accuracy is None or not all(at_full_budget(run) for run in self.runs):
+        if self.entry.reference_accuracy is None or not self.full_budget:
             return None
         (low, high), reference = self.interval, self.entry.reference_accuracy / 100
         return "reproduced" if low <= reference <= high else "above" if reference < low else "below"

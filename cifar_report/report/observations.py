@@ -59,6 +59,8 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
 def _against_base(c: Comparison) -> str:
     figures = f"{points(c.difference)} points, {p_text(c.p)} ({c.test}, Holm-adjusted within the family)"
     caveat = f" The comparison is not like with like: {c.caveat}." if c.caveat else ""
+    if not c.changed:
+        return f"{c.experiment} repeats {c.base} with the same parameters: {figures}.{caveat}"
     if c.verdict == "no difference shown":
         return f"{c.experiment} against {c.base}: no difference shown, {figures}.{caveat}"
     return f"{c.experiment} is {c.verdict} than {c.base}: {figures}.{caveat}"
@@ -394,7 +396,7 @@ def _changes(
         differences = "; ".join(f"{c.experiment} and {c.base} differ in {', '.join(c.changed)}" for c in mixed)
         obstacle = f"what each of {' and '.join(by)} does alone cannot be told: {differences}"
     if obstacle:
-        return Verdict(origin, claim, "undecided", "; ".join(filter(None, [told, obstacle])))
+        return Verdict(origin, claim, "undecided", "; ".join(filter(None, [obstacle, told])))
     opposite = "worse" if sought == "better" else "better"
     answers = {c.verdict for c in found}
     answer: Answer = "supported" if answers == {sought} else "refuted" if answers == {opposite} else "undecided"
@@ -405,26 +407,30 @@ def _changes_nothing(journal: Journal, origin: str, claim: str, experiments: Seq
     """Refuted by a difference. Never proven."""
     found, told, obstacle = _evidence(journal, experiments)
     if obstacle:
-        return Verdict(origin, claim, "undecided", "; ".join(filter(None, [told, obstacle])))
+        return Verdict(origin, claim, "undecided", "; ".join(filter(None, [obstacle, told])))
     if any(c.p < SIGNIFICANCE for c in found):
         return Verdict(origin, claim, "refuted", told)
     return Verdict(
-        origin, claim, "undecided", f"{told}; that no difference was shown does not prove that there is none"
+        origin, claim, "undecided", f"that no difference was shown does not prove that there is none; {told}"
     )
 
 
 def _evidence(journal: Journal, experiments: Sequence[str]) -> tuple[list[Comparison], str, str]:
     """The comparisons a claim about methods rests on, what they say, and what forbids a verdict, if anything does."""
     found = [journal.comparisons[name] for name in experiments if name in journal.comparisons]
-    told = "; ".join(f"{c.experiment} against {c.base}: {c.verdict}, {points(c.difference)} points" for c in found)
-    if found:
-        told += f" ({' and '.join(dict.fromkeys(c.test for c in found))})"
     missing = [name for name in experiments if name not in journal.comparisons]
-    unlike = [f"{c.experiment}: {c.caveat}" for c in found if c.caveat]
+    unlike = [c.experiment for c in found if c.caveat]
+    told = "; ".join(
+        f"against {base}: "
+        + ", ".join(f"{c.experiment} {points(c.difference)} ({c.verdict})" for c in found if c.base == base)
+        for base in dict.fromkeys(c.base for c in found)
+    )
+    if found:
+        told += f"; in points, {' and '.join(dict.fromkeys(c.test for c in found))}"
     if missing:
         return found, told, f"no comparison for {', '.join(missing)}"
     if unlike:
-        return found, told, f"not like with like ({'; '.join(unlike)})"
+        return found, told, f"not like with like: {', '.join(unlike)}, as the observations on them say"
     if not all(c.full_budget for c in found):
         return found, told, "not at full budget"
     if any(c.seeds == 1 for c in found):

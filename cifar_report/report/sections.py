@@ -61,13 +61,13 @@ def headline(journal: Journal) -> Fragment:
     results = list(journal.complete.values())
     if not results:
         return fragment("note.html.j2", text="No run is complete yet, so there are no results to show.")
-    everything_full = all(at_full_budget(run) for result in results for run in result.runs)
-    ladder = figure(
-        figures.accuracy_ladder(results, reference=everything_full),
-        "Test accuracy of every experiment with its 95 % interval"
-        + ("; bars mark the original report." if everything_full else "."),
-        "ladder",
-    )
+    full = [result.full_budget for result in results]
+    caption = "Test accuracy of every experiment with its 95 % interval"
+    if any(full):
+        caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
+    if not all(full):
+        caption += "; rings mark what had other parameters, data or weights than the original"
+    ladder = figure(figures.accuracy_ladder(results), f"{caption}.", "ladder")
     table = _results_table(journal, results, "Results of all experiments.", "results", sortable=True)
     return Fragment(ladder.html + table.html)
 
