@@ -8,8 +8,10 @@ from cifar_report.record import ErrorRecord, read_record, run_folder, write_reco
 from cifar_report.report import sections
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal, at_full_budget, reproduce_command
-from cifar_report.report.observations import jitter, observe, verdicts
+from cifar_report.report.learning import Learning, jitter
+from cifar_report.report.observations import observe
 from cifar_report.report.statistics import mcnemar, wilson_interval
+from cifar_report.report.verdicts import verdicts
 from cifar_report.wording import p_text
 
 
@@ -100,7 +102,8 @@ def test_unlike_comparisons_carry_a_caveat(tmp_path):
     write_run(tmp_path, "EXP003", 0.9, train_size=1000)
     journal = Journal.load(tmp_path)
     assert journal.comparisons["EXP003"].caveat == "trained on 50,000 and 1,000 images"
-    assert any("not like with like" in sentence for sentence in family(journal, "initialization"))
+    sentences = "\n".join(family(journal, "initialization"))
+    assert "Not like with like: EXP003 against EXP001 (trained on 50,000 and 1,000 images)." in sentences
 
 
 def test_observations_carry_the_right_figures(tmp_path):
@@ -113,6 +116,39 @@ def test_observations_carry_the_right_figures(tmp_path):
     assert "Highest accuracy of the family: EXP002 with 80.00 %, 10.00 points above EXP001" in sentences
     assert "Least stable validation loss: EXP001" in sentences
     assert f"{jitter(Journal.load(tmp_path).results['EXP001'].runs[0].epochs):.3f}" in sentences
+
+
+def test_what_several_experiments_share_is_said_once(tmp_path):
+    write_run(tmp_path, "EXP001", 0.70)
+    losses = {"EXP003": (1.5, 1.0, 1.2, 1.3), "EXP004": (1.5, 1.2, 1.0, 1.1), "EXP005": (1.5, 1.2, 1.0, 0.9)}
+    for name, accuracy in {"EXP003": 0.702, "EXP004": 0.704, "EXP005": 0.8}.items():
+        write_run(tmp_path, name, accuracy, validation_losses=losses[name])
+    sentences = "\n".join(family(Journal.load(tmp_path), "initialization"))
+    assert "EXP005 is better than EXP001: +10.00 points, p < 0.001." in sentences
+    assert (
+        "No difference is shown for EXP003 against EXP001 (+0.20 points, p = 0.500) and EXP004 against EXP001 "
+        "(+0.40 points, p = 0.250). (McNemar, 1,000 images, n = 1 seed; p values Holm-adjusted within the family.)"
+    ) in sentences
+    assert "EXP003 overfits from epoch 3: its validation loss is lowest at epoch 2 (1.00)" in sentences
+    assert "The validation loss of EXP004 ends 10 % above its lowest (1.10; 1.00 at epoch 3), but only in" in sentences
+    assert "EXP005 does not overfit within 4 epochs" in sentences
+    assert "EXP003, EXP004 and EXP005 have not flattened: they still gain in the last epochs." in sentences
+    write_run(tmp_path, "EXP006", validation_losses=(1.0, 1.2, 1.3, 1.5))
+    assert (
+        "EXP003 and EXP006 overfit: their validation losses are lowest at epoch 1 (EXP006) to 2 (EXP003) and end "
+        "30 % (EXP003) to 50 % (EXP006) higher"
+    ) in "\n".join(family(Journal.load(tmp_path), "initialization"))
+
+
+def test_several_seeds_are_described_by_their_mean_curve(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7, seed=0, validation_losses=(1.5, 0.9, 1.2, 1.4))
+    write_run(tmp_path, "EXP001", 0.7, seed=1, validation_losses=(1.5, 1.1, 1.2, 1.2))
+    runs = Journal.load(tmp_path).results["EXP001"].runs
+    learning = Learning.of(Journal.load(tmp_path).results["EXP001"])
+    assert [e.validation_loss for e in learning.epochs] == pytest.approx([1.5, 1.0, 1.2, 1.3])
+    assert (learning.best.epoch, learning.course) == (2, "overfits")
+    assert learning.rise == pytest.approx(0.3)
+    assert learning.unsteadiness == pytest.approx(np.mean([jitter(run.epochs) for run in runs]))
 
 
 def test_jitter_of_a_straight_line_is_zero(tmp_path):
@@ -303,11 +339,11 @@ def test_a_model_that_guesses_is_said_to_and_no_more(tmp_path):
     write_run(tmp_path, "EXP002", 0.11)
     sentences = "\n".join(text for text in family(Journal.load(tmp_path), "architectures") if "EXP002" in text)
     assert (
-        "EXP002 is not shown to be better than guessing, which is right in 10 % of cases: its interval is 9.2 %"
-        in sentences
-    )
+        "EXP002 is not shown to be better than guessing, which is right in 10 % of cases: its interval over the test "
+        "images is 9.2 %"
+    ) in sentences
     assert "overfit" not in sentences
-    assert "confuses" not in sentences
+    assert "confused" not in sentences
 
 
 def test_a_repetition_is_called_one(tmp_path):
@@ -344,11 +380,13 @@ def test_classes_are_compared_over_a_seed_that_both_have(tmp_path):
             write_run(tmp_path, name, accuracy, seed=seed)
     (run_folder(tmp_path, "EXP001", 0) / "run.json").unlink()
     journal = Journal.load(tmp_path)
-    changed = [seen for seen in observe(journal.family_results("initialization"), journal) if "gains most" in seen.text]
-    for name, seen in zip(("EXP003", "EXP004"), changed, strict=True):
-        assert f"Against EXP001, {name} (seed 1) gains most in airplane (+10.0 points" in seen.text
+    (changed,) = (
+        seen for seen in observe(journal.family_results("initialization"), journal) if seen.topic == "Classes"
+    )
+    for name in ("EXP003", "EXP004"):
+        assert f"Against EXP001, {name} (seed 1) gains most in airplane (+10.0 points of 100" in changed.text
     # The classes of EXP004 that the report shows are those of its seed 0.
-    assert [seen.shown_by for seen in changed] == ["classes", "results"]
+    assert changed.shown_by == ("EXP003",)
 
 
 def test_observations_name_classes_and_say_where_they_are_shown(tmp_path):
@@ -356,21 +394,32 @@ def test_observations_name_classes_and_say_where_they_are_shown(tmp_path):
     write_run(tmp_path, "EXP003", 0.8)
     journal = Journal.load(tmp_path)
     seen = observe(journal.family_results("initialization"), journal)
-    (gained,) = (o for o in seen if "gains most in" in o.text)
-    assert "Against EXP001, EXP003 gains most in airplane (+10.0 points of 100 images)." in gained.text
-    assert (gained.shown_by, gained.experiment) == ("classes", "EXP003")
-    (confused,) = (o for o in seen if "confuses" in o.text)
-    assert (
-        "EXP003 confuses airplane and automobile most: 20 and 0 images, 10\N{NO-BREAK SPACE}% of all" in confused.text
+    (gained,) = (o for o in seen if o.topic == "Classes")
+    p = 10 * 2 * 0.5**10  # ten images of the class gained, none lost; Holm over ten classes
+    assert f"Against EXP001, EXP003 gains most in airplane (+10.0 points of 100 images, p = {p:.3f})." in gained.text
+    assert gained.shown_by == ("EXP003",)
+    (confused,) = (o for o in seen if o.topic == "Confusions")
+    assert confused.text == (
+        "The pair most often confused is airplane and automobile in EXP003 (20 and 0 images, "
+        "10\N{NO-BREAK SPACE}% of all its mistakes)."
     )
-    assert {o.shown_by for o in seen} >= {"ladder", "curves", "classes"}
+    assert confused.shown_by == ("EXP003",)
+    assert {name for o in seen for name in o.shown_by} >= {"ladder", "curves"}
+
+
+def test_classes_change_only_where_a_test_says_so(tmp_path):
+    write_run(tmp_path, "EXP001", 0.70)
+    write_run(tmp_path, "EXP003", 0.72)
+    journal = Journal.load(tmp_path)
+    (seen,) = (o for o in observe(journal.family_results("initialization"), journal) if o.topic == "Classes")
+    assert seen.text.startswith("No class is shown to gain or lose by EXP003 against EXP001.")
 
 
 def test_plateau_and_gap_are_computed(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
     assert "EXP001 has not flattened" in sentences  # it gains two points an epoch
-    assert "Generalisation gap of EXP001: +10.0 points" in sentences  # 80 % in training, 70 % in validation
+    assert "Generalisation gap. EXP001: +10.0 points" in sentences  # 80 % in training, 70 % in validation
 
 
 @pytest.mark.parametrize(("accuracy", "word"), [(0.757, "reproduced"), (0.9, "above"), (0.6, "below")])

@@ -8,7 +8,7 @@ import pytest
 
 from cifar_report.record import read_record
 from cifar_report.report.journal import Journal
-from cifar_report.report.observations import jitter
+from cifar_report.report.learning import jitter
 
 REFERENCE = Path(__file__).parent.parent / "outputs" / "reference"
 FOLDERS = sorted(path.parent for path in REFERENCE.glob("**/run.json"))

@@ -29,8 +29,10 @@ from cifar_report.report.journal import (
     reproduce_command,
 )
 from cifar_report.report.layout import figure, fragment, reference
-from cifar_report.report.observations import observe, verdicts
+from cifar_report.report.learning import Learning
+from cifar_report.report.observations import Observation, observe
 from cifar_report.report.statistics import calibration
+from cifar_report.report.verdicts import verdicts
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
 
@@ -125,19 +127,28 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         curves=curves,
         table=table,
         details=details,
-        observations=[
-            (str(seen), reference(_anchor(seen.shown_by, family, seen.experiment)))
-            for seen in observe(results, journal)
-        ],
+        learning=_learning_table(family, complete),
+        observations=[(seen, _shown_in(seen, family)) for seen in observe(results, journal)],
         failures=[run for result in results for run in result.failed],
         at_full_budget=at_full_budget,
         notebook_link=partial(notebook_link, journal.output_dir),
     )
 
 
-def _anchor(shown_by: str, family: Family, experiment: str | None) -> str:
-    named = {"curves": f"curves-{family.name}", "results": f"results-{family.name}", "ladder": "ladder"}
-    return named.get(shown_by) or f"confusion-{experiment}"
+def _learning_table(family: Family, complete: Sequence[Result]) -> Fragment | None:
+    """What the learning curves say, in numbers."""
+    if not complete:
+        return None
+    curves = [Learning.of(result) for result in complete]
+    several = any(len(curve.runs) > 1 for curve in curves)
+    return fragment("learning.html.j2", family=family, curves=curves, anchor=f"learning-{family.name}", several=several)
+
+
+def _shown_in(seen: Observation, family: Family) -> Markup:
+    """Links to the figures and tables that show an observation."""
+    named = {name: f"{name}-{family.name}" for name in ("curves", "learning", "results")} | {"ladder": "ladder"}
+    links = [reference(named.get(name) or f"confusion-{name}") for name in seen.shown_by]
+    return Markup(", ").join(filter(None, links))
 
 
 def _detail(result: Result) -> Fragment:

@@ -1,0 +1,109 @@
+"""How an experiment learned, in numbers read off its learning curves; of several seeds, off the means of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from cifar_report.record import EpochRecord, RunRecord
+from cifar_report.report.journal import Result
+
+OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting
+PLATEAU = 0.01  # share of images: a curve has flattened where it is this near to the highest it will reach
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The curves of one experiment, at least an epoch long. Losses are in nats, accuracies fractions."""
+
+    name: str
+    runs: tuple[RunRecord, ...]
+
+    @classmethod
+    def of(cls, result: Result) -> Learning:
+        """The curves of a result's complete runs."""
+        return cls(result.entry.id, result.runs)
+
+    @cached_property
+    def epochs(self) -> list[EpochRecord]:
+        """Means over the seeds, epoch by epoch; they all have equally many."""
+        histories = [run.epochs for run in self.runs]
+        if len(histories) == 1:
+            return histories[0]
+        return [
+            EpochRecord(
+                **{
+                    name: float(np.mean([getattr(e, name) for e in same]))
+                    for name in EpochRecord.model_fields
+                    if name != "epoch"
+                },
+                epoch=same[0].epoch,
+            )
+            for same in zip(*histories, strict=True)
+        ]
+
+    @property
+    def best(self) -> EpochRecord:
+        """The epoch with the lowest validation loss."""
+        return min(self.epochs, key=lambda e: e.validation_loss)
+
+    @property
+    def last(self) -> EpochRecord:
+        """The last epoch."""
+        return self.epochs[-1]
+
+    @property
+    def rise(self) -> float:
+        """Share by which the validation loss ends above its lowest."""
+        return self.last.validation_loss / self.best.validation_loss - 1
+
+    @property
+    def course(self) -> Literal["overfits", "rises", "falls"] | None:
+        """Whether the validation loss rises while the training loss falls; `None` of fewer than three epochs.
+
+        One epoch may be noise: the loss must lie above its lowest in both of the last two epochs to be overfitting.
+        """
+        if len(self.epochs) < 3:
+            return None
+        if self.rise <= OVERFITTING_RISE:
+            return "falls"
+        ends = [e.validation_loss / self.best.validation_loss - 1 for e in self.epochs[-2:]]
+        overfits = min(ends) > OVERFITTING_RISE and self.last.train_loss < self.best.train_loss
+        return "overfits" if overfits else "rises"
+
+    @property
+    def flat_after(self) -> int | None:
+        """The first epoch after which the validation accuracy's highest rises by no more than a point.
+
+        `None` where it still gains in the last two epochs, or of fewer than four.
+        """
+        accuracies = [e.validation_accuracy for e in self.epochs]
+        highest = max(accuracies)
+        flat = next(e for e, accuracy in enumerate(accuracies, start=1) if highest - accuracy <= PLATEAU + 1e-9)
+        return flat if len(accuracies) > 3 and flat <= len(accuracies) - 2 else None
+
+    @property
+    def gap(self) -> float:
+        """Training accuracy, taken while the model learns, less validation accuracy, both of the last epoch."""
+        return self.last.train_accuracy - self.last.validation_accuracy
+
+    @property
+    def unsteadiness(self) -> float | None:
+        """`jitter` of the validation loss, its mean over the seeds; `None` of fewer than four epochs."""
+        return float(np.mean([jitter(run.epochs) for run in self.runs])) if len(self.epochs) > 3 else None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training images a second of training, validation and what is computed once included."""
+        seconds = sum(run.seconds.train for run in self.runs)
+        images = sum(run.data.train_size * len(run.epochs) for run in self.runs if run.data)
+        return images / seconds if seconds and images else None
+
+
+def jitter(history: Sequence[EpochRecord]) -> float:
+    """Standard deviation of the steps of the validation loss from one epoch to the next."""
+    return float(np.std(np.diff([epoch.validation_loss for epoch in history]), ddof=1))
