@@ -101,6 +101,18 @@ def test_shades_keep_their_text_legible():
         assert (light + 0.05) / (dark + 0.05) >= 4.5, count  # WCAG 2.2, 1.4.3
 
 
+def test_a_leap_leaves_the_plot_and_is_told(tmp_path):
+    calm = write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.0, 1.2, 2.9))
+    assert figures.learning_curves(figures.histories([calm])).remark == ""
+    leaping = write_run(tmp_path, "EXP002", validation_losses=(1.5, 22.0, 1.2, 1.4))
+    picture = figures.learning_curves(figures.histories([calm, leaping]))
+    assert "The EXP002 validation loss reaches 22 at epoch 2, above the plot." in picture.alt
+    assert "EXP001 validation loss reaches" not in picture.alt
+    assert ">to 22<" in picture.svg
+    assert "triangles" in picture.remark
+    assert picture.panels[0].series["EXP002 validation"][1] == 22.0  # who asks for the value gets it
+
+
 def test_ladder_tells_range_and_best(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.76)

@@ -25,6 +25,7 @@ from cifar_report.wording import percent
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
+LEAP = 2.0  # times the highest training loss, where the loss axis ends if validation losses go twice as far again
 STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -59,13 +60,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure (SVG), its size in CSS pixels, the text that says what it shows, and the values of its lines."""
+    """A drawn figure (SVG), its size in CSS pixels, the text that says what it shows, and the values of its lines.
+
+    `remark` is what its caption must not leave out.
+    """
 
     svg: str
     width: int
     height: int
     alt: str
     panels: tuple[Panel, ...] = ()
+    remark: str = ""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/html": self.html(), "text/plain": self.alt}
@@ -93,7 +98,7 @@ class Picture:
         return json.dumps([panel.__dict__ for panel in self.panels])
 
 
-def render(figure: Figure, alt: str, panels: Sequence[Panel] = ()) -> Picture:
+def render(figure: Figure, alt: str, panels: Sequence[Panel] = (), remark: str = "") -> Picture:
     """Draw a figure; 100 CSS pixels an inch."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
@@ -102,7 +107,7 @@ def render(figure: Figure, alt: str, panels: Sequence[Panel] = ()) -> Picture:
     svg = re.sub(r">[^<]*<|\d+\.\d{3,}", _to_hundredths, svg)  # of a point; what is text stays as it is
     svg = re.sub(r"\s+", " ", svg).strip()
     width, height = (round(inches * 100) for inches in figure.get_size_inches())
-    return Picture(svg, width, height, alt, tuple(panels))
+    return Picture(svg, width, height, alt, tuple(panels), remark)
 
 
 def _to_hundredths(found: re.Match[str]) -> str:
@@ -130,7 +135,8 @@ def learning_curves(histories: Histories) -> Picture:
     """Losses (training and validation) and validation accuracy against the epoch, one colour an experiment.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed. A ring marks the epoch with the lowest
-    validation loss.
+    validation loss. A loss that leaps far above all training losses would press the others flat: it leaves the plot, and
+    a triangle says how high it goes.
     """
     shown = {name: [list(history) for history in several] for name, several in histories.items() if several}
     rows = -(-(len(shown) + 1) // 5) if len(shown) > 1 else 0
@@ -160,6 +166,7 @@ def learning_curves(histories: Histories) -> Picture:
             loss_lines[f"{name} validation"] = loss.mean(0).round(4).tolist()
             loss_lines[f"{name} training"] = training.mean(0).round(4).tolist()
             accuracy_lines[name] = (100 * accuracy.mean(0)).round(2).tolist()
+        beyond = _cut_leaps(losses, loss_lines)
         losses.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
         accuracies.set(xlabel="epoch", ylabel="validation accuracy (%)")
         for axes in (losses, accuracies):
@@ -174,8 +181,33 @@ def learning_curves(histories: Histories) -> Picture:
         else:
             losses.legend(fontsize=8)
         panels = [_panel(losses, "loss", loss_lines), _panel(accuracies, "validation accuracy, %", accuracy_lines)]
-        alt = "Learning curves. " + " ".join(_curve_text(name, several) for name, several in shown.items())
-        return render(figure, alt, panels)
+        alt = "Learning curves. " + " ".join([*(_curve_text(n, several) for n, several in shown.items()), *beyond])
+        return render(figure, alt, panels, "; triangles mark losses that leave the plot" if beyond else "")
+
+
+def _cut_leaps(axes: Axes, lines: Mapping[str, list[float]]) -> list[str]:
+    """End the loss axis below validation losses that leap out of it; say of each line how high it goes."""
+    limit = LEAP * max(max(values) for name, values in lines.items() if name.endswith(" training"))
+    leaping = {name: values for name, values in lines.items() if max(values) > LEAP * limit}
+    if not leaping:
+        return []
+    axes.set_ylim(axes.get_ylim()[0] * limit / axes.get_ylim()[1], limit)
+    told = []
+    for name, values in leaping.items():
+        at, highest = int(np.argmax(values)), max(values)
+        colour, _ = appearance(name.removesuffix(" validation"))
+        axes.plot([at + 1], [limit], marker="^", color=colour, markersize=6, clip_on=False)
+        axes.annotate(
+            f"to {highest:.3g}",
+            (at + 1, limit),
+            (7, -3),
+            textcoords="offset points",
+            fontsize=8,
+            color=colour,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+        told.append(f"The {name} loss reaches {highest:.3g} at epoch {at + 1}, above the plot.")
+    return told
 
 
 def _panel(axes: Axes, label: str, series: dict[str, list[float]]) -> Panel:

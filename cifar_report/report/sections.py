@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from cifar_report.catalog import Family, load_catalog
 from cifar_report.colab import colab_link
-from cifar_report.data.cache import find_cached
+from cifar_report.data.cache import find_images
 from cifar_report.errors import RequestError
 from cifar_report.experiment import CLASSES
 from cifar_report.predictions import Predictions
@@ -75,9 +75,9 @@ def headline(journal: Journal) -> Fragment:
 
 
 def dataset_figure(journal: Journal) -> Fragment:
-    """A picture of the classes from the very images the runs used, as this machine's cache keeps them."""
+    """A picture of the classes from the very images the runs used, where this machine has them."""
     digests = {run.data.sha256 for result in journal.complete.values() for run in result.runs if run.data}
-    found = [images for digest in sorted(digests) if (images := find_cached(digest))]
+    found = [images for digest in sorted(digests) if (images := find_images(digest))]
     if not found:
         return fragment("note.html.j2", text="There is no picture of the data here: this machine does not have it.")
     images = found[0]
@@ -100,18 +100,20 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     results = journal.family_results(family.name)
     complete = [result for result in results if result.runs]
     runs = [run for result in complete for run in result.runs]
-    curves = table = None
+    curves = table = learning = None
     details: dict[str, Fragment] = {}
     if complete:
         several = any(len(result.runs) > 1 for result in complete)
-        curves = figure(
-            figures.learning_curves(figures.histories(runs)),
-            f"{family.title}: training and validation loss, and validation accuracy; "
-            "rings mark the epoch with the lowest validation loss"
-            + ("; lines are means over seeds, bands reach from the lowest to the highest seed." if several else "."),
-            f"curves-{family.name}",
+        picture = figures.learning_curves(figures.histories(runs))
+        caption = (
+            f"{family.title}: training and validation loss, and validation accuracy; rings mark the epoch with the "
+            "lowest validation loss"
+            + ("; lines are means over seeds, bands reach from the lowest to the highest seed" if several else "")
+            + f"{picture.remark}."
         )
+        curves = figure(picture, caption, f"curves-{family.name}")
         table = _results_table(journal, complete, f"{family.title}: results.", f"results-{family.name}")
+        learning = _learning_table(family, complete)
         details = {result.entry.id: _detail(result) for result in complete}
     entries = load_catalog().entries
     return fragment(
@@ -127,7 +129,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         curves=curves,
         table=table,
         details=details,
-        learning=_learning_table(family, complete),
+        learning=learning,
         observations=[(seen, _shown_in(seen, family)) for seen in observe(results, journal)],
         failures=[run for result in results for run in result.failed],
         at_full_budget=at_full_budget,
@@ -135,10 +137,8 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     )
 
 
-def _learning_table(family: Family, complete: Sequence[Result]) -> Fragment | None:
+def _learning_table(family: Family, complete: Sequence[Result]) -> Fragment:
     """What the learning curves say, in numbers."""
-    if not complete:
-        return None
     curves = [Learning.of(result) for result in complete]
     several = any(len(curve.runs) > 1 for curve in curves)
     return fragment("learning.html.j2", family=family, curves=curves, anchor=f"learning-{family.name}", several=several)
@@ -194,7 +194,7 @@ def _detail(result: Result) -> Fragment:
 def _mistakes(which: str, run: RunRecord, predictions: Predictions) -> Fragment | None:
     """The most confident mistakes of a run, where this machine has the images."""
     assert run.data is not None  # a complete run has data
-    images = find_cached(run.data.sha256)
+    images = find_images(run.data.sha256)
     if images is None or predictions.correct.all():
         return None
     answered = images.pixels[images.train_size :]
