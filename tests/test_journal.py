@@ -3,7 +3,9 @@ import shlex
 import numpy as np
 import pytest
 from records import write_run
+from scipy import stats
 
+from cifar_report.catalog import load_catalog
 from cifar_report.record import ErrorRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
 from cifar_report.report.frames import results_frame
@@ -67,6 +69,23 @@ def test_better_is_written_only_where_the_test_says_so(tmp_path):
     assert Journal.load(tmp_path).comparisons["EXP003"].verdict == "no difference shown"
 
 
+def test_a_repetition_is_no_evidence_and_adjusts_no_p_value(tmp_path):
+    for name in ("EXP003", "EXP007", "EXP009"):
+        for seed in (0, 1, 2):
+            write_run(tmp_path, name, 0.7 + seed / 1000 + (0.01 * (seed + 1) if name == "EXP007" else 0), seed=seed)
+    comparisons = Journal.load(tmp_path).comparisons
+    assert comparisons["EXP007"].p == pytest.approx(stats.ttest_1samp([0.01, 0.02, 0.03], 0).pvalue)
+    assert "EXP009" not in verdict(tmp_path, "The optimizer makes no difference").reason.split("against")[1]
+
+
+def test_one_shared_seed_of_several_is_not_like_with_like(tmp_path):
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "EXP003", 0.74 + seed / 100, seed=seed)
+    write_run(tmp_path, "EXP001", 0.75)
+    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    assert comparison.caveat == "seed 0 alone is in both"
+
+
 def test_p_values_are_holm_adjusted_within_the_family(tmp_path):
     write_run(tmp_path, "EXP001", 0.70)
     write_run(tmp_path, "EXP003", 0.705)
@@ -103,7 +122,13 @@ def test_unlike_comparisons_carry_a_caveat(tmp_path):
     journal = Journal.load(tmp_path)
     assert journal.comparisons["EXP003"].caveat == "trained on 50,000 and 1,000 images"
     sentences = "\n".join(family(journal, "initialization"))
-    assert "Not like with like: EXP003 against EXP001 (trained on 50,000 and 1,000 images)." in sentences
+    assert (
+        "EXP003 is higher than that of EXP001 (+20.00 points, p < 0.001), but not like with like: trained on"
+        in sentences
+    )
+    assert journal.comparisons["EXP003"].verdict == "higher"  # not better
+    assert "Ranking" not in sentences
+    assert "Classes" not in sentences
 
 
 def test_observations_carry_the_right_figures(tmp_path):
@@ -114,8 +139,14 @@ def test_observations_carry_the_right_figures(tmp_path):
     assert "ends 40 % higher (1.40)" in sentences
     assert "EXP002 does not overfit within 4 epochs" in sentences
     assert "Highest accuracy of the family: EXP002 with 80.00 %, 10.00 points above EXP001" in sentences
+
+
+def test_the_least_stable_loss_is_the_one_that_jumps_not_the_one_that_falls(tmp_path):
+    write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.0, 1.1, 1.0, 1.1, 1.0))
+    write_run(tmp_path, "EXP002", validation_losses=(5.0, 2.5, 1.4, 1.2, 1.1, 1.0))
+    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
     assert "Least stable validation loss: EXP001" in sentences
-    assert f"{jitter(Journal.load(tmp_path).results['EXP001'].runs[0].epochs):.3f}" in sentences
+    assert f"EXP001 {np.std([-0.1, 0.1, -0.1], ddof=1):.3f}" in sentences
 
 
 def test_what_several_experiments_share_is_said_once(tmp_path):
@@ -141,11 +172,11 @@ def test_what_several_experiments_share_is_said_once(tmp_path):
 
 
 def test_several_seeds_are_described_by_their_mean_curve(tmp_path):
-    write_run(tmp_path, "EXP001", 0.7, seed=0, validation_losses=(1.5, 0.9, 1.2, 1.4))
-    write_run(tmp_path, "EXP001", 0.7, seed=1, validation_losses=(1.5, 1.1, 1.2, 1.2))
+    write_run(tmp_path, "EXP001", 0.7, seed=0, validation_losses=(1.5, 0.9, 1.2, 1.2, 1.2, 1.4))
+    write_run(tmp_path, "EXP001", 0.7, seed=1, validation_losses=(1.5, 1.1, 1.2, 1.2, 1.2, 1.2))
     runs = Journal.load(tmp_path).results["EXP001"].runs
     learning = Learning.of(Journal.load(tmp_path).results["EXP001"])
-    assert [e.validation_loss for e in learning.epochs] == pytest.approx([1.5, 1.0, 1.2, 1.3])
+    assert [e.validation_loss for e in learning.epochs] == pytest.approx([1.5, 1.0, 1.2, 1.2, 1.2, 1.3])
     assert (learning.best.epoch, learning.course) == (2, "overfits")
     assert learning.rise == pytest.approx(0.3)
     assert learning.unsteadiness == pytest.approx(np.mean([jitter(run.epochs) for run in runs]))
@@ -197,6 +228,17 @@ def test_claims_about_methods_need_several_seeds(tmp_path):
         "one seed cannot tell a method from luck; against EXP001: EXP011 +20.00 (better), EXP012 +20.00 (better), "
         "EXP013 +20.00 (better); in points, McNemar, 1,000 images, n = 1 seed"
     )
+
+
+def test_80_percent_are_out_of_reach_only_if_everything_was_tried(tmp_path):
+    names = list(load_catalog().entries)
+    for name in names[:-1]:
+        write_run(tmp_path, name, 0.7)
+    assert verdict(tmp_path, "At least 80 %").answer == "undecided"
+    write_run(tmp_path, names[-1], 0.7)
+    assert verdict(tmp_path, "At least 80 %").answer == "refuted"
+    write_run(tmp_path, names[0], 0.9)
+    assert verdict(tmp_path, "At least 80 %").answer == "supported"
 
 
 def test_both_hypotheses_and_all_six_questions_are_judged(tmp_path):
@@ -284,13 +326,13 @@ def test_experiments_of_ones_own_are_in_the_family_that_ran_them(tmp_path):
 def test_one_seed_never_refutes_a_claim_of_no_effect(tmp_path):
     for name in ("EXP003", "EXP007", "EXP008", "EXP009", "EXP010"):
         write_run(tmp_path, name, 0.6 if name == "EXP007" else 0.7)
-    found = verdict(tmp_path, "The optimizer matters little")
+    found = verdict(tmp_path, "The optimizer makes no difference")
     assert found.answer == "undecided"
     assert "one seed cannot tell a method from luck" in found.reason
     for name in ("EXP003", "EXP007", "EXP008", "EXP009", "EXP010"):
         for seed in (1, 2):
             write_run(tmp_path, name, (0.6 if name == "EXP007" else 0.7) + seed / 1000, seed=seed)
-    assert verdict(tmp_path, "The optimizer matters little").answer == "refuted"
+    assert verdict(tmp_path, "The optimizer makes no difference").answer == "refuted"
 
 
 def test_predictions_tell_confidence_classes_and_mistakes(tmp_path):
@@ -329,6 +371,7 @@ def test_a_curve_has_flattened_where_its_highest_rises_no_more(tmp_path):
     for accuracies, told in (
         ((0.60, 0.72, 0.50, 0.55, 0.725), "after epoch 2 of 5: 72.0 % there, 72.5"),
         ((0.60, 0.72, 0.50, 0.55, 0.74), "EXP001 has not flattened"),
+        ((0.60, 0.72, 0.50, 0.76, 0.45), "EXP001 is highest at epoch 4 of 5 (76.0 %) and ends 31.0 points lower"),
     ):
         history(tmp_path, "EXP001", validation_accuracy=accuracies)
         assert told in "\n".join(family(Journal.load(tmp_path), "architectures"))
@@ -431,7 +474,7 @@ def test_the_originals_accuracy_is_judged_at_full_budget_only(tmp_path, accuracy
 
 
 def test_the_command_that_reproduces_a_run_gives_its_parameters(tmp_path):
-    from cifar_report.catalog import load_catalog, load_experiment, parse_overrides
+    from cifar_report.catalog import load_experiment, parse_overrides
 
     changed = {"epochs": 3, "lr": 0.02, "augment": ["horizontal_flip", "crop"], "label_smoothing": 0.1}
     run = write_run(tmp_path, "EXP003", seed=4, parameters=changed)

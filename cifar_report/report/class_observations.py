@@ -9,7 +9,7 @@ import numpy as np
 
 from cifar_report.experiment import CLASSES
 from cifar_report.record import RunRecord
-from cifar_report.report.journal import Journal, Result
+from cifar_report.report.journal import Journal, Result, unlike
 from cifar_report.report.statistics import SIGNIFICANCE, holm, mcnemar
 from cifar_report.wording import listing, p_text, percent, points
 
@@ -25,7 +25,7 @@ def classes_changed(results: Sequence[Result], journal: Journal) -> tuple[list[s
             continue
         seed = min({run.seed for run in result.runs} & {run.seed for run in base.runs})  # compared, so there is one
         run, other = (next(run for run in r.runs if run.seed == seed) for r in (result, base))
-        changes = _class_changes(result, run, base, other)
+        changes = None if unlike(other, run, paired=False) else _class_changes(result, run, base, other)
         if changes is None:
             continue
         here, there = (_name(r, of) for r, of in ((run, result), (other, base)))

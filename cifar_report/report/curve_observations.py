@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cifar_report.report.journal import Result
-from cifar_report.report.learning import OVERFITTING_RISE, Learning
+from cifar_report.report.learning import OVERFITTING_RISE, PLATEAU, STEADY, Learning
 from cifar_report.wording import grouped, listing, percent, points
 
 
@@ -67,10 +67,18 @@ def plateau(curves: Sequence[Learning]) -> list[str]:
         by_epoch = sorted(grouped((epoch, name) for name, epoch in flat.items()).items())
         told = listing(f"{epoch} ({listing(names)})" for epoch, names in by_epoch)
         sentences = [f"No more than a point of validation accuracy is gained after epoch {told}."]
-    rising = [c.name for c in long if not c.flat_after]
+    late = [c for c in long if not c.flat_after]
+    rising = [c.name for c in late if c.last.validation_accuracy >= c.highest.validation_accuracy - PLATEAU]
     if rising:
         it = "it still gains" if len(rising) == 1 else "they still gain"
         sentences.append(f"{listing(rising)} {_verb('has', rising)} not flattened: {it} in the last epochs.")
+    sentences += [
+        f"{c.name} is highest at epoch {c.highest.epoch} of {len(c.epochs)} "
+        f"({percent(c.highest.validation_accuracy, 1)}) and ends "
+        f"{points(c.highest.validation_accuracy - c.last.validation_accuracy, 1).lstrip('+')} points lower."
+        for c in late
+        if c.name not in rising
+    ]
     return sentences
 
 
@@ -121,12 +129,13 @@ def convergence(results: Sequence[Result]) -> list[str]:
 def stability(results: Sequence[Result]) -> list[str]:
     """Whose validation loss jumps most."""
     sentences = []
-    for curves in _of_equal_work(results, 4):
+    for curves in _of_equal_work(results, STEADY):
         steps = {c.name: c.unsteadiness or 0.0 for c in curves}
         least = max(steps, key=lambda name: steps[name])
         told = ", ".join(f"{name} {value:.3f}" for name, value in steps.items())
         sentences.append(
-            f"Least stable validation loss: {least}. (Standard deviation of its steps from epoch to epoch: {told}.)"
+            f"Least stable validation loss: {least}. (Standard deviation of its steps from epoch to epoch, after the "
+            f"first third of them: {told}.)"
         )
     return sentences
 

@@ -135,8 +135,8 @@ def learning_curves(histories: Histories) -> Picture:
     """Losses (training and validation) and validation accuracy against the epoch, one colour an experiment.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed. A ring marks the epoch with the lowest
-    validation loss. A loss that leaps far above all training losses would press the others flat: it leaves the plot, and
-    a triangle says how high it goes.
+    validation loss. A loss that leaps far above all training losses would press the others flat: it leaves the plot,
+    and a triangle says how high it goes.
     """
     shown = {name: [list(history) for history in several] for name, several in histories.items() if several}
     rows = -(-(len(shown) + 1) // 5) if len(shown) > 1 else 0

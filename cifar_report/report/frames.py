@@ -8,7 +8,16 @@ import pandas as pd
 
 from cifar_report.report.journal import Journal, at_full_budget
 
-COUNTS = ("correct", "test_images", "epochs", "best_epoch", "parameters", "trainable_parameters", "train_images")
+COUNTS = (
+    "correct",
+    "test_images",
+    "epochs",
+    "best_epoch",
+    "parameters",
+    "trainable_parameters",
+    "train_images",
+    "compared_seeds",
+)
 
 
 def results_frame(journal: Journal) -> pd.DataFrame:
@@ -39,6 +48,9 @@ def results_frame(journal: Journal) -> pd.DataFrame:
                     "difference": 100 * comparison.difference if comparison else None,
                     "p_holm": comparison.p if comparison else None,
                     "verdict": comparison.verdict if comparison else None,
+                    "test": comparison.test if comparison else None,
+                    "compared_seeds": comparison.seeds if comparison else None,
+                    "unlike": comparison.caveat if comparison else None,
                     "epochs": len(run.epochs) or None,
                     "best_epoch": run.best_epoch,
                     "parameters": run.model.parameters if run.model else None,

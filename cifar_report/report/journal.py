@@ -108,7 +108,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        return verdict(self.difference, self.p)
+        """In words; of work that is not alike only which accuracy is `higher` or `lower`, not what is better."""
+        plain = verdict(self.difference, self.p)
+        return {"better": "higher", "worse": "lower"}.get(plain, plain) if self.caveat else plain
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,10 @@ class Journal:
 
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:
-        """Each experiment against the one it builds on, by name; p values Holm-adjusted within the family."""
+        """Each experiment against the one it builds on, by name; p values Holm-adjusted within the family.
+
+        An experiment that repeats another with the same parameters asks nothing, and adjusts no other's p value.
+        """
         found: dict[str, Comparison] = {}
         for _, results in self.families():
             raw = []
@@ -167,8 +172,9 @@ class Journal:
                 base = self.complete.get(result.entry.builds_on or "")
                 if base and result.runs and (comparison := compare(result, base)):
                     raw.append(comparison)
-            for comparison, p in zip(raw, holm([c.p for c in raw]), strict=True):
-                found[comparison.experiment] = replace(comparison, p=p)
+            asked = [c for c in raw if c.changed]
+            adjusted = dict(zip([c.experiment for c in asked], holm([c.p for c in asked]), strict=True))
+            found |= {c.experiment: replace(c, p=adjusted.get(c.experiment, c.p)) for c in raw}
         return found
 
 
@@ -241,12 +247,19 @@ def compare(result: Result, base: Result) -> Comparison | None:
             for name, value in after_parameters.items()
             if name not in ("experiment", "seed") and before_parameters.get(name) != value
         ),
-        caveat=_caveat(*pairs[0], paired=len(seeds) > 1),
+        caveat=unlike(*pairs[0], paired=len(seeds) > 1) or _lonely_seed(seeds, result, base),
         full_budget=all(at_full_budget(run) for pair in pairs for run in pair),
     )
 
 
-def _caveat(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
+def _lonely_seed(seeds: Sequence[int], *sides: Result) -> str | None:
+    """Where one seed is compared and a side's accuracy is of several, the difference is not that of the accuracies."""
+    if len(seeds) > 1 or all(len(side.runs) == 1 for side in sides):
+        return None
+    return f"seed {seeds[0]} alone is in both"
+
+
+def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     """What makes a comparison unlike: any difference but the one between the two experiments at full budget."""
     reasons = []
     here_base, here_run = with_defaults(base.parameters), with_defaults(run.parameters)

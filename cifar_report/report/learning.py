@@ -14,6 +14,7 @@ from cifar_report.report.journal import Result
 
 OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting
 PLATEAU = 0.01  # share of images: a curve has flattened where it is this near to the highest it will reach
+STEADY = 6  # epochs without which nothing is said of how steady a curve is
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,17 @@ class Learning:
     def flat_after(self) -> int | None:
         """The first epoch after which the validation accuracy's highest rises by no more than a point.
 
-        `None` where it still gains in the last two epochs, or of fewer than four.
+        `None` where that is one of the last two epochs, or of fewer than four.
         """
-        accuracies = [e.validation_accuracy for e in self.epochs]
-        highest = max(accuracies)
-        flat = next(e for e, accuracy in enumerate(accuracies, start=1) if highest - accuracy <= PLATEAU + 1e-9)
-        return flat if len(accuracies) > 3 and flat <= len(accuracies) - 2 else None
+        near = [
+            e.epoch for e in self.epochs if self.highest.validation_accuracy - e.validation_accuracy <= PLATEAU + 1e-9
+        ]
+        return near[0] if len(self.epochs) > 3 and near[0] <= len(self.epochs) - 2 else None
+
+    @property
+    def highest(self) -> EpochRecord:
+        """The epoch with the highest validation accuracy."""
+        return max(self.epochs, key=lambda e: e.validation_accuracy)
 
     @property
     def gap(self) -> float:
@@ -93,8 +99,8 @@ class Learning:
 
     @property
     def unsteadiness(self) -> float | None:
-        """`jitter` of the validation loss, its mean over the seeds; `None` of fewer than four epochs."""
-        return float(np.mean([jitter(run.epochs) for run in self.runs])) if len(self.epochs) > 3 else None
+        """`jitter` of the validation loss, its mean over the seeds; `None` of too few epochs."""
+        return float(np.mean([jitter(run.epochs) for run in self.runs])) if len(self.epochs) >= STEADY else None
 
     @property
     def images_per_second(self) -> float | None:
@@ -105,5 +111,9 @@ class Learning:
 
 
 def jitter(history: Sequence[EpochRecord]) -> float:
-    """Standard deviation of the steps of the validation loss from one epoch to the next."""
-    return float(np.std(np.diff([epoch.validation_loss for epoch in history]), ddof=1))
+    """Standard deviation of the steps of the validation loss from one epoch to the next.
+
+    Of the last two thirds of the epochs: the descent before them, however smooth, would count as unrest.
+    """
+    losses = [epoch.validation_loss for epoch in history]
+    return float(np.std(np.diff(losses[len(losses) // 3 :]), ddof=1))

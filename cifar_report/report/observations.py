@@ -62,22 +62,26 @@ def _observation(topic: str, sentences: Iterable[str | None], *shown_by: str) ->
 def _differences(results: Sequence[Result], journal: Journal) -> list[str]:
     """Each experiment against the one it builds on, with the tests and what makes comparisons unlike."""
     found = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
-    sentences = []
+    sentences, open_ones = [], []
     for c in found:
         if not c.changed:
             sentences.append(f"{c.experiment} repeats {c.base} with the same parameters: {_figures(c)}.")
-        elif c.verdict != "no difference shown":
+        elif c.caveat:
+            how = "not shown to differ from" if c.verdict == "no difference shown" else f"{c.verdict} than"
+            sentences.append(
+                f"The accuracy of {c.experiment} is {how} that of {c.base} ({_figures(c)}), but not like with like: "
+                f"{c.caveat}."
+            )
+        elif c.verdict == "no difference shown":
+            open_ones.append(f"{c.experiment} against {c.base} ({_figures(c)})")
+        else:
             sentences.append(f"{c.experiment} is {c.verdict} than {c.base}: {_figures(c)}.")
-    open_ones = [c for c in found if c.changed and c.verdict == "no difference shown"]
     if open_ones:
-        told = listing(f"{c.experiment} against {c.base} ({_figures(c)})" for c in open_ones)
-        sentences.append(f"No difference is shown for {told}.")
+        sentences.append(f"No difference is shown for {listing(open_ones)}.")
     tests = grouped((c.test, c.experiment) for c in found)
     told = "; ".join(test if len(tests) == 1 else f"{listing(names)}: {test}" for test, names in tests.items())
     if found:
         sentences.append(f"({told}; p values Holm-adjusted within the family.)")
-    for caveat, pairs in grouped((c.caveat, f"{c.experiment} against {c.base}") for c in found if c.caveat).items():
-        sentences.append(f"Not like with like: {listing(pairs)} ({caveat}).")
     return sentences
 
 
@@ -86,15 +90,34 @@ def _figures(c: Comparison) -> str:
 
 
 def _ranking(results: Sequence[Result]) -> list[str]:
-    if len(results) < 2:
-        return []
-    ranked = sorted(results, key=lambda r: r.accuracy, reverse=True)
-    best, last = ranked[0], ranked[-1]
-    return [
-        f"Highest accuracy of the family: {best.entry.id} with {percent(best.accuracy, 2)}, "
-        f"{100 * (best.accuracy - last.accuracy):.2f} points above {last.entry.id}, the lowest. "
-        f"(Picked from {len(ranked)} by test accuracy, which flatters the winner.)"
-    ]
+    """The highest and the lowest accuracy: of all at the original's budget, else of those that did equal work."""
+    if all(result.full_budget for result in results):
+        groups = [list(results)]
+    else:
+        groups = list(grouped((_work(result.runs[0]), result) for result in results).values())
+    sentences = []
+    for group in groups:
+        if len(group) < 2:
+            continue
+        ranked = sorted(group, key=lambda r: r.accuracy, reverse=True)
+        best, last = ranked[0], ranked[-1]
+        of = "the family" if len(group) == len(results) else f"those with equal work, {listing(_ids(group))}"
+        sentences.append(
+            f"Highest accuracy of {of}: {best.entry.id} with {percent(best.accuracy, 2)}, "
+            f"{100 * (best.accuracy - last.accuracy):.2f} points above {last.entry.id}, the lowest. "
+            f"(Picked from {len(ranked)} by test accuracy, which flatters the winner.)"
+        )
+    return sentences
+
+
+def _ids(results: Iterable[Result]) -> list[str]:
+    return [result.entry.id for result in results]
+
+
+def _work(run: RunRecord) -> tuple | None:
+    """How much a run learned from and was tested on."""
+    data = run.data
+    return (data.sha256, data.train_size, data.test_size, len(run.epochs)) if data else None
 
 
 def _guesses(result: Result) -> str | None:

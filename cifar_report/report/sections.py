@@ -233,6 +233,7 @@ def general_notes(journal: Journal) -> Fragment:
         seconds=sum(run.seconds.total for run in runs),
         images=sum(run.data.train_size * len(run.epochs) for run in runs if run.data),
         failures=journal.failures,
+        alike=all(result.full_budget for result in results),
     )
 
 
