@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from records import write_run
 
+from cifar_report.cli import main
 from cifar_report.record import ErrorRecord
 from cifar_report.report.export import make_report
 
@@ -144,9 +145,32 @@ def test_curves_tell_their_values_under_the_pointer_and_by_keys(page):
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_nothing_is_wider_than_the_window(browser, report, width):
+    """Neither the page nor a cell whose neighbour it would cover."""
     for page in opened(browser, report, viewport={"width": width, "height": 800}):
         page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        overfull = "cells => cells.filter(c => c.scrollWidth > c.clientWidth + 1).map(c => c.textContent)"
+        assert page.eval_on_selector_all(".results td, .results th", overfull) == []
+
+
+def test_on_a_phone_the_contents_fold_and_figures_can_be_swiped(browser, report):
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    for page in opened(browser, report, **phone):
+        link = page.locator(".contents a:text('Optimizers')")
+        assert not link.is_visible()
+        page.tap(".contents summary")
+        link.tap()
+        assert not link.is_visible()
+        sync_api.expect(page.locator("#optimizers")).to_be_in_viewport()
+        sync_api.expect(page.locator(".contents summary")).to_contain_text("Optimizers")
+        assert page.locator(".contents summary").bounding_box()["y"] < 20  # it stays on top
+        plot = page.locator("#curves-initialization")
+        assert plot.locator(".plot-slider").evaluate("s => getComputedStyle(s).touchAction") == "pan-x pan-y"
+        plot.locator(".plot-slider").focus()
+        page.keyboard.press("End")
+        values = plot.locator(".plot-values").bounding_box()
+        assert values["x"] >= 0
+        assert values["x"] + values["width"] <= 390
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -158,11 +182,16 @@ def test_dark_and_light(browser, report, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("which", ["report", "notebook"])
-def test_axe_finds_no_violation(browser, report, scheme, which):
+@pytest.mark.parametrize(("which", "width"), [("report", 390), ("report", 1280), ("notebook", 1280), ("diff", 390)])
+def test_axe_finds_no_violation(browser, report, tmp_path, scheme, which, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    path = report if which == "report" else next((report.parent / "notebooks").glob("*.html"))
-    page = browser.new_page(color_scheme=scheme, bypass_csp=True)  # so that axe itself may run
+    path = {"report": report, "notebook": next((report.parent / "notebooks").glob("*.html"))}.get(which)
+    if path is None:
+        path = tmp_path / "diff.html"
+        output = str(report.parent.parent)
+        assert main(["diff", "EXP003", "EXP004", "--output", output, "--html", str(path)]) == 0
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
+    page = browser.new_page(bypass_csp=True, **options)  # so that axe itself may run
     page.goto(path.as_uri())
     page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
     found = axe.run(page)

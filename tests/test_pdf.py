@@ -29,7 +29,7 @@ def report(tmp_path_factory):
             assert run.data is not None
             data = run.data.model_copy(update={"name": "digits", "sha256": load_images("digits")[0].sha256})
             write_record(run_folder(output, name, 0), run.model_copy(update={"data": data}))
-    hostile = "<img src=x> | <script>"
+    hostile = "<img src=x> | <script> ![p](http://evil.example/x.png) [click](javascript:alert(1)) `x`"
     write_run(output, "EXP007", failed=ErrorRecord(type="X", message=hostile, cell=None, cell_source=None))
     told: list[str] = []
     page = make_report(output, profile="full", say=told.append)
@@ -109,16 +109,33 @@ def test_without_weasyprint_or_its_libraries_the_reason_is_told(tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+def test_pdf_is_tagged_for_screen_readers(report):
+    with pdfplumber.open(report.with_suffix(".pdf")) as pdf:
+        assert pdf.doc.catalog["MarkInfo"]["Marked"]
+
+
 def test_markdown_has_the_tables_and_names_its_figures(report):
     text = report.with_suffix(".md").read_text()
     assert text.startswith("# What changes the score on CIFAR-10?")
     assert "## Results at a glance" in text
-    assert re.search(r"\| \[EXP003\]\(#EXP003\).*\| \*\*76.00\*\* \|", text)
+    assert re.search(r"\| \[EXP003\]\(#EXP003\).*\| \*\*76.00\*\* \| [0-9.–]+ Wilson, n \\= 1 \|", text)
     figures = re.findall(r"!\[[^]]+\]\((figures/[^)]+)\)", text)
     assert "figures/ladder.svg" in figures
     assert "figures/curves-initialization.svg" in figures
     for name in figures:
         assert (report.parent / name).read_text().startswith("<svg")
     assert "data:" not in text
-    assert "<script" not in text
-    assert "<img" not in text
+
+
+def test_markdown_links_lead_somewhere_and_hostile_text_is_text(report):
+    from markdown_it import MarkdownIt
+
+    text = report.with_suffix(".md").read_text()
+    shown = MarkdownIt("commonmark").enable("table").render(text)
+    targets = set(re.findall(r'<a id="([^"]+)">', shown))
+    links = re.findall(r'<a href="([^"]*)"', shown)
+    assert "#ladder" in links
+    assert {link for link in links if link.startswith("#")} <= {f"#{target}" for target in targets}
+    assert "#" not in links
+    assert "![p](http://evil.example/x.png) [click](javascript:alert(1)) `x`" in shown
+    assert not re.search(r"<(script|img src=.?x|a href=.?javascript)", shown)

@@ -23,6 +23,8 @@ from cifar_report.report.journal import Journal, at_full_budget
 from cifar_report.report.layout import TEMPLATES, page_style
 from cifar_report.report.sections import notebook_link
 
+PDF_OPTIONS = {"pdf_tags": True}  # for screen readers; versions of WeasyPrint before 66 ignore it
+
 
 def make_report(
     output_dir: Path,
@@ -195,7 +197,7 @@ def _write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     page = re.sub(r"<a href=\"(?!#|https?:)[^\"]*\">(.*?)</a>", r"\1", page, flags=re.DOTALL)  # paper has no files
     try:
         with atomic_file(target) as temporary:
-            weasyprint.HTML(string=page).write_pdf(temporary)
+            weasyprint.HTML(string=page).write_pdf(temporary, **PDF_OPTIONS)
     except Exception as error:  # the page is there, and worth more than no report
         say(f"no PDF was made: WeasyPrint failed with {type(error).__name__}: {error}")
         return
@@ -212,12 +214,30 @@ def _write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None
         return
     main = BeautifulSoup(page, "html.parser").main
     assert main is not None  # of our own template
-    for script in main.find_all(["script", "style"]):
-        script.decompose()
+    for unwanted in main.select("script, style, .hidden, a.anchor-link"):
+        unwanted.decompose()
+    _write_figures(main, folder)
+    _plain_structure(main)
+
+    class Converter(MarkdownConverter):
+        def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
+            if "id" in el.attrs and "href" not in el.attrs:
+                return f'<a id="{html.escape(str(el["id"]))}"></a>'
+            return super().convert_a(el, text, parent_tags)  # type: ignore[misc]
+
+    # What could be Markdown in a text is escaped, but for code, which is shown as it is.
+    text = Converter(heading_style="ATX", bullets="-", escape_misc=True, table_infer_header=True).convert_soup(main)
+    _write(folder / "report.md", re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
+
+
+def _write_figures(main: Any, folder: Path) -> None:
+    """Drawings become files, and photographs the words that say what they show."""
+    from bs4 import BeautifulSoup
+
     kept = set()
     for figure in main.find_all("figure", id=True):
         group = figure.find(True, attrs={"role": "group"})
-        if group:  # photographs in rows: what they show, in words
+        if group:
             group.replace_with(BeautifulSoup(f"<p>{html.escape(str(group['aria-label']))}</p>", "html.parser"))
             continue
         for image in figure.find_all("img"):
@@ -230,7 +250,29 @@ def _write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None
     for left in (folder / "figures").glob("*.svg"):
         if left.name not in kept:
             left.unlink()
-    for words in main.find_all(string=re.compile(r"[<|]")):  # neither HTML nor columns of a table
-        words.replace_with(words.replace("<", "&lt;").replace("|", "\\|"))
-    text = MarkdownConverter(heading_style="ATX", bullets="-").convert_soup(main)
-    _write(folder / "report.md", re.sub(r"\n{3,}", "\n\n", text).replace("¶", "").strip() + "\n")
+
+
+def _plain_structure(main: Any) -> None:
+    """What Markdown has no words for: targets of links, lists of definitions, lines within a cell."""
+    from bs4 import BeautifulSoup
+
+    linked = {str(link["href"])[1:] for link in main.find_all("a", href=re.compile("^#"))}
+    for target in [element for element in main.find_all(id=True) if element["id"] in linked]:
+        anchor = BeautifulSoup("", "html.parser").new_tag("a", id=target["id"])
+        if target.name in ("li", "h2", "h3", "h4"):
+            target.insert(0, anchor)
+        else:
+            target.insert_before(anchor)
+    for term in main.find_all("dt"):
+        term.name = "b"
+        term.append(":")
+        line = term.wrap(BeautifulSoup("", "html.parser").new_tag("li"))
+        line.append(" ")
+        line.append(line.find_next("dd").extract())
+        line.find("dd").unwrap()
+    for terms in main.find_all("dl"):
+        terms.name = "ul"
+    for small in main.select("td small"):
+        small.insert_before(" ")
+    for line_break in main.select("td br"):
+        line_break.replace_with(", ")

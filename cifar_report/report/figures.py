@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cifar_report.catalog import load_catalog
@@ -25,6 +26,7 @@ from cifar_report.wording import percent
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
+FEW = 10  # answers
 LEAP = 2.0  # times the highest training loss, where the loss axis ends if validation losses go twice as far again
 STYLE: Any = {
     "font.size": 9,
@@ -125,9 +127,15 @@ def _plots(
 
 
 def appearance(name: str) -> tuple[str, Any]:
-    """Colour and line style of an experiment: its place in its family decides, so it looks the same everywhere."""
+    """Colour and line style of an experiment: its place in its family decides, so it looks the same everywhere.
+
+    Experiments of the user's own, by their name, have the colours that no family's experiments have.
+    """
     family = load_catalog().family_of(name)
-    place = [entry.id for entry in family.experiments].index(name.upper()) if family else sum(map(ord, name))
+    if family is None:
+        place = sum(map(ord, name))
+        return COLOURS[len(STYLES) + place % (len(COLOURS) - len(STYLES))], STYLES[place % len(STYLES)]
+    place = [entry.id for entry in family.experiments].index(name.upper())
     return COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)]
 
 
@@ -153,7 +161,8 @@ def learning_curves(histories: Histories) -> Picture:
             epochs = np.arange(1, loss.shape[1] + 1)
             marker = "." if len(epochs) < 3 else None
             drawn: dict[str, Any] = {"color": colour, "marker": marker}
-            losses.plot(epochs, training.mean(0), ":", linewidth=1.2, alpha=0.75, label=f"{name} training", **drawn)
+            thin: dict[str, Any] = {"linestyle": style, "linewidth": 0.7}
+            losses.plot(epochs, training.mean(0), label=f"{name} training", **thin, **drawn)
             losses.plot(epochs, loss.mean(0), linestyle=style, label=f"{name} validation", **drawn)
             accuracies.plot(epochs, 100 * accuracy.mean(0), linestyle=style, label=name, **drawn)
             if len(several) > 1:
@@ -173,10 +182,15 @@ def learning_curves(histories: Histories) -> Picture:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if rows:
             handles = [line for line in losses.lines if str(line.get_label()).endswith("validation")]
-            dotted = next(line for line in losses.lines if str(line.get_label()).endswith("training"))
-            labels = [*(str(h.get_label()).removesuffix(" validation") for h in handles), "training loss (dotted)"]
+            thin_line = Line2D([], [], color="#444444", linewidth=0.7)
+            labels = [*(str(h.get_label()).removesuffix(" validation") for h in handles), "training loss (thin)"]
             figure.legend(
-                [*handles, dotted], labels, loc="lower center", ncols=min(5, len(labels)), borderaxespad=0, fontsize=8.5
+                [*handles, thin_line],
+                labels,
+                loc="lower center",
+                ncols=min(5, len(labels)),
+                borderaxespad=0,
+                fontsize=8.5,
             )
         else:
             losses.legend(fontsize=8)
@@ -246,18 +260,21 @@ def reliability(curve: Any, name: str) -> Picture:
     with rc_context(STYLE):
         figure, (axes,) = _plots(4.4, 3.0)
         colour, _ = appearance(name)
-        filled = curve.counts > 0
+        filled = curve.counts >= FEW  # of fewer answers the share that is right says little
         confidence, accuracy, counts = curve.confidence[filled], curve.accuracy[filled], curve.counts[filled]
         axes.plot([0, 1], [0, 1], ":", color="#777777", linewidth=1.2)
         axes.plot(confidence, accuracy, color=colour, linewidth=1)
-        axes.scatter(confidence, accuracy, s=12 + 300 * counts / counts.sum(), color=colour, alpha=0.6, linewidths=0)
-        axes.set(xlim=(0, 1.04), ylim=(0, 1.04), xlabel="probability given to the answer", ylabel="share that is right")
-        return render(
-            figure,
-            f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points; of the {counts[-1]:,} "
-            f"answers given the highest probabilities, {percent(confidence[-1])} on average, "
-            f"{percent(accuracy[-1])} are right.",
+        axes.scatter(
+            confidence, accuracy, s=12 + 300 * counts / curve.counts.sum(), color=colour, alpha=0.6, linewidths=0
         )
+        axes.set(xlim=(0, 1.04), ylim=(0, 1.04), xlabel="probability given to the answer", ylabel="share that is right")
+        told = f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points"
+        if len(counts):
+            told += (
+                f"; of the {counts[-1]:,} answers given the highest probabilities, {percent(confidence[-1])} on "
+                f"average, {percent(accuracy[-1])} are right"
+            )
+        return render(figure, f"{told}.")
 
 
 def accuracy_ladder(results: Sequence[Any]) -> Picture:
@@ -275,20 +292,22 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         axes.hlines(rows, intervals[:, 0], intervals[:, 1], colors=colours, linewidth=2.2)
         full = np.array([r.full_budget for r in results])
         originals = np.array([(r.full_budget and r.entry.reference_accuracy) or np.nan for r in results])
-        for chosen, filled, label in ((full, True, "the original's budget"), (~full, False, "another budget")):
+        for chosen, filled in ((full, True), (~full, False)):
             hues = [colour for colour, here in zip(colours, chosen, strict=True) if here]
-            if hues:
-                faces = hues if filled else "none"
-                at = np.flatnonzero(chosen)
-                axes.scatter(
-                    values[at], at, s=26, facecolors=faces, edgecolors=hues, linewidths=1.5, label=label, zorder=3
-                )
-        if not np.isnan(originals).all():
-            axes.scatter(
-                originals, rows, marker="|", s=90, c="#444444", linewidths=1.6, label="original report", zorder=2
-            )
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-        axes.set_yticks(rows, [f"{r.entry.id}  {r.entry.title}" for r in results])
+            at = np.flatnonzero(chosen)
+            faces = hues if filled else "none"
+            axes.scatter(values[at], at, s=26, facecolors=faces, edgecolors=hues or None, linewidths=1.5, zorder=3)
+        axes.scatter(originals, rows, marker="|", s=90, c="#444444", linewidths=1.6, zorder=2)
+        grey: dict[str, Any] = {"linestyle": "", "color": "#444444", "markersize": 5}
+        handles = [
+            Line2D([], [], marker="o", label="the original's budget", **grey) if full.any() else None,
+            Line2D([], [], marker="o", fillstyle="none", label="another budget", **grey) if not full.all() else None,
+            Line2D([], [], marker="|", label="original report", **{**grey, "markersize": 9})
+            if not np.isnan(originals).all()
+            else None,
+        ]
+        figure.legend(handles=[handle for handle in handles if handle], loc="outside upper right", ncols=3)
+        axes.set_yticks(rows, [_shortened(f"{r.entry.id}  {r.entry.title}") for r in results])
         axes.invert_yaxis()
         axes.set(xlabel="test accuracy (%)")
         best = results[int(values.argmax())]
@@ -297,6 +316,10 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
             f"Test accuracy of {len(results)} experiments with 95 % intervals, from {values.min():.2f} % to "
             f"{values.max():.2f} % ({best.entry.id}, {best.entry.title}).",
         )
+
+
+def _shortened(name: str, most: int = 44) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def bars(values: Mapping[str, float], alt: str, *, label: str, log: bool = False, number: str = "{:,.3g}") -> Picture:

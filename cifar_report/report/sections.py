@@ -172,7 +172,7 @@ def _detail(result: Result) -> Fragment:
         reliability = figure(
             figures.reliability(curve, name),
             f"{which}: calibration of the answers: the share that is right among answers given a certain probability "
-            f"(dotted: as it should be; the larger a point, the more answers). Expected calibration error "
+            f"(dotted: as it should be; the larger a point, the more answers; ten or more). Expected calibration error "
             f"{100 * curve.error:.1f} points (15 bins).",
             f"reliability-{name}",
         )

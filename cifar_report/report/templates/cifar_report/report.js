@@ -4,6 +4,19 @@
 // The reader's place in the contents.
 (() => {
   const nav = document.querySelector(".contents");
+  const fold = nav.querySelector("details");
+  const narrow = matchMedia("(max-width: 63.99rem)");
+  const place = nav.querySelector("summary span");
+  // On a small window the contents are a line that stays on top and unfolds.
+  const adapt = () => {
+    nav.classList.toggle("compact", narrow.matches);
+    fold.open = !narrow.matches;
+  };
+  narrow.addEventListener("change", adapt);
+  adapt();
+  nav.addEventListener("click", (event) => {
+    if (narrow.matches && event.target.closest("a")) fold.open = false;
+  });
   const links = new Map([...nav.querySelectorAll("a")].map((link) => [link.hash.slice(1), link]));
   const headings = [...document.querySelectorAll("h2[id], h3[id]")].filter((heading) => links.has(heading.id));
   let waiting = false;
@@ -16,6 +29,7 @@
       else link.removeAttribute("aria-current");
     }
     const link = here && links.get(here.id);
+    place.textContent = link ? ` · ${link.textContent}` : "";
     if (link && nav.scrollHeight > nav.clientHeight) nav.scrollTop = link.offsetTop - nav.clientHeight / 2;
   };
   addEventListener("scroll", () => {
@@ -133,7 +147,9 @@ for (const figure of document.querySelectorAll("figure.plot")) {
       values.append(list);
     });
     values.hidden = false;
-    values.classList.toggle("on-the-left", left);
+    // Within the part of the figure that is in view, away from the pointer.
+    const room = Math.min(figure.clientWidth, area.clientWidth) - values.offsetWidth - 6;
+    values.style.left = `${Math.max(0, figure.scrollLeft + (left ? 6 : room))}px`;
     slider.setAttribute("aria-valuenow", String(epoch));
     slider.setAttribute("aria-valuetext", `Epoch ${epoch}: ${told.join(", ")}`);
   };
@@ -144,7 +160,8 @@ for (const figure of document.querySelectorAll("figure.plot")) {
     const panel = panels.find(({ box }) => x >= box[0] - 0.01 && x <= box[2] + 0.01);
     if (!panel) return hide();
     const share = (x - panel.box[0]) / (panel.box[2] - panel.box[0]);
-    show(Math.round(panel.x[0] + share * (panel.x[1] - panel.x[0])), x > 0.5);
+    const inView = (event.clientX - figure.getBoundingClientRect().left) / figure.clientWidth;
+    show(Math.round(panel.x[0] + share * (panel.x[1] - panel.x[0])), inView > 0.5);
   });
   slider.addEventListener("pointerleave", hide);
   slider.addEventListener("focus", () => slider.matches(":focus-visible") && show(epoch, false));
