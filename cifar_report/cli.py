@@ -14,7 +14,7 @@ from cifar_report import __version__
 from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.errors import RequestError, did_you_mean
 from cifar_report.experiment import shown
-from cifar_report.wording import duration, p_text, points
+from cifar_report.wording import duration, number, p_text, points
 
 if TYPE_CHECKING:  # what costs time to import is imported by the commands that need it
     from cifar_report.pipeline.plan import PlannedRun
@@ -310,30 +310,34 @@ def _diff(options: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from cifar_report.report.changes import changes, compare_experiments, difference_page, read_side
+    from cifar_report.report.changes import changes, compare_experiments, difference_page, is_experiment, read_side
 
     names = [options.before, options.after]
-    experiments = [name.upper() in load_catalog().entries for name in names]
+    below = options.output or Path("outputs") / (options.profile or "")
+    experiments = [is_experiment(name, below) for name in names]
     if any(experiments) and not all(experiments):
         raise RequestError("diff compares two experiments, or two folders or reports, not one with the other")
-    output = options.output or Path("outputs") / (options.profile or (_default_profile() if all(experiments) else ""))
-    before, after = (read_side(name, output) for name in names)
+    if all(experiments) and not (options.output or options.profile):
+        below = Path("outputs") / _default_profile()
+    before, after = (read_side(name, below) for name in names)
     found = compare_experiments(before, after) if all(experiments) else changes(before, after)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("run", "what", "before, %", "after, %", "points", "test", "parameters"):
-        table.add_column(column, justify="right" if "," in column or column == "points" else "left")
+    for column in ("run", "what", "before, %", "after, %", "points", "test", "other figures", "parameters"):
+        table.add_column(column, justify="right" if "%" in column or column == "points" else "left")
     for c in found:
-        told = f"{c.verdict}, {p_text(c.p)} ({c.test})" if c.p is not None else ""
+        told = f"{c.verdict}, {p_text(c.p)} ({c.test})" if c.p is not None else c.test
         gained = "" if c.difference is None else points(c.difference)
+        metrics = ", ".join(f"{name} {number(old)} -> {number(new)}" for name, (old, new) in c.metrics.items())
         changed = ", ".join(f"{name} {shown(old)} -> {shown(new)}" for name, (old, new) in c.parameters.items())
-        table.add_row(*map(Text, (c.name, c.what, c.before_text, c.after_text, gained, told, changed)))
+        table.add_row(*map(Text, (c.name, c.what, c.before_text, c.after_text, gained, told, metrics, changed)))
     if found:
-        Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+        Console(width=None if sys.stdout.isatty() else 240, highlight=False).print(table)
+    adjusted = "p values are Holm-adjusted for the number of comparisons"
     if all(experiments):
-        print(f"{len(found)} seeds compared; p values are of single comparisons")
+        print(adjusted)
     else:
         same = f"of {len(before.rows)} and {len(after.rows)} runs"
-        print(f"{len(found)} differ {same}; p values are of single comparisons" if found else f"no difference {same}")
+        print(f"{len(found)} differ {same}; {adjusted}" if found else f"no difference {same}")
     if options.html:
         with _writing(options.html) as temporary:
             temporary.write_text(difference_page(before, after, found), encoding="utf-8")

@@ -43,3 +43,10 @@ def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
     for key, value in pairs:
         groups.setdefault(key, []).append(value)
     return groups
+
+
+def number(value: object) -> str:
+    """A figure of any kind for a table's cell: at most four significant digits behind the thousands."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 or value.is_integer() else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else "–" if value is None else str(value)

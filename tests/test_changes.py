@@ -34,7 +34,7 @@ def test_two_folders_differ_run_by_run(tmp_path):
     changed = found["EXP003 seed 0"]
     assert changed.parameters == {"lr": (0.01, 0.02)}
     assert changed.difference == pytest.approx(0.06)
-    assert changed.p == mcnemar(np.arange(1000) < 700, (np.arange(1000) - 40) % 1000 < 760)
+    assert changed.p == mcnemar(np.arange(1000) < 700, (np.arange(1000) - 40) % 1000 < 760)  # the only one tested
     assert changed.verdict == "better"
     assert found["EXP004 seed 0"].difference is None
 
@@ -69,7 +69,8 @@ def test_records_older_than_a_parameter_have_its_default(tmp_path):
     assert change.parameters == {}
     write_run(tmp_path / "old", "EXP003", seed=1)
     assert len(Journal.load(tmp_path / "old").results["EXP003"].runs) == 2
-    write_run(tmp_path / "old", "EXP001")
+    for seed in (0, 1):
+        write_run(tmp_path / "old", "EXP001", seed=seed)
     comparison = Journal.load(tmp_path / "old").comparisons["EXP003"]
     assert comparison.caveat is None
     assert comparison.full_budget
@@ -92,11 +93,56 @@ def test_two_experiments_are_compared_seed_by_seed(tmp_path):
         write_run(tmp_path, "EXP004", 0.72, seed=seed)
     write_run(tmp_path, "EXP004", seed=2)
     found = compare_experiments(read_side("exp003", tmp_path), read_side("EXP004", tmp_path))
-    assert [c.name for c in found] == [f"EXP004 against EXP003, seed {seed}" for seed in (0, 1)]
+    assert [c.name for c in found] == [f"EXP004 against EXP003, {which}" for which in ("2 seeds", "seed 0", "seed 1")]
+    assert [c.p is None for c in found] == [False, True, True]
     assert all(c.parameters == {"init": ("xavier_uniform", "xavier_normal")} for c in found)
     write_run(tmp_path, "EXP005", seed=7)
     with pytest.raises(RequestError, match="no seed in common"):
         compare_experiments(read_side("EXP003", tmp_path), read_side("EXP005", tmp_path))
+
+
+def test_several_seeds_are_judged_together_as_in_the_report(tmp_path):
+    for seed, (first, second) in enumerate([(0.70, 0.76), (0.73, 0.70), (0.69, 0.75)]):
+        write_run(tmp_path, "EXP001", first, seed=seed)
+        write_run(tmp_path, "EXP003", second, seed=seed)
+    over, *each = compare_experiments(read_side("EXP001", tmp_path), read_side("EXP003", tmp_path))
+    assert over.p == pytest.approx(stats.ttest_rel([0.76, 0.70, 0.75], [0.70, 0.73, 0.69]).pvalue)
+    assert over.p == pytest.approx(Journal.load(tmp_path).comparisons["EXP003"].p)
+    assert over.verdict == "no difference shown"
+    assert [c.verdict for c in each] == ["", "", ""]
+
+
+def test_p_values_are_adjusted_for_their_number(tmp_path):
+    for name in ("EXP001", "EXP003"):
+        write_run(tmp_path / "old", name, 0.70)
+        write_run(tmp_path / "new", name, 0.706)  # six images gained: p = 2 / 2**6 alone
+    found = changes(read_side(str(tmp_path / "old"), tmp_path), read_side(str(tmp_path / "new"), tmp_path))
+    assert [c.p for c in found] == pytest.approx([2 * 2 / 2**6] * 2)
+    assert {c.verdict for c in found} == {"no difference shown"}
+
+
+def test_other_figures_that_differ_and_why_there_is_no_test_are_told(tmp_path):
+    write_run(tmp_path / "old", "EXP003", validation_losses=(1.5, 1.0, 1.2, 1.4))
+    new = write_run(tmp_path / "new", "EXP003", 0.8, validation_losses=(1.5, 1.0, 0.9, 1.4))
+    old, now = (read_side(str(tmp_path / name), tmp_path) for name in ("old", "new"))
+    assert changes(old, now)[0].metrics == {"best_epoch": (2, 3)}
+    assert new.data is not None
+    digits = new.model_copy(update={"data": new.data.model_copy(update={"name": "digits"})})
+    write_record(run_folder(tmp_path / "new", "EXP003", 0), digits)
+    (change,) = changes(old, read_side(str(tmp_path / "new"), tmp_path))
+    assert (change.p, change.test) == (None, "not tested: on cifar10 and on digits")
+
+
+def test_experiments_of_ones_own_and_pages_of_reports_can_be_named(tmp_path):
+    run = write_run(tmp_path, "EXP003")
+    write_run(tmp_path, "EXP004", 0.8)
+    write_record(tmp_path / "runs" / "mine" / "seed-0", run.model_copy(update={"experiment": "Mine"}))
+    (change,) = compare_experiments(read_side("EXP004", tmp_path), read_side("mine", tmp_path))
+    assert change.name == "Mine against EXP004, seed 0"
+    report = tmp_path / "report"
+    report.mkdir()
+    results_frame(Journal.load(tmp_path)).to_csv(report / "results.csv", index=False)
+    assert len(read_side(str(report / "report.html"), tmp_path).rows) == 3
 
 
 def test_what_is_nothing_is_refused(tmp_path):

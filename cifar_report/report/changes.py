@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from cifar_report.record import run_folder
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal
 from cifar_report.report.layout import fragment, page_style
-from cifar_report.report.statistics import mcnemar, verdict
+from cifar_report.report.statistics import holm, mcnemar, paired_t, verdict
 
 Pair = tuple[str, int]  # experiment and seed
+METRICS = ("test_loss", "epochs", "best_epoch", "parameters", "trainable_parameters", "train_images", "train_seconds")
 COLUMNS = {"experiment", "seed", "status", "correct", "test_images", "dataset", "key", "settings"}  # what is needed
 
 
@@ -31,7 +32,7 @@ COLUMNS = {"experiment", "seed", "status", "correct", "test_images", "dataset", 
 class Change:
     """What became of one run. Accuracies are fractions; `difference` is over the images that were tested on both sides.
 
-    `p` is of a single comparison, not adjusted.
+    `p` is Holm-adjusted over all changes; `metrics` and `parameters` are those that differ, before and after.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Change:
     difference: float | None = None
     p: float | None = None
     test: str = ""
+    metrics: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
@@ -76,20 +78,36 @@ def read_side(what: str, output_dir: Path) -> Side:
         RequestError: it is none of these, or holds no run.
     """
     path = Path(what)
-    if what.upper() in load_catalog().entries:
-        journal = Journal.load(output_dir, [what.upper()])
-        side = Side(what.upper(), rows_by_run(results_frame(journal)), output_dir)
+    if is_experiment(what, output_dir):
+        known = what.upper() in load_catalog().entries
+        rows = rows_by_run(results_frame(Journal.load(output_dir, [what] if known else [])))
+        here = {pair: row for pair, row in rows.items() if pair[0].upper() == what.upper()}
+        side = Side(next(iter(here), (what.upper(), 0))[0], here, output_dir)
     elif (path / "runs").is_dir():
         side = Side(what, rows_by_run(results_frame(Journal.load(path))), path)
-    elif (table := path if path.suffix == ".csv" else path / "results.csv").is_file():
+    elif (table := _table(path)).is_file():
         side = Side(what, read_results(table))
     else:
         raise RequestError(
-            f"'{what}' is neither an experiment, nor a folder with runs/ or results.csv, nor a results.csv"
+            f"'{what}' is neither an experiment, nor a folder with runs/ or results.csv, nor a report's page or table"
         )
     if not side.rows:
         raise RequestError(f"there is no run in {what}" + (f" below {output_dir}" if side.folder == output_dir else ""))
     return side
+
+
+def is_experiment(what: str, output_dir: Path) -> bool:
+    """Whether a person names an experiment so: one of the catalog, or one of their own below `output_dir`."""
+    if what.upper() in load_catalog().entries:
+        return True
+    return Path(what).name == what and (output_dir / "runs" / what.lower()).is_dir() and not Path(what).exists()
+
+
+def _table(path: Path) -> Path:
+    """The table of results that belongs to a report's page, folder, or table."""
+    if path.suffix == ".csv":
+        return path
+    return (path.parent if path.suffix == ".html" else path) / "results.csv"
 
 
 def read_results(table: Path) -> dict[Pair, Mapping[str, Any]]:
@@ -128,11 +146,20 @@ def changes(before: Side, after: Side) -> list[Change]:
             found.append(Change(name, word, before=_accuracy(old), after=_accuracy(new)))
         elif old["key"] != new["key"] or _accuracy(old) != _accuracy(new) or old["status"] != new["status"]:
             found.append(_changed(name, old, new, before.predictions(pair), after.predictions(pair)))
-    return found
+    return _adjusted(found)
+
+
+def _adjusted(found: list[Change]) -> list[Change]:
+    """The same changes with p values Holm-adjusted for their number."""
+    tested = [c for c in found if c.p is not None]
+    p_values = dict(zip(map(id, tested), holm([c.p for c in tested if c.p is not None]), strict=True))
+    return [replace(c, p=p_values[id(c)]) if id(c) in p_values else c for c in found]
 
 
 def compare_experiments(before: Side, after: Side) -> list[Change]:
-    """Two experiments, each seed against the same seed of the other.
+    """Two experiments: over the seeds that both have, and each seed against the same seed of the other.
+
+    Several seeds are tested together, by a t-test paired by seed; one alone on the images that both were tested on.
 
     Raises:
         RequestError: they share no seed.
@@ -152,7 +179,37 @@ def compare_experiments(before: Side, after: Side) -> list[Change]:
                 after.predictions(pairs[1]),
             )
         )
-    return found
+    scores = [
+        (first, second)
+        for seed in seeds
+        if (first := _accuracy(before.rows[before.name, seed])) is not None
+        and (second := _accuracy(after.rows[after.name, seed])) is not None
+    ]
+    if len(scores) < 2:
+        return found
+    return [_over_seeds(before, after, scores, found), *(replace(c, p=None, test="") for c in found)]
+
+
+def _over_seeds(before: Side, after: Side, scores: Sequence[tuple[float, float]], found: Sequence[Change]) -> Change:
+    """The comparison of the means; two experiments on unlike data are not tested."""
+    firsts, seconds = ([pair[i] for pair in scores] for i in (0, 1))
+    first, second = float(np.mean(firsts)), float(np.mean(seconds))
+    images = min(
+        float(row["test_images"]) for side in (before, after) for row in side.rows.values() if row["test_images"]
+    )
+    alike = all(c.difference is not None for c in found if c.before is not None and c.after is not None)
+    return Change(
+        f"{after.name} against {before.name}, {len(scores)} seeds",
+        "means over seeds",
+        first,
+        second,
+        second - first if alike else None,
+        paired_t(firsts, seconds, 1 / images) if alike else None,
+        f"paired t-test, {len(scores)} seeds" if alike else "not tested: other images",
+        parameters={
+            name: pair for name, pair in found[0].parameters.items() if all(name in c.parameters for c in found)
+        },
+    )
 
 
 def _changed(
@@ -168,15 +225,21 @@ def _changed(
         for key in {**there, **here}
         if there.get(key) != here.get(key) and key not in ("experiment", "seed")
     }
+    again = old["experiment"] == new["experiment"]
     words = {
-        ("completed", "failed"): "failed now",
-        ("failed", "completed"): "complete now",
-        ("failed", "failed"): "failed",
+        ("completed", "failed"): "failed now" if again else f"{new['experiment']} failed",
+        ("failed", "completed"): "complete now" if again else f"{old['experiment']} failed",
+        ("failed", "failed"): "failed" if again else "both failed",
     }
-    same = "run again" if old["experiment"] == new["experiment"] else "the same parameters"
+    same = "run again" if again else "the same parameters"
     what = words.get((old["status"], new["status"])) or ("other parameters" if parameters else same)
+    metrics = {
+        key: (old.get(key), new.get(key))
+        for key in METRICS
+        if old.get(key) != new.get(key) and "completed" == old["status"] == new["status"]
+    }
     difference, p, test = _test(old, new, old_predictions, new_predictions)
-    return Change(name, what, _accuracy(old), _accuracy(new), difference, p, test, parameters)
+    return Change(name, what, _accuracy(old), _accuracy(new), difference, p, test, metrics, parameters)
 
 
 def _test(
@@ -187,8 +250,10 @@ def _test(
 ) -> tuple[float | None, float | None, str]:
     """Difference, p value and test: McNemar's on the images they share, else Fisher's exact test on the counts."""
     before, after = _accuracy(old), _accuracy(new)
-    if before is None or after is None or old["dataset"] != new["dataset"]:
+    if before is None or after is None:
         return None, None, ""
+    if old["dataset"] != new["dataset"]:
+        return None, None, f"not tested: on {old['dataset']} and on {new['dataset']}"
     if old_predictions is not None and new_predictions is not None:
         shared, i, j = np.intersect1d(old_predictions.index, new_predictions.index, return_indices=True)
         same = np.array_equal(old_predictions.labels[i], new_predictions.labels[j])  # else another order of images

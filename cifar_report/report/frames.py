@@ -37,6 +37,7 @@ def results_frame(journal: Journal) -> pd.DataFrame:
                     "accuracy": 100 * run.test.accuracy if run.test else None,
                     "correct": run.test.correct if run.test else None,
                     "test_images": run.test.total if run.test else None,
+                    "test_loss": run.test.loss if run.test else None,
                     "mean_accuracy": 100 * result.accuracy if result.runs else None,
                     "interval_low": 100 * low,
                     "interval_high": 100 * high,

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from cifar_report.experiment import shown
 from cifar_report.report.figures import Picture
 from cifar_report.report.fragment import Fragment
-from cifar_report.wording import duration, p_text, points
+from cifar_report.wording import duration, number, p_text, points
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -77,6 +77,7 @@ def _environment() -> Environment:
     environment.globals["reference"] = reference
     environment.globals["table_number"] = table_number
     environment.filters["in_percent"] = lambda fraction: f"{100 * fraction:.2f}"
+    environment.filters["number"] = number
     environment.filters["points"] = points
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["p_value"] = p_text
