@@ -4,11 +4,13 @@ import re
 import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 from records import write_run
 
 from cifar_report.cli import main
-from cifar_report.record import ErrorRecord
+from cifar_report.record import ErrorRecord, read_record
+from cifar_report.report import export
 from cifar_report.report.export import make_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
@@ -197,6 +199,32 @@ def test_axe_finds_no_violation(browser, report, tmp_path, scheme, which, width)
     found = axe.run(page)
     page.close()
     assert found.violations_count == 0, found.generate_report()
+
+
+def test_a_notebooks_page_leads_nobody_away(browser, tmp_path):
+    """Whatever HTML its cells hold: `opened` fails on any request."""
+    write_run(tmp_path, "EXP000")
+    lure = (
+        '<meta http-equiv="refresh" content="0;url=http://127.0.0.1:9/away"><base href="http://127.0.0.1:9/">'
+        '<form action="http://127.0.0.1:9/form"><button>send</button></form><script>alert(1)</script>'
+        '<img src="http://127.0.0.1:9/x.png"><iframe src="http://127.0.0.1:9/frame"></iframe> told'
+    )
+    output = nbformat.v4.new_output("display_data", data={"text/html": lure})
+    cells = [nbformat.v4.new_markdown_cell(lure), nbformat.v4.new_code_cell("show()", outputs=[output])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "runs" / "exp000" / "seed-0" / "notebook.ipynb")
+    target = tmp_path / "page.html"
+    run = read_record(tmp_path / "runs" / "exp000" / "seed-0")
+    export._export_notebook(tmp_path / "runs" / "exp000" / "seed-0" / "notebook.ipynb", target, run)
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(target.as_uri())
+    page.wait_for_timeout(1500)
+    assert page.url == target.as_uri()
+    assert page.locator("button, form, iframe, script, meta[http-equiv=refresh]").count() == 0
+    assert page.inner_text("main").count("told") == 2
+    page.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "http://127.0.0.1:9/x.png"))] == []
 
 
 def test_everything_is_there_without_scripts(browser, report):

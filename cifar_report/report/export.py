@@ -23,6 +23,7 @@ from cifar_report.report.journal import Journal, at_full_budget
 from cifar_report.report.layout import TEMPLATES, page_style
 from cifar_report.report.sections import notebook_link
 
+ACTIVE = ["meta", "base", "form", "script", "iframe", "frame", "object", "embed", "link", "portal"]
 PDF_OPTIONS = {"pdf_tags": True}  # for screen readers; versions of WeasyPrint before 66 ignore it
 
 
@@ -133,7 +134,23 @@ def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cov
         "cover": cover,
     }
     body, _ = exporter.from_filename(str(notebook), resources=resources)
-    return body
+    return body if script else _without_active_elements(body)
+
+
+def _without_active_elements(page: str) -> str:
+    """A notebook's page without elements that could lead a reader away: its cells may hold any HTML.
+
+    The Content-Security-Policy keeps scripts and forms from acting, but not a page from sending its reader elsewhere.
+    """
+    head, body_tag, body = page.partition("<body>")
+    if not re.search(rf"<({'|'.join(ACTIVE)})\b", body, re.IGNORECASE):
+        return page
+    from bs4 import BeautifulSoup
+
+    parsed = BeautifulSoup(body, "html.parser")
+    for element in parsed.find_all(ACTIVE):
+        element.decompose()
+    return head + body_tag + str(parsed)
 
 
 @cache
