@@ -21,7 +21,7 @@ from cifar_report.environment import describe_environment
 from cifar_report.errors import RequestError
 from cifar_report.evaluation import Evaluation, evaluate
 from cifar_report.experiment import Experiment, from_variables
-from cifar_report.key import key_facts, run_key
+from cifar_report.key import key_facts, library_digest, run_key
 from cifar_report.memory import keep_freed_memory
 from cifar_report.models import build_model, model_record
 from cifar_report.predictions import Predictions
@@ -38,6 +38,9 @@ from cifar_report.record import (
 )
 from cifar_report.training import amp_dtype, choose_device, train
 
+library_digest(
+    Experiment.model_validate({})
+)  # now, so that it speaks of the code that was imported, whatever becomes of the files
 CHECKPOINT = "checkpoint.pt"
 RESULT_FILES = ("history.csv", "predictions.npz", "model.safetensors", "run.json")
 
@@ -108,7 +111,8 @@ class Run:
             torch.manual_seed(self.parameters.seed)
             self.model, self._weights, warning = build_model(self.parameters)
             self.model.to(self.device)
-            self._facts = key_facts(  # before training, so that they speak of the code that trains
+            self._facts = key_facts(
+                self.parameters,
                 load_catalog().family_named(self.family).notebook_path,
                 self.dataset.record.sha256,
                 self._weights.sha256 if self._weights else None,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cifar_report import key as key_module
-from cifar_report.experiment import validate
-from cifar_report.key import RESULT_MODULES, key_facts, library_digest, notebook_digest, run_key
+from cifar_report.experiment import Experiment, allowed_values, validate
+from cifar_report.key import RESULT_MODULES, TABLES, key_facts, library_digest, notebook_digest, run_key
 
 PACKAGE = Path(key_module.__file__).parent
 
@@ -32,7 +32,7 @@ def changed(base, **changes):
 
 
 def key_of(parameters, notebook, data_sha256, weights_sha256):
-    return run_key(parameters, key_facts(notebook, data_sha256, weights_sha256))
+    return run_key(parameters, key_facts(parameters, notebook, data_sha256, weights_sha256))
 
 
 def test_key_changes_with_what_decides_the_result(base, tmp_path):
@@ -55,35 +55,130 @@ def test_key_does_not_change_with_anything_else(base, tmp_path):
     assert not changed(base, notebook=told)
 
 
+def test_idle_parameters_do_not_count(base):
+    assert not changed(base, parameters=validate({"holdout_size": 700}))
+    held_out = {**base, "parameters": validate({"validation": "holdout"})}
+    assert changed(held_out, parameters=validate({"validation": "holdout", "holdout_size": 700}))
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A copy of the library whose digest can be taken anew."""
+    """A copy of the library, to be edited: `digest` reads it anew."""
     copy = tmp_path / "cifar_report"
     shutil.copytree(PACKAGE, copy)
     monkeypatch.setattr(key_module, "__file__", str(copy / "key.py"))
-    library_digest.cache_clear()
     yield copy
-    library_digest.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    key_module._syntax_trees.cache_clear()
+    key_module._digest_of_choices.cache_clear()
+
+
+def digest(**parameters) -> str:
+    forget()
+    return library_digest(validate(parameters))
 
 
 @pytest.mark.parametrize("name", RESULT_MODULES)
 def test_library_digest_changes_with_code_that_decides_the_result(package, name):
-    before = library_digest()
-    library_digest.cache_clear()
+    before = digest()
     (package / name).write_text((package / name).read_text() + "\nx = 1\n")
-    assert library_digest() != before
+    assert digest() != before
 
 
 def test_library_digest_ignores_comments_docstrings_layout_and_plots(package):
-    before = library_digest()
-    library_digest.cache_clear()
+    before = digest()
     training = package / "training.py"
     text = training.read_text()
     assert '"""Training: one plain loop."""' in text
     training.write_text(text.replace('"""Training: one plain loop."""', '"""Another text."""') + "\n\n# a remark\n")
-    for name in ("report/figures.py", "report/templates/cifar_report/style.css", "cli.py"):
+    for name in ("report/figures.py", "report/templates/cifar_report/style.css", "cli.py", "checkpoint.py"):
         (package / name).write_text((package / name).read_text() + "\n")
-    assert library_digest() == before
+    assert digest() == before
+
+
+LENET = {"model": "lenet"}
+ADAM = {"optimizer": "adam", "nesterov": False, "momentum": 0}
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "concerned", "others"),
+    [
+        ("models.py", "self.fc1 = nn.Linear(64 * 4 * 4, 500)", "self.fc1 = nn.Linear(1024, 500)", LENET, {}),
+        ("models.py", "    model.features[0][0].stride = (1, 1)", "    pass", {"model": "efficientnet_b0"}, LENET),
+        ("models.py", '"lenet": LeNet,', '"lenet": LeNet,\n    "wide": Net,', {"model": "wide"}, LENET),
+        ("optimization.py", "Adam(weights, lr=e.lr,", "Adam(weights, lr=2 * e.lr,", ADAM, {}),
+        ("optimization.py", "T_max=steps)", "T_max=steps + 1)", {"schedule": "cosine"}, ADAM),
+        ("augmentation.py", "(0.2470, 0.2435, 0.2616)", "(0.2, 0.2, 0.2)", {"normalize": "cifar10"}, {}),
+        (
+            "augmentation.py",
+            "images.flip(3)",
+            "images.flip(2)",
+            {"augment": ["crop", "horizontal_flip"]},
+            {"augment": ["crop"]},
+        ),
+        ("initialization.py", "val=CONSTANT", "val=1.0", {"init": "constant"}, {"init": "xavier_normal"}),
+    ],
+)
+def test_a_change_concerns_only_the_runs_that_use_what_changed(package, module, old, new, concerned, others):
+    def both():
+        forget()
+        return [library_digest(Experiment.model_construct(**{**plain, **made})) for made in (concerned, others)]
+
+    plain = validate({}).model_dump()
+    before = both()
+    text = (package / module).read_text()
+    assert text.count(old) == 1
+    (package / module).write_text(text.replace(old, new))
+    after = both()
+    assert after[1] == before[1]
+    assert concerned == {"model": "wide"} or after[0] != before[0]
+
+
+def test_what_chosen_and_other_entries_share_counts_for_both(package):
+    path = package / "models.py"
+    text = path.read_text()
+    (old,) = [line for line in text.splitlines() if line.startswith("CLASSES = 10")]
+    before = [digest(model=name) for name in ("net", "lenet")]
+    path.write_text(text.replace(old, "CLASSES = 11"))
+    assert all(now != was for now, was in zip([digest(model=n) for n in ("net", "lenet")], before, strict=True))
+
+
+def test_every_table_is_there_and_named_after_its_choices():
+    import ast
+
+    found = {}
+    for name in RESULT_MODULES:
+        for statement in ast.parse((PACKAGE / name).read_text()).body:
+            table, value = key_module._table(statement)
+            if value is not None and all(isinstance(k, ast.Constant) and isinstance(k.value, str) for k in value.keys):
+                found[table] = {k.value for k in value.keys}
+    assert set(found) == set(TABLES)
+    for table, parameter in TABLES.items():
+        assert found[table] <= set(allowed_values(parameter)), table
+
+
+def test_the_digest_is_of_the_code_that_was_imported(tmp_path):
+    """An edit while a process trains does not pass for what it trains with."""
+    copy = tmp_path / "cifar_report"
+    shutil.copytree(PACKAGE, copy)
+    script = (
+        "import cifar_report.run, pathlib, sys\n"
+        "from cifar_report.key import library_digest\n"
+        "from cifar_report.experiment import validate\n"
+        "path = pathlib.Path(cifar_report.run.__file__).with_name('training.py')\n"
+        "path.write_text(path.read_text() + 'x = 1\\n' * int(sys.argv[1]))\n"
+        "print(library_digest(validate({'model': 'lenet'})))"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script, times], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+        for times in ("0", "1", "0")
+    ]
+    assert told[0] == told[1] != told[2]
 
 
 def test_every_module_that_computes_is_among_the_result_modules():
@@ -91,8 +186,10 @@ def test_every_module_that_computes_is_among_the_result_modules():
     import ast
 
     plain = {"catalog.py", "errors.py", "experiment.py", "record.py", "predictions.py", "key.py", "environment.py"}
-    finding = {  # what there is to work on, and where
+    finding = {  # what there is to work on, whose content is in the key, and where; and keeping it
         "backup.py",
+        "checkpoint.py",
+        "data/sources.py",
         "lock.py",
         "memory.py",
         "weights.py",

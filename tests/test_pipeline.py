@@ -192,7 +192,9 @@ def test_error_in_a_cell_is_recorded_with_the_cell(tmp_path, short_notebook):
 def test_failure_after_the_record_leaves_the_result(tmp_path, short_notebook, end):
     short_notebook(end, after_record=True)
     run = plan(tmp_path, "EXP000")[0]
-    run = dataclasses.replace(run, facts=key_facts(REAL_BASELINE, run.facts.data, None))  # as the kernel sees it
+    run = dataclasses.replace(
+        run, facts=key_facts(run.parameters, REAL_BASELINE, run.facts.data, None)
+    )  # as the kernel sees it
     record = execute_run(run)
     assert (record.status, record.key) == ("completed", run.key)
     assert "failed after the run was complete" in record.warnings[-1]

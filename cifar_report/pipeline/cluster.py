@@ -146,7 +146,7 @@ def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folde
     Ray has set `CUDA_VISIBLE_DEVICES` to the task's GPU. A repeated task whose run is complete only returns its record.
     """
     clock, started_at = perf_counter(), now()
-    if key_facts(run.family.notebook_path, run.facts.data, run.facts.weights) != run.facts:
+    if key_facts(run.parameters, run.family.notebook_path, run.facts.data, run.facts.weights) != run.facts:
         message = "the node has another version of cifar-report than the machine that made the plan; install the same"
         error = ErrorRecord(type="VersionMismatch", message=message, cell=None, cell_source=None)
         return record_failure(run, error, started_at, clock)

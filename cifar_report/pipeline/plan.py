@@ -156,7 +156,7 @@ def _planned(seeded: Sequence[Experiment]) -> list[PlannedRun]:
     weights, weights_warning = None, None
     if parameters.weights:
         _, weights, weights_warning = find_weights(parameters)
-    facts = key_facts(family.notebook_path, images.sha256, weights.sha256 if weights else None)
+    facts = key_facts(parameters, family.notebook_path, images.sha256, weights.sha256 if weights else None)
     warnings = tuple(warning for warning in (data_warning, weights_warning) if warning)
     return [PlannedRun(parameters, family, facts, warnings) for parameters in seeded]
 
