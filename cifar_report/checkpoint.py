@@ -11,26 +11,41 @@ from typing import Any
 
 import torch
 
-from cifar_report.record import atomic_file
+from cifar_report.record import PROGRESS, Progress, atomic_file
 
 
 class Checkpoint:
-    """`checkpoint.pt` of one run folder, valid only for the run whose key it carries."""
+    """`checkpoint.pt` of one run folder, valid only for the run whose key it carries, on the same type of device.
 
-    def __init__(self, path: Path, key: str, started_at: str) -> None:
+    Once a state has been loaded, `started_at` is of the run's first session, and `environment` what that ran on.
+    `warning` says why a state that was there could not be used.
+    """
+
+    def __init__(self, path: Path, key: str, *, device: str, started_at: str, environment: dict[str, Any]) -> None:
         self.path = path
         self.key = key
-        self.started_at = started_at  # of the run's first session, once its state has been loaded
+        self.device = device
+        self.started_at = started_at
+        self.environment = environment
+        self.warning: str | None = None
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step."""
+        about = {
+            "key": self.key,
+            "device": self.device,
+            "started_at": self.started_at,
+            "environment": self.environment,
+        }
         with atomic_file(self.path) as temporary:
             try:
-                torch.save({"key": self.key, "started_at": self.started_at, **state}, temporary)
+                torch.save({**about, **state}, temporary)
             except RuntimeError as error:  # torch does not pass on what the system said
                 if shutil.disk_usage(self.path.parent).free < 1 << 20:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
                 raise
+        with atomic_file(self.path.with_name(PROGRESS)) as temporary:
+            temporary.write_text(Progress(key=self.key, epochs=len(state["history"])).model_dump_json())
 
     def load(self) -> dict[str, Any] | None:
         """Return the state to go on from; `None` where there is none, or only a damaged one or another run's."""
@@ -42,12 +57,16 @@ class Checkpoint:
                     raise ValueError(f"wrong checksum of {damaged}")
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # zipfile, pickle and torch each have errors of their own for a damaged file
-            print(
-                f"WARNING: {self.path} is damaged ({str(error).splitlines()[0]}): starting again from the first epoch"
-            )
+            reason = str(error).splitlines()[0]
+            self.warning = f"its checkpoint was damaged ({reason}): it started again from the first epoch"
             return None
-        if state.get("key") != self.key:
+        if (state.get("key"), state.get("device")) != (self.key, self.device):
             print(f"{self.path} is of other parameters, code or another device: starting again from the first epoch")
             return None
-        self.started_at = state["started_at"]
+        self.started_at, self.environment = state["started_at"], state["environment"]
         return state
+
+    def remove(self) -> None:
+        """Remove what is needed no more."""
+        for name in (PROGRESS, self.path.name):
+            self.path.with_name(name).unlink(missing_ok=True)

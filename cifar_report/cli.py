@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -244,24 +244,31 @@ def _run(options: argparse.Namespace) -> int:
 def _dry_run(request: dict) -> int:
     from cifar_report.pipeline.estimate import estimate_seconds
 
-    runs = [run for run in _plan(request) if not run.is_complete()]
-    estimates = [estimate_seconds(run) for run in runs]
-    for run, seconds in zip(runs, estimates, strict=True):
-        state = run.state()
+    plan = [(run, state) for run in _plan(request, look=True) if (state := run.state()).word != "complete"]
+    estimates = [estimate_seconds(run) for run, _ in plan]
+    for (run, state), seconds in zip(plan, estimates, strict=True):
         print(
             f"{run.name}: {state.word}, {'no earlier run to estimate from' if seconds is None else duration(seconds)}"
         )
+    _print_absent(run for run, _ in plan)
     known = [seconds for seconds in estimates if seconds is not None]
-    rest = f", and {len(runs) - len(known)} of unknown length" if len(known) < len(runs) else ""
-    print(f"{len(runs)} runs to execute: about {duration(sum(known))} one after the other{rest}")
+    rest = f", and {len(plan) - len(known)} of unknown length" if len(known) < len(plan) else ""
+    print(f"{len(plan)} runs to execute: about {duration(sum(known))} one after the other{rest}")
     return DONE
 
 
+def _print_absent(runs: Iterable[PlannedRun]) -> None:
+    """Say what is not on this machine, so that a run fetches it first, or goes without it if that was asked for."""
+    for what, name in sorted({(what, run.parameters.model) for run in runs for what in run.absent}):
+        print(f"not on this machine: {'CIFAR-10' if what == 'data' else f'ImageNet weights of {name}'}")
+
+
 def _status(options: argparse.Namespace) -> int:
-    plan = _plan(_request(options))
+    plan = _plan(_request(options), look=True)
     states = [run.state() for run in plan]
     for run, state in zip(plan, states, strict=True):
         print(f"{run.name}: {state.word}{': ' if state.because else ''}{state.because}")
+    _print_absent(plan)
     words = [state.word for state in states]
     print(", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words)))
     return DONE
@@ -430,7 +437,7 @@ def _request(options: argparse.Namespace) -> dict:
     }
 
 
-def _plan(request: dict, *, elsewhere: bool = False) -> list[PlannedRun]:
+def _plan(request: dict, *, elsewhere: bool = False, look: bool = False) -> list[PlannedRun]:
     from cifar_report.pipeline.plan import make_plan
 
     return make_plan(
@@ -440,6 +447,7 @@ def _plan(request: dict, *, elsewhere: bool = False) -> list[PlannedRun]:
         overrides=request["overrides"],
         output_dir=request["output_dir"],
         elsewhere=elsewhere,
+        look=look,
     )
 
 

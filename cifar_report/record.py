@@ -20,6 +20,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cifar_report.errors import RequestError
 
 SCHEMA_VERSION = 1
+CHECKPOINT = "checkpoint.pt"  # while a run is unfinished; read by `checkpoint.py`
+PROGRESS = ".checkpoint.json"
+# How a record begins to warn that its sessions were not alike, so that it need not reproduce to the last bit.
+RESUMED_ELSEWHERE = "its epochs were trained under different conditions"
 
 
 class _Record(BaseModel):
@@ -143,6 +147,13 @@ class RunRecord(_Record):
     environment: EnvironmentRecord | None = None
 
 
+class Progress(_Record):
+    """What an unfinished run has to go on from, said beside its checkpoint: reading that would take torch."""
+
+    key: str
+    epochs: int
+
+
 def run_folder(output_dir: str | Path, experiment: str, seed: int) -> Path:
     """Folder of one run: `<output_dir>/runs/exp003/seed-0`."""
     return Path(output_dir) / "runs" / experiment.lower() / f"seed-{seed}"
@@ -154,6 +165,16 @@ def read_record(folder: Path) -> RunRecord | None:
         return RunRecord.model_validate_json((folder / "run.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """What an interrupted run left to go on from; `None` where there is no checkpoint, or none that says what it is."""
+    try:
+        if (folder / CHECKPOINT).is_file():
+            return Progress.model_validate_json((folder / PROGRESS).read_bytes())
+    except (OSError, ValidationError):
+        pass
+    return None
 
 
 def refuse_newer(folder: Path) -> None:
@@ -193,6 +214,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        with temporary.open("rb") as written:  # on the disk before its name is: a power failure leaves old or new
+            os.fsync(written.fileno())
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)

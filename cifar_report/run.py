@@ -26,6 +26,8 @@ from cifar_report.memory import keep_freed_memory
 from cifar_report.models import build_model, model_record
 from cifar_report.predictions import Predictions
 from cifar_report.record import (
+    CHECKPOINT,
+    RESUMED_ELSEWHERE,
     EpochRecord,
     RunRecord,
     SecondsRecord,
@@ -33,6 +35,7 @@ from cifar_report.record import (
     WeightsRecord,
     atomic_file,
     now,
+    refuse_newer,
     run_folder,
     write_record,
 )
@@ -41,7 +44,6 @@ from cifar_report.training import amp_dtype, choose_device, train
 library_digest(
     Experiment.model_validate({})
 )  # now, so that it speaks of the code that was imported, whatever becomes of the files
-CHECKPOINT = "checkpoint.pt"
 RESULT_FILES = ("history.csv", "predictions.npz", "model.safetensors", "run.json")
 
 
@@ -75,7 +77,7 @@ class Run:
 
         Raises:
             RequestError: a parameter is wrong, the experiment belongs to another notebook, or the folder
-                cannot be written.
+                cannot be written or was written by a newer version.
         """
         keep_freed_memory()
         parameters = from_variables(variables)
@@ -86,6 +88,7 @@ class Run:
                 f"this one is for the family '{family}'"
             )
         run = cls(parameters, family)
+        refuse_newer(run.folder)
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
             for name in reversed(RESULT_FILES):  # the record first: without it the run is not complete
@@ -127,12 +130,24 @@ class Run:
         Each finished epoch becomes a row of `history.csv`.
         """
         self._backup.restore()
-        checkpoint = Checkpoint(self.folder / CHECKPOINT, f"{self._key} {self.device.type}", self._started_at)
+        self._environment = describe_environment(self.device)
+        here = self._environment.model_dump()
+        self._checkpoint = Checkpoint(
+            self.folder / CHECKPOINT,
+            self._key,
+            device=self.device.type,
+            started_at=self._started_at,
+            environment=here,
+        )
         with self._phase("train"):
             self.history, self._final_validation = train(
-                self.model, self.dataset, self.parameters, checkpoint=checkpoint, on_epoch=self._append_epoch
+                self.model, self.dataset, self.parameters, checkpoint=self._checkpoint, on_epoch=self._append_epoch
             )
-        self._started_at = checkpoint.started_at
+        self._started_at = self._checkpoint.started_at
+        self._warn(self._checkpoint.warning)
+        before = self._checkpoint.environment
+        differ = [f"{name} {before[name]}, then {here[name]}" for name in before if before[name] != here.get(name)]
+        self._warn(f"{RESUMED_ELSEWHERE}: {'; '.join(differ)}" if differ else None)
         return self.history
 
     def evaluate(self) -> Evaluation:
@@ -185,7 +200,7 @@ class Run:
             data=self.dataset.record,
             weights=self._weights,
             warnings=self.warnings,
-            environment=describe_environment(self.device),
+            environment=self._environment,
         )
 
     def complete(self) -> RunRecord:
@@ -197,7 +212,7 @@ class Run:
             self.predictions.write(temporary)
         record = self.record()
         write_record(self.folder, record)
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        self._checkpoint.remove()
         self._backup.complete(RESULT_FILES)
         print(f"complete: {self.folder / 'run.json'}")
         return record

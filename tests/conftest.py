@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from cifar_report.experiment import Experiment, validate
+from cifar_report.pipeline.resources import cores
 
 for _name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS"):  # tests work in folders of their own
     if os.environ.get(_name):
         os.environ[_name] = os.path.abspath(os.environ[_name])  # noqa: PTH100
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(min(2, cores()))
 
 
 @pytest.fixture

@@ -12,18 +12,22 @@ from safetensors.torch import load_file
 from cifar_report.checkpoint import Checkpoint
 from cifar_report.data.dataset import load_dataset
 from cifar_report.models import build_model
-from cifar_report.record import read_record
+from cifar_report.record import Progress, read_progress, read_record
 from cifar_report.run import CHECKPOINT, RESULT_FILES, Run
 from cifar_report.training import train
 
 
+def made(path, *, key="key", device="cpu", started_at="2026-01-01T00:00:00+00:00", **environment):
+    return Checkpoint(path, key, device=device, started_at=started_at, environment=environment)
+
+
 @pytest.fixture
 def checkpoint(tmp_path):
-    return Checkpoint(tmp_path / "checkpoint.pt", "key", "2026-01-01T00:00:00+00:00")
+    return made(tmp_path / "checkpoint.pt", threads=2)
 
 
 def again(checkpoint):
-    return Checkpoint(checkpoint.path, "key", "later")
+    return made(checkpoint.path, started_at="later", threads=1)
 
 
 def test_state_comes_back(checkpoint):
@@ -34,6 +38,10 @@ def test_state_comes_back(checkpoint):
     assert torch.equal(state["weights"]["a"], torch.arange(3))
     assert state["history"] == [{"epoch": 1, "loss": 0.1}]
     assert reader.started_at == "2026-01-01T00:00:00+00:00"
+    assert reader.environment == {"threads": 2}
+    assert read_progress(checkpoint.path.parent) == Progress(key="key", epochs=1)
+    reader.remove()
+    assert list(checkpoint.path.parent.iterdir()) == []
 
 
 def test_no_checkpoint_no_state(checkpoint):
@@ -41,8 +49,8 @@ def test_no_checkpoint_no_state(checkpoint):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbled", "empty", "one byte"])
-def test_damaged_checkpoint_is_told_and_not_used(checkpoint, capsys, damage):
-    checkpoint.save({"weights": torch.arange(1000.0)})
+def test_damaged_checkpoint_is_told_and_not_used(checkpoint, damage):
+    checkpoint.save({"weights": torch.arange(1000.0), "history": []})
     content = bytearray(checkpoint.path.read_bytes())
     if damage == "truncated":
         content = content[: len(content) // 2]
@@ -54,17 +62,20 @@ def test_damaged_checkpoint_is_told_and_not_used(checkpoint, capsys, damage):
         position = content.index(torch.arange(1000.0).numpy().tobytes()[2000:2100])
         content[position] ^= 1
     checkpoint.path.write_bytes(content)
-    assert again(checkpoint).load() is None
-    assert "is damaged" in capsys.readouterr().out
+    reader = again(checkpoint)
+    assert reader.load() is None
+    assert reader.warning is not None
+    assert reader.warning.startswith("its checkpoint was damaged (")
 
 
 def test_checkpoint_of_another_run_is_not_used(checkpoint, capsys):
-    checkpoint.save({"weights": torch.arange(3)})
-    assert Checkpoint(checkpoint.path, "another key", "now").load() is None
-    assert "is of other parameters" in capsys.readouterr().out
+    checkpoint.save({"weights": torch.arange(3), "history": []})
+    for other in ({"key": "another key"}, {"device": "cuda"}):
+        assert made(checkpoint.path, **other).load() is None
+        assert "is of other parameters" in capsys.readouterr().out
 
 
-def test_checkpoint_cannot_run_code(checkpoint, capsys):
+def test_checkpoint_cannot_run_code(checkpoint):
     class Evil:
         def __reduce__(self):
             return (pytest.fail, ("unpickled",))

@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
+from records import write_run
 
 from cifar_report.errors import RequestError
-from cifar_report.pipeline.cluster import Request, execute_on_ray, resource_request
+from cifar_report.lock import folder_lock
+from cifar_report.pipeline.cluster import Request, _lost_by_ray, execute_on_ray, resource_request
 from cifar_report.pipeline.execute import told
-from cifar_report.pipeline.plan import make_plan
+from cifar_report.pipeline.plan import PlannedRun, make_plan
 from cifar_report.record import read_record
 
 TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "2"}
@@ -111,6 +113,23 @@ def test_node_that_dies_loses_nothing_and_no_run_is_completed_twice(tmp_path):
     assert {name: len(times) for name, times in written.items()} == dict.fromkeys(written, 1)
     records = [read_record(run.folder) for run in plan]
     assert {record.environment.threads for record in records if record and record.environment} == {1}
+
+
+def test_a_task_that_is_lost_after_its_run_was_complete_leaves_the_result(tmp_path, monkeypatch):
+    (run,) = make_plan(["EXP000"], profile="quick", overrides=TINY, output_dir=tmp_path / "out")
+    record = write_run(tmp_path / "out", "EXP000")
+    error = RuntimeError("ray::run (pid=1)")
+    error.cause = ValueError("what it was")
+    with folder_lock(run.folder):
+        assert _lost_by_ray(run, error, "now", 0.0).status == "failed"
+        assert read_record(run.folder) == record  # another process has the run
+    monkeypatch.setattr(PlannedRun, "is_complete", lambda run: True)
+    assert _lost_by_ray(run, error, "now", 0.0) == record
+    monkeypatch.setattr(PlannedRun, "is_complete", lambda run: False)
+    failed = _lost_by_ray(run, error, "now", 0.0)
+    assert failed.error is not None
+    assert (failed.error.type, failed.error.message) == ("ValueError", "what it was")
+    assert read_record(run.folder) == failed
 
 
 @pytest.mark.slow

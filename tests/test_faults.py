@@ -9,6 +9,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import nbformat
 import psutil
 import pytest
 from records import write_run
@@ -19,6 +20,7 @@ from cifar_report.pipeline.estimate import STARTUP, estimate_seconds
 from cifar_report.pipeline.execute import execute_plan
 from cifar_report.pipeline.plan import make_plan
 from cifar_report.record import read_record, write_record
+from cifar_report.report import export
 from cifar_report.report.journal import Journal
 from cifar_report.report.sections import results_frame
 
@@ -117,6 +119,20 @@ def test_clock_set_back_changes_no_result_and_no_duration(tmp_path):
     assert estimate_seconds(run) == pytest.approx(STARTUP + 598 / 2)
 
 
+def test_the_page_of_a_notebook_is_that_of_the_notebook_whatever_the_clock_says(tmp_path):
+    record = write_run(tmp_path / "out", "EXP000")
+    notebook = tmp_path / "out" / "runs" / "exp000" / "seed-0" / "notebook.ipynb"
+    page = tmp_path / "page.html"
+    export._export_notebook(notebook, page, record)
+    made = page.stat().st_mtime_ns
+    export._export_notebook(notebook, page, record)
+    assert page.stat().st_mtime_ns == made
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("made again")]), notebook)
+    os.utime(notebook, (0, 0))  # the clock was set back before the run was made again
+    export._export_notebook(notebook, page, record)
+    assert "made again" in page.read_text()
+
+
 def test_run_that_leaves_no_record_says_how_much_room_there_is(tmp_path):
     assert "kB are free" in worker._lost(tmp_path).message
     assert "No such file" in worker._lost(tmp_path / "gone").message
@@ -146,7 +162,7 @@ def test_thousands_of_records_are_planned_checked_and_tabulated_in_linear_time_a
         header = ",".join(record.epochs[0].model_dump())
         rows = [",".join(map(str, epoch.model_dump().values())) for epoch in record.epochs]
         (run.folder / "history.csv").write_text("\n".join([header, *rows, ""]))
-        (run.folder / "model.safetensors").touch()
+        (run.folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
         for other in plan(output, run.parameters.experiment, seeds=range(seeds)):
             if other.folder != run.folder:
                 shutil.copytree(run.folder, other.folder)

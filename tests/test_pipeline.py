@@ -10,6 +10,7 @@ import time
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from records import write_run
 
@@ -18,14 +19,16 @@ from cifar_report.errors import RequestError
 from cifar_report.experiment import validate
 from cifar_report.key import key_facts
 from cifar_report.models import HEADS, MODELS, build_model, flops
-from cifar_report.pipeline import estimate
+from cifar_report.pipeline import estimate, resources
 from cifar_report.pipeline.estimate import estimate_seconds, longest_first
 from cifar_report.pipeline.execute import execute_plan
 from cifar_report.pipeline.plan import make_plan
 from cifar_report.pipeline.resources import cores, gpus, slot_environments
 from cifar_report.pipeline.verify import verify_runs
 from cifar_report.pipeline.worker import execute_run
-from cifar_report.record import read_record
+from cifar_report.predictions import read_predictions
+from cifar_report.record import RESUMED_ELSEWHERE, read_record, write_record
+from cifar_report.report.export import make_report
 from cifar_report.report.journal import Journal
 
 REAL_BASELINE = load_catalog().family_named("baseline").notebook_path
@@ -138,15 +141,30 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
 
     assert state() == "complete: "
     assert state(overrides={**TINY, "lr": "0.02"}) == "stale: lr is 0.02, was 0.01"
+    flipped = bytearray((folder / "predictions.npz").read_bytes())
+    flipped[200] ^= 1  # within the logits, most of the file
+    history = (folder / "history.csv").read_bytes()
+    contrary = json.dumps(
+        json.loads((folder / "run.json").read_text()) | {"test": record.test.model_dump() | {"accuracy": 0.99}}
+    ).encode()
     for name, damage, message in [
         ("predictions.npz", b"", "predictions.npz is missing or damaged"),
-        ("history.csv", b"epoch,validation_loss\n1,0.5\n", "history.csv contradicts run.json"),
+        ("predictions.npz", flipped, "predictions.npz is missing or damaged"),
+        ("history.csv", b"epoch,validation_loss\n1,0.5\n", "history.csv is missing or damaged"),
+        ("history.csv", history.replace(b"0.01", b"0.02"), "history.csv contradicts run.json"),
+        ("model.safetensors", b"garbage", "model.safetensors is missing or damaged"),
+        ("run.json", contrary, "run.json contradicts itself"),
         ("run.json", b"{", "its record cannot be read"),
     ]:
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(damage)
         assert state() == f"stale: {message}"
         (folder / name).write_bytes(content)
+    assert state() == "complete: "
+
+    (folder / "predictions.npz").write_bytes(b"")
+    (repaired,) = execute_plan(plan(tmp_path, "EXP000"), say=said.append)
+    assert repaired.test == record.test
     assert state() == "complete: "
 
     content = json.loads((folder / "run.json").read_text())
@@ -358,6 +376,81 @@ def test_verify_trains_again_and_compares(tmp_path):
     assert "does not reproduce to the last bit on the same CPU" in said[-1]
 
 
+@pytest.mark.slow
+def test_verify_allows_for_a_run_that_went_on_elsewhere(tmp_path, monkeypatch):
+    (record,) = execute_plan(plan(tmp_path, "EXP000"), say=lambda text: None)
+    (run,) = plan(tmp_path, "EXP000")
+    predictions = read_predictions(run.folder)
+    assert predictions is not None
+    predictions.logits[0] += 1
+    predictions.write(run.folder / "predictions.npz")
+    mixed = record.model_copy(update={"warnings": [f"{RESUMED_ELSEWHERE}: threads 2, then 1"]})
+    write_record(run.folder, mixed)
+    said: list[str] = []
+    assert verify_runs([run], named=True, say=said.append)
+    assert "reproduces within 2 points on a GPU, another machine, another version or another number" in said[0]
+
+
+@pytest.mark.slow
+def test_what_ran_otherwise_than_planned_is_a_failed_run(tmp_path):
+    """As where the code changes while a plan is executed, or a node lacks the data."""
+    (run,) = plan(tmp_path, "EXP000")
+    record = execute_run(dataclasses.replace(run, facts=run.facts.model_copy(update={"data": "ab" * 32})))
+    assert record.status == "failed"
+    assert record.error is not None
+    assert record.error.message == "it ran on something else than was planned: the data changed"
+    assert read_record(run.folder) == record
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_costs_its_epochs_only_and_is_told(tmp_path):
+    given = {**TINY, "epochs": "60", "train_limit": "1400", "test_limit": "355"}
+    process = subprocess.Popen(command(tmp_path, "EXP000", **{k: v for k, v in given.items() if k != "dataset"}))
+    (run,) = plan(tmp_path, "EXP000", overrides=given)
+    wait_for(lambda: run.finished_epochs() > 3)
+    process.kill()
+    process.wait()
+    time.sleep(2)
+    assert run.state().word == "unfinished"
+    with (run.folder / "checkpoint.pt").open("r+b") as stream:
+        stream.truncate(1000)
+    (record,) = execute_plan([run], say=lambda text: None)
+    assert (record.status, len(record.epochs)) == ("completed", 60)
+    assert record.warnings[0].startswith("its checkpoint was damaged (")
+    assert visible(run.folder) == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "notebook.ipynb"}
+    page = make_report(tmp_path / "out", profile="quick").read_text()
+    assert "its checkpoint was damaged" in page
+
+
+@pytest.mark.slow
+def test_two_reports_at_once_are_both_right(tmp_path):
+    words = [word.replace("run", "report") if word == "run" else word for word in command(tmp_path, "EXP000", "EXP003")]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert all("report: " in out for out, _ in told)
+    table = pd.read_csv(tmp_path / "out" / "report" / "results.csv")
+    assert table["experiment"].tolist() == ["EXP000", "EXP003"]
+    assert set(table["status"]) == {"completed"}
+    page = (tmp_path / "out" / "report" / "report.html").read_text()
+    accuracy = 100 * Journal.load(tmp_path / "out").results["EXP003"].accuracy
+    assert f"<strong>{accuracy:.2f}" in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process group")
+def test_an_interrupt_before_anything_runs_says_no_more_than_that(tmp_path):
+    for wait in (0.6, 1.5, 3.0):
+        words = command(tmp_path, "EXP000", epochs="500", train_limit="1400")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(words, start_new_session=True, **pipes)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode in (130, -signal.SIGINT)  # before Python itself has started
+        assert process.returncode != 130 or err.strip().count("\n") == 0, err
+
+
 def test_verify_needs_something_to_verify(tmp_path):
     with pytest.raises(RequestError, match="nothing to verify"):
         verify_runs(plan(tmp_path, "EXP000"), named=False)
@@ -409,6 +502,44 @@ def test_longest_runs_come_first(tmp_path):
 def test_slots_divide_cores_and_gpus(jobs, cpus, devices, per_gpu, expected):
     slots = slot_environments(jobs, cores=cpus, gpus=devices, runs_per_gpu=per_gpu)
     assert [(slot.get("OMP_NUM_THREADS"), slot.get("CUDA_VISIBLE_DEVICES")) for slot in slots] == expected
+
+
+def test_a_containers_quota_bounds_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(resources, "_allowed", lambda: 64)
+    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    assert cores() == 64
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert cores() == 64
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert cores() == 3
+    (slot,) = slot_environments(1, cores=cores(), gpus=[])
+    assert slot["OMP_NUM_THREADS"] == "3"
+    (tmp_path / "cpu.max").unlink()
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    for quota, expected in (("-1", 64), ("200000", 2)):
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        assert cores() == expected
+
+
+def test_fewer_threads_that_the_user_has_set_stay(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    slots = slot_environments(2, cores=16, gpus=[])
+    assert [slot["OMP_NUM_THREADS"] for slot in slots] == ["1", "1"]
+    assert slots[0]["MKL_NUM_THREADS"] == "8"
+
+
+def test_gpus_limit_the_jobs_of_runs_that_use_them_and_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("cifar_report.pipeline.execute.gpus", lambda: ("0",))
+    monkeypatch.setattr("cifar_report.pipeline.execute._Crew.start_what_can_start", lambda crew: crew.waiting.clear())
+    for device, told in (
+        ("auto", ["1 runs at a time: there are 1 GPUs for 1 runs each (--runs-per-gpu)"]),
+        ("cpu", []),
+    ):
+        said: list[str] = []
+        runs = plan(tmp_path, "EXP000", seeds=[0, 1], overrides={**TINY, "device": device})
+        execute_plan(runs, jobs=2, say=said.append)
+        assert said[1:] == told
 
 
 def test_gpus_are_those_the_process_may_use(monkeypatch):

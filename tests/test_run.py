@@ -5,10 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cifar_report.environment import describe_environment
 from cifar_report.errors import RequestError
 from cifar_report.evaluation import evaluate
 from cifar_report.models import MODELS
-from cifar_report.record import read_record
+from cifar_report.record import RESUMED_ELSEWHERE, read_record, run_folder
 from cifar_report.run import RESULT_FILES, Run
 
 
@@ -84,6 +85,45 @@ def test_new_run_clears_the_folder_of_the_old(tiny, tmp_path):
     run = complete(tiny(output_dir=str(tmp_path)))
     Run.start(tiny(output_dir=str(tmp_path)).model_dump(), family="baseline")
     assert list(run.folder.iterdir()) == []
+
+
+def test_a_newer_versions_run_is_not_overwritten_by_hand(tiny, tmp_path):
+    folder = run_folder(tmp_path, "EXP000", 0)
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"schema_version": 99}')
+    with pytest.raises(RequestError, match="newer version of cifar-report"):
+        Run.start(tiny(output_dir=str(tmp_path)).model_dump(), family="baseline")
+    assert (folder / "run.json").exists()
+
+
+def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch):
+    """A run that goes on with other threads need not reproduce to the last bit, and says so."""
+    parameters = tiny(output_dir=str(tmp_path), epochs=3).model_dump()
+
+    def session(threads, last):
+        run = Run.start(parameters, family="baseline")
+        monkeypatch.setattr("cifar_report.run.describe_environment", lambda device: environment(threads))
+        run.load_dataset()
+        run.build_model()
+        if not last:
+            monkeypatch.setattr(run, "_append_epoch", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                run.train()
+            return None
+        run.train()
+        run.evaluate()
+        return run.complete()
+
+    def environment(threads):
+        return describe_environment(torch.device("cpu")).model_copy(update={"threads": threads})
+
+    def interrupt(epoch):
+        raise KeyboardInterrupt
+
+    session(2, last=False)
+    record = session(1, last=True)
+    assert record.warnings == [f"{RESUMED_ELSEWHERE}: threads 2, then 1"]
+    assert record.environment.threads == 1
 
 
 def test_experiment_of_another_notebook_is_refused(tiny, tmp_path):

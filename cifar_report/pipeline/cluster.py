@@ -12,13 +12,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from filelock import Timeout
+
 from cifar_report.errors import RequestError
 from cifar_report.key import key_facts
+from cifar_report.lock import folder_lock
 from cifar_report.pipeline.estimate import longest_first
 from cifar_report.pipeline.execute import POLL, missing_runs, told
 from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.pipeline.resources import THREAD_VARIABLES
-from cifar_report.pipeline.worker import Worker, record_failure
+from cifar_report.pipeline.worker import Worker, failed_record, record_failure
 from cifar_report.record import ErrorRecord, RunRecord, now, read_record
 
 RETRIES = 10  # nodes that may die under one run
@@ -79,7 +82,8 @@ def execute_on_ray(
             max_calls=0,  # Ray's processes are kept between runs: what holds GPU memory is each run's own process
             scheduling_strategy="SPREAD",
         )(execute or _execute_here)
-        settings = {name: value for name, value in os.environ.items() if name.startswith("CIFAR_REPORT_")}
+        names = [name for name in os.environ if name.startswith("CIFAR_REPORT_") or name == "TORCH_HOME"]
+        settings = {name: os.environ[name] for name in names}
         tasks = {
             task.options(name=run.name).remote(run, request.num_cpus, settings, str(Path.cwd())): run
             for run in longest_first(missing)
@@ -99,9 +103,7 @@ def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None])
                 try:
                     record = ray.get(reference)
                 except ray.exceptions.RayError as error:  # every retry's node died, or Ray itself ended the task
-                    message = str(error).strip().splitlines()[0] if str(error).strip() else "ended by Ray"
-                    failure = ErrorRecord(type=type(error).__name__, message=message, cell=None, cell_source=None)
-                    record = record_failure(tasks[reference], failure, started_at, clock)
+                    record = _lost_by_ray(tasks[reference], error, started_at, clock)
                 records.append(record)
                 say(f"[{len(records)}/{len(tasks)}] {told(record)}")
     except BaseException:  # interrupted: end at once, every finished epoch is on disk
@@ -109,6 +111,20 @@ def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None])
             ray.cancel(reference, force=True)
         raise
     return records
+
+
+def _lost_by_ray(run: PlannedRun, error: Exception, started_at: str, clock: float) -> RunRecord:
+    """What became of a run whose task has failed: perhaps it was complete, or another process is executing it."""
+    cause = getattr(error, "cause", None) or error
+    lines = str(cause).strip().splitlines() or ["ended by Ray"]
+    failure = ErrorRecord(type=type(cause).__name__, message=lines[0], cell=None, cell_source=None)
+    try:
+        with folder_lock(run.folder).acquire(blocking=False):
+            if run.is_complete() and (record := read_record(run.folder)):
+                return record
+            return record_failure(run, failure, started_at, clock)
+    except Timeout:
+        return failed_record(run, failure, started_at, clock)
 
 
 def resource_request(

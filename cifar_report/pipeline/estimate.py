@@ -18,7 +18,7 @@ RELATIVE_COST = {"net": 1, "lenet": 5, "mobilenet_v2": 9, "efficientnet_b0": 49,
 
 
 def estimate_seconds(run: PlannedRun) -> float | None:
-    """Seconds the run will take, by earlier runs of the same experiment on any profile; `None` if there are none."""
+    """Seconds that are left of a run, by earlier runs of the experiment on any profile; `None` if there are none."""
     earlier = [record for record in _earlier(run) if record.data and record.epochs and record.seconds.train]
     if not earlier:
         return None
@@ -28,7 +28,8 @@ def estimate_seconds(run: PlannedRun) -> float | None:
         record.data.train_size * len(record.epochs) * record.parameters["image_size"] ** 2
     )
     unlimited = record.parameters["train_limit"] is None and record.parameters["dataset"] == run.parameters.dataset
-    return STARTUP + per_pixel * _pixels(run.parameters, record.data.train_size if unlimited else 50_000)
+    pixels = _pixels(run.parameters, record.data.train_size if unlimited else 50_000)
+    return STARTUP + per_pixel * pixels * (1 - run.finished_epochs() / run.parameters.epochs)
 
 
 def relative_cost(parameters: Experiment) -> float:

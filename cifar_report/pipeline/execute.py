@@ -37,7 +37,10 @@ def execute_plan(
     missing = missing_runs(plan, say)
     if not missing:
         return []
-    slots = slot_environments(min(jobs, len(missing)), cores=cores(), gpus=gpus(), runs_per_gpu=runs_per_gpu)
+    devices = () if all(run.parameters.device == "cpu" for run in missing) else gpus()
+    slots = slot_environments(min(jobs, len(missing)), cores=cores(), gpus=devices, runs_per_gpu=runs_per_gpu)
+    if len(slots) < min(jobs, len(missing)):
+        say(f"{len(slots)} runs at a time: there are {len(devices)} GPUs for {runs_per_gpu} runs each (--runs-per-gpu)")
     crew = _Crew(waiting=longest_first(missing) if len(slots) > 1 else list(missing), free=slots, say=say)
     records: list[RunRecord] = []
     with Live(len(missing)) as live:

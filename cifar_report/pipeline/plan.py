@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
-import zipfile
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cifar_report.catalog import Family, load_catalog, load_experiment
 from cifar_report.data.cache import load_images
+from cifar_report.data.download import OFFLINE
 from cifar_report.data.splits import split
 from cifar_report.errors import RequestError
 from cifar_report.experiment import Experiment, validate
 from cifar_report.key import key_facts, run_key, stale_because
 from cifar_report.pipeline.resources import gpus
-from cifar_report.record import KeyFacts, RunRecord, read_record, refuse_newer, run_folder
+from cifar_report.predictions import read_predictions
+from cifar_report.record import EpochRecord, KeyFacts, RunRecord, read_progress, read_record, refuse_newer, run_folder
 from cifar_report.weights import find_weights
 
 # Overrides that the command line expresses in another way.
@@ -36,6 +37,7 @@ class PlannedRun:
     family: Family
     facts: KeyFacts
     warnings: tuple[str, ...]
+    absent: frozenset[str] = frozenset()  # which of data and weights are not at hand, so that others stand in
 
     @property
     def name(self) -> str:
@@ -50,34 +52,49 @@ class PlannedRun:
         return run_key(self.parameters, self.facts)
 
     def state(self) -> RunState:
-        """What the run's folder holds now."""
+        """What the run's folder holds now.
+
+        A complete run with real data or weights that are not at hand now stays complete: what stands in for them makes
+        nothing better.
+        """
         record = read_record(self.folder)
-        if record is None or record.status == "failed":
-            epochs = self._finished_epochs()
-            if record is None and epochs:
-                return RunState("unfinished", f"after epoch {epochs} of {self.parameters.epochs}")
-            if record is None:
-                damaged = (self.folder / "run.json").exists()
-                return RunState("stale", "its record cannot be read") if damaged else RunState("missing")
-            error = record.error
-            return RunState("failed", f"{error.type}: {error.message}".splitlines()[0] if error else "")
-        if record.key != self.key:
-            return RunState("stale", "; ".join(stale_because(record, self.parameters, self.facts)))
+        if record is None:
+            damaged = (self.folder / "run.json").exists()
+            return RunState("stale", "its record cannot be read") if damaged else self._unfinished()
+        facts, not_compared = self._facts_beside(record)
+        changed = "; ".join(stale_because(record, self.parameters, facts))
+        if record.status == "failed":
+            error = f"{record.error.type}: {record.error.message}".splitlines()[0] if record.error else ""
+            return RunState("failed", f"{error} (since then {changed})" if changed else error)
+        if record.key != run_key(self.parameters, facts):
+            return RunState("stale", changed)
         damage = damaged_results(self.folder, record)
-        return RunState("stale", damage) if damage else RunState("complete")
+        return RunState("stale", damage) if damage else RunState("complete", not_compared)
 
     def is_complete(self) -> bool:
         """Whether the folder holds this very run's complete result."""
         return self.state().word == "complete"
 
-    def _finished_epochs(self) -> int:
-        """Finished epochs of an interrupted run, by its history; 0 without a checkpoint to go on from."""
-        if not (self.folder / "checkpoint.pt").is_file():
-            return 0
-        try:
-            return max(0, len((self.folder / "history.csv").read_text().splitlines()) - 1)
-        except OSError:
-            return 0
+    def finished_epochs(self) -> int:
+        """Epochs that an interrupted execution of this very run has finished, to go on after."""
+        progress = read_progress(self.folder)
+        return progress.epochs if progress and progress.key == self.key else 0
+
+    def _unfinished(self) -> RunState:
+        if epochs := self.finished_epochs():
+            return RunState("unfinished", f"after epoch {epochs} of {self.parameters.epochs}")
+        left = read_progress(self.folder) is not None
+        return RunState("missing", "what is left of an interrupted run is of other parameters or code" if left else "")
+
+    def _facts_beside(self, record: RunRecord) -> tuple[KeyFacts, str]:
+        """What this run depends on, where that is not at hand as the record has it; and in words what that was."""
+        theirs, known = {}, record.key_facts
+        if known and "data" in self.absent and not (record.data and record.data.stand_in):
+            theirs["data"] = known.data
+        if known and "weights" in self.absent and known.weights is not None:
+            theirs["weights"] = known.weights
+        words = f"its {' and '.join(theirs)} are not at hand, and not compared" if theirs else ""
+        return self.facts.model_copy(update=theirs), words
 
 
 @dataclass(frozen=True)
@@ -90,23 +107,34 @@ class RunState:
 
 def damaged_results(folder: Path, record: RunRecord) -> str:
     """Say which of a complete run's files is missing or contradicts its record; an empty text if none does."""
-    try:
-        with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
-            correct, total = int((stored["predicted"] == stored["labels"]).sum()), len(stored["labels"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    predictions = read_predictions(folder)
+    if predictions is None:
         return "predictions.npz is missing or damaged"
+    correct, total = int(predictions.correct.sum()), len(predictions.labels)
     if record.test is None or (record.test.correct, record.test.total) != (correct, total):
         return "predictions.npz contradicts run.json"
+    if record.test.accuracy != correct / total:
+        return "run.json contradicts itself"
     try:
         with (folder / "history.csv").open(newline="") as stream:
-            losses = [float(row["validation_loss"]) for row in csv.DictReader(stream)]
-    except (OSError, ValueError, KeyError, TypeError):
+            history = [EpochRecord.model_validate(row) for row in csv.DictReader(stream)]
+    except (OSError, ValueError, TypeError):
         return "history.csv is missing or damaged"
-    if losses != [epoch.validation_loss for epoch in record.epochs]:
+    if history != record.epochs:
         return "history.csv contradicts run.json"
-    if not (folder / "model.safetensors").is_file():
-        return "model.safetensors is missing"
-    return ""
+    return "" if _is_whole(folder / "model.safetensors") else "model.safetensors is missing or damaged"
+
+
+def _is_whole(weights: Path) -> bool:
+    """Whether a safetensors file is as long as its header says."""
+    try:
+        with weights.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(length, weights.stat().st_size)))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return weights.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, ValueError, KeyError, TypeError, struct.error, AttributeError):
+        return False
 
 
 def make_plan(
@@ -117,10 +145,18 @@ def make_plan(
     overrides: Mapping[str, Any] | None = None,
     output_dir: Path,
     elsewhere: bool = False,
+    look: bool = False,
 ) -> list[PlannedRun]:
     """Resolve a request into runs, in journal order. Writes nothing below `output_dir`.
 
-    `elsewhere`: the runs will not be executed on this machine, so what devices it has does not matter.
+    Args:
+        experiments: as `Catalog.select` takes them; none: all.
+        profile: name of a profile.
+        seeds: one run of each experiment for each.
+        overrides: parameters that apply to all.
+        output_dir: folder that holds `runs/`.
+        elsewhere: the runs will not be executed on this machine, so what devices it has does not matter.
+        look: only to see what is there: nothing is fetched, and what is not at hand is no error.
 
     Raises:
         RequestError: anything about the request is wrong, or data or weights it needs can be had nowhere.
@@ -132,33 +168,57 @@ def make_plan(
     given = {**(overrides or {}), "output_dir": str(output_dir.resolve())}
     resolved = [load_experiment(name, profile=profile, overrides=given) for name in catalog.select(experiments)]
     seeded = [[validate({**parameters.model_dump(), "seed": seed}) for seed in seeds] for parameters in resolved]
-    check_writable(output_dir)
+    if not look:
+        check_writable(output_dir)
     for parameters in resolved:
         if parameters.device.startswith("cuda:"):  # each run sees one GPU, whichever the executor gave it
             raise RequestError(
                 f"device={parameters.device} is for notebooks by hand; here set CUDA_VISIBLE_DEVICES to choose GPUs"
             )
-    if not elsewhere and not gpus() and any(parameters.device.startswith("cuda") for parameters in resolved):
+    if (
+        not elsewhere
+        and not look
+        and not gpus()
+        and any(parameters.device.startswith("cuda") for parameters in resolved)
+    ):
         raise RequestError("device=cuda was asked for, but this machine has no NVIDIA GPU; set device=auto")
-    plan = [run for runs in seeded for run in _planned(runs)]
+    with _no_downloads() if look else nullcontext():
+        plan = [run for runs in seeded for run in _planned(runs, look)]
     for run in plan:
         refuse_newer(run.folder)
     return plan
 
 
-def _planned(seeded: Sequence[Experiment]) -> list[PlannedRun]:
+@contextmanager
+def _no_downloads() -> Iterator[None]:
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OFFLINE]
+        else:
+            os.environ[OFFLINE] = before
+
+
+def _planned(seeded: Sequence[Experiment], look: bool) -> list[PlannedRun]:
     """The runs of one experiment, which differ in their seeds alone: what they depend on is looked up once."""
     parameters = seeded[0]
     family = load_catalog().family_of(parameters.experiment)
     assert family is not None  # selected from the catalog
-    images, data_warning = load_images(parameters.dataset, data_dir=parameters.data_dir, offline=parameters.offline)
-    split(images.labels, images.train_size, parameters)  # refuses a holdout that leaves nothing to train on
+    wanted = parameters.model_copy(update={"offline": "stand_in"}) if look else parameters
+    images, data_warning = load_images(wanted.dataset, data_dir=wanted.data_dir, offline=wanted.offline)
+    if not look:
+        split(images.labels, images.train_size, parameters)  # refuses a holdout that leaves nothing to train on
     weights, weights_warning = None, None
     if parameters.weights:
-        _, weights, weights_warning = find_weights(parameters)
+        _, weights, weights_warning = find_weights(wanted)
     facts = key_facts(parameters, family.notebook_path, images.sha256, weights.sha256 if weights else None)
-    warnings = tuple(warning for warning in (data_warning, weights_warning) if warning)
-    return [PlannedRun(parameters, family, facts, warnings) for parameters in seeded]
+    found = {"data": data_warning, "weights": weights_warning}
+    warnings = tuple(warning for warning in found.values() if warning)
+    absent = frozenset(name for name, warning in found.items() if warning)
+    return [PlannedRun(parameters, family, facts, warnings, absent) for parameters in seeded]
 
 
 def check_writable(folder: Path) -> None:

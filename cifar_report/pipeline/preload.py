@@ -3,7 +3,12 @@
 import atexit
 import gc
 import os
+import signal
 import sys
+
+FORK_SERVER = any("multiprocessing.forkserver" in word for word in sys.orig_argv)
+if FORK_SERVER:  # Ctrl-C is the command's business; it ends the server too
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 # The kernel's own default, which it would set too late: matplotlib reads it once.
 os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
@@ -23,7 +28,7 @@ import cifar_report.report.sections
 import cifar_report.run
 
 cifar_report.report.figures.bars({"": 1.0}, "", label="")  # fonts, and what the first figure imports
-if any("multiprocessing.forkserver" in word for word in sys.orig_argv):
+if FORK_SERVER:
     atexit.register(
         os._exit, 0
     )  # the server has nothing to tidy up, and some libraries complain where they are unloaded

@@ -17,6 +17,7 @@ import psutil
 from filelock import Timeout
 
 from cifar_report.backup import Backup
+from cifar_report.key import stale_because
 from cifar_report.lock import folder_lock, is_locked
 from cifar_report.pipeline.kernel import ForkedKernel, end_with, execute_notebook
 from cifar_report.pipeline.plan import PlannedRun
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 LOG = ".log"  # what a worker and its kernel print, kept only if they die
 BUSY = 75  # a worker's exit code where another process executes the same run
+
+
+class OtherWorkError(RuntimeError):
+    """A run did other work than was planned: its code, data or weights changed meanwhile, or differ on its node."""
 
 
 @dataclass
@@ -73,6 +78,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
     """What a worker does for the process `command`: execute one run, unless another process does so or has done so."""
     os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the fork server ignores
     parent, works_for = os.getppid(), psutil.Process(command)  # an error here where the command has ended already
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is the parent's business
@@ -113,6 +119,11 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
         record = read_record(run.folder)
         if record is None:
             raise RuntimeError("the notebook ended without leaving a record")
+        if record.key != run.key:
+            raise OtherWorkError(
+                "it ran on something else than was planned: "
+                + ("; ".join(stale_because(record, run.parameters, run.facts)) or "other parameters")
+            )
         Backup(run.folder).save(("notebook.ipynb",))
         return record
     except Exception as error:  # whatever went wrong in a run belongs into its record
@@ -135,7 +146,18 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
 
 def record_failure(run: PlannedRun, error: ErrorRecord, started_at: str, clock: float) -> RunRecord:
     """Leave a failed run's record; where even that cannot be written, the record is only returned."""
-    record = RunRecord(
+    record = failed_record(run, error, started_at, clock)
+    try:
+        write_record(run.folder, record)
+    except OSError as full:
+        reason = f"{error.message} (and this could not be recorded: {full.strerror} in {run.folder})"
+        return record.model_copy(update={"error": error.model_copy(update={"message": reason})})
+    return record
+
+
+def failed_record(run: PlannedRun, error: ErrorRecord, started_at: str, clock: float) -> RunRecord:
+    """The record of a failed run, not written."""
+    return RunRecord(
         experiment=run.parameters.experiment,
         family=run.family.name,
         seed=run.parameters.seed,
@@ -149,12 +171,6 @@ def record_failure(run: PlannedRun, error: ErrorRecord, started_at: str, clock: 
         seconds=SecondsRecord(total=perf_counter() - clock),
         warnings=list(run.warnings),
     )
-    try:
-        write_record(run.folder, record)
-    except OSError as full:
-        reason = f"{error.message} (and this could not be recorded: {full.strerror} in {run.folder})"
-        return record.model_copy(update={"error": error.model_copy(update={"message": reason})})
-    return record
 
 
 def describe_error(error: Exception) -> ErrorRecord:

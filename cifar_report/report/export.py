@@ -17,7 +17,7 @@ from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.colab import TAG
 from cifar_report.lock import folder_lock
 from cifar_report.pipeline.kernel import ForkedKernel, execute_notebook
-from cifar_report.record import RunRecord, atomic_file
+from cifar_report.record import RunRecord, atomic_file, refuse_newer
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal, at_full_budget
 from cifar_report.report.layout import TEMPLATES, page_style
@@ -45,9 +45,14 @@ def make_report(
         experiments: the experiments the report covers, as `Catalog.select` takes them; default: all.
         seeds: the seeds it covers; default: all that were run.
         say: told what could not be made, and why.
+
+    Raises:
+        RequestError: a newer version of cifar-report wrote one of the runs.
     """
     folder = output_dir / "report"
     with folder_lock(folder):  # another command may be writing the same report
+        for record in sorted(output_dir.glob("runs/*/seed-*/run.json")):
+            refuse_newer(record.parent)
         journal = Journal.load(output_dir, experiments, seeds)
         executed = folder / "report.ipynb"
         kernel = ForkedKernel() if ForkedKernel.possible() else None  # it needs what is imported here
@@ -103,13 +108,15 @@ def _export_notebooks(journal: Journal, folder: Path) -> None:
 
 
 def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
-    """Convert a run's executed notebook, unless that was done since it and the templates last changed."""
-    newest = max(path.stat().st_mtime for path in (notebook, *(TEMPLATES / "cifar_report").iterdir()))
-    if target.is_file() and target.stat().st_mtime >= newest:
+    """Convert a run's executed notebook, unless the page is that of this very notebook and these templates already."""
+    sources = (notebook, *sorted((TEMPLATES / "cifar_report").iterdir()))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    mark = f"\n<!-- {digest} -->\n"
+    if target.is_file() and target.read_text(encoding="utf-8").endswith(mark):
         return
     page = _to_html(notebook, "notebook.html.j2", f"{run.experiment}, seed {run.seed}")
     with atomic_file(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page.rstrip() + mark, encoding="utf-8")
 
 
 def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cover: Sequence[str] = ()) -> str:

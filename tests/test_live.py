@@ -1,0 +1,50 @@
+"""The table of running runs."""
+
+import io
+import re
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+from rich.live import Live as RichLive
+
+from cifar_report.pipeline import live
+from cifar_report.pipeline.live import Live
+
+HEADER = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr,seconds\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    parameters = SimpleNamespace(epochs=10)
+    return SimpleNamespace(name="EXP003 seed 0", folder=tmp_path, parameters=parameters)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that the table is told."""
+    time = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(live, "perf_counter", lambda: time.now)
+    monkeypatch.setattr(live, "estimate_seconds", lambda run: 90.0)
+    return time
+
+
+def test_table_tells_epochs_accuracy_and_time_left(run, clock):
+    shown, screen = Live(3), io.StringIO()
+    shown.display = RichLive(console=Console(file=screen, force_terminal=True, width=120), auto_refresh=False)
+    with shown:
+        shown.show([run], [])
+        assert re.search(r"EXP003 seed 0 +│ 0/10 +│ – +│ 0 s +│ 90 s", screen.getvalue())
+        (run.folder / "history.csv").write_text(HEADER + "1,1.5,0.4,1.4,0.5,0.01,10.0\n2,1.2,0.5,1.3,0.6,0.01,14.0\n")
+        clock.now = 25.0
+        shown.show([run], [])
+        assert re.search(r"2/10 +│ 60.00% +│ 25 s +│ 96 s", screen.getvalue())  # eight epochs of 12 s
+        clock.now = 31.0
+        shown.show([run], [])
+        assert re.search(r"31 s +│ 90 s", screen.getvalue().rpartition("25 s")[2])
+
+
+def test_history_is_read_while_it_is_written(run):
+    assert live._history(run) == []
+    (run.folder / "history.csv").write_text(HEADER + "1,1.5,0.4,1.4,0.5,0.01,12.5\n2,1.2,0.5,1.")
+    assert [row["epoch"] for row in live._history(run)] == ["1"]  # the second is not whole

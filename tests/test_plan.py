@@ -1,0 +1,114 @@
+"""What a request means, and what its runs' folders hold."""
+
+import json
+
+import pytest
+from records import write_run
+
+from cifar_report.catalog import load_catalog
+from cifar_report.cli import main
+from cifar_report.data.cache import load_images
+from cifar_report.errors import RequestError
+from cifar_report.key import run_key
+from cifar_report.pipeline.plan import make_plan
+from cifar_report.record import CHECKPOINT, PROGRESS, ErrorRecord, KeyFacts, Progress, run_folder, write_record
+from cifar_report.report.export import make_report
+
+FACTS = {"data": "ab" * 32, "weights": "ef" * 32}  # of the made-up records
+
+
+def planned(output, experiment="EXP011", **given):
+    (run,) = make_plan([experiment], **{"profile": "full", "output_dir": output, **given})
+    return run
+
+
+def complete_run(output, experiment="EXP011", **changes):
+    """Leave a complete run on real data and with real weights, as this version would have made it."""
+    run = planned(output, experiment, look=True)
+    record = write_run(output, experiment)
+    weights = FACTS["weights"] if record.weights else None
+    facts = KeyFacts(**{**run.facts.model_dump(), "data": FACTS["data"], "weights": weights, **changes})
+    write_record(run.folder, record.model_copy(update={"key": run_key(run.parameters, facts), "key_facts": facts}))
+    header = ",".join(record.epochs[0].model_dump())
+    rows = [",".join(map(str, epoch.model_dump().values())) for epoch in record.epochs]
+    (run.folder / "history.csv").write_text("\n".join([header, *rows, ""]))
+    (run.folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    return run
+
+
+def test_what_is_not_at_hand_is_no_obstacle_to_looking(tmp_path, no_data):
+    with pytest.raises(RequestError, match="CIFAR-10 is not on this machine"):
+        planned(tmp_path)
+    run = complete_run(tmp_path)
+    assert run.absent == {"data", "weights"}
+    state = run.state()
+    assert (state.word, state.because) == ("complete", "its data and weights are not at hand, and not compared")
+    complete_run(tmp_path, library="cd" * 32)
+    assert run.state().because == "the library's code changed"
+    assert planned(tmp_path, "EXP001", look=True).state().word == "missing"
+    assert not list(no_data.glob("*/cifar-10*"))
+
+
+def test_stand_ins_do_not_replace_what_was_made_with_the_real_thing(tmp_path, no_data):
+    complete_run(tmp_path)
+    stand_in = planned(tmp_path, overrides={"offline": "stand_in"})
+    assert len(stand_in.warnings) == 2
+    assert stand_in.is_complete()
+
+
+def test_what_was_made_with_stand_ins_is_made_again_with_the_real_thing(tmp_path, no_data):
+    digits = load_images("digits")[0].sha256
+    run = complete_run(tmp_path, data=digits, weights=None)
+    record = json.loads((run.folder / "run.json").read_text())
+    record["data"] |= {"stand_in": True, "sha256": digits}
+    (run.folder / "run.json").write_text(json.dumps(record | {"weights": None}))
+    assert planned(tmp_path, overrides={"offline": "stand_in"}).is_complete()
+    facts = run.facts.model_copy(update=FACTS)
+    real = type(run)(run.parameters, run.family, facts, ())
+    assert real.state().because == "the data changed; the weights changed"
+
+
+def test_status_and_dry_run_need_neither_data_nor_a_writable_folder(tmp_path, no_data, capsys):
+    nowhere = tmp_path / "file"
+    nowhere.touch()
+    for words in (["status"], ["run", "--dry-run"]):
+        assert main([*words, "EXP012", "--profile", "full", "--output", str(nowhere / "out")]) == 0
+        out = capsys.readouterr().out
+        assert "EXP012 seed 0: missing" in out
+        assert "not on this machine: CIFAR-10" in out
+        assert "not on this machine: ImageNet weights of vgg16" in out
+    assert main(["run", "EXP012", "--profile", "full", "--output", str(nowhere / "out")]) == 2
+
+
+def test_a_failure_with_other_parameters_says_so(tmp_path, no_data):
+    run = complete_run(tmp_path, "EXP001")
+    error = ErrorRecord(type="DivergedError", message="try a smaller lr", cell=None, cell_source=None)
+    record = write_run(tmp_path, "EXP001", failed=error, parameters={"lr": 100})
+    write_record(run.folder, record.model_copy(update={"key_facts": run.facts}))
+    assert run.state().because == "DivergedError: try a smaller lr (since then lr is 0.01, was 100)"
+
+
+def test_unfinished_is_what_can_go_on(tmp_path, no_data):
+    run = planned(tmp_path, "EXP001", look=True)
+    assert run.state().word == "missing"
+    run.folder.mkdir(parents=True)
+    (run.folder / CHECKPOINT).touch()
+    assert run.state().word == "missing"
+    (run.folder / PROGRESS).write_text(Progress(key=run.key, epochs=12).model_dump_json())
+    assert (run.state().word, run.state().because) == ("unfinished", "after epoch 12 of 20")
+    (run.folder / PROGRESS).write_text(Progress(key="another", epochs=12).model_dump_json())
+    assert run.state().because == "what is left of an interrupted run is of other parameters or code"
+    (run.folder / CHECKPOINT).unlink()
+    assert run.state().because == ""
+
+
+def test_a_report_leaves_no_run_of_a_newer_version_out_in_silence(tmp_path):
+    write_run(tmp_path, "EXP001")
+    record = run_folder(tmp_path, "EXP001", 0) / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"schema_version": 99}))
+    with pytest.raises(RequestError, match="newer version of cifar-report"):
+        make_report(tmp_path, profile="full")
+
+
+def test_every_experiment_is_looked_at_without_anything_fetched(tmp_path, no_data):
+    assert len(make_plan(profile="full", output_dir=tmp_path, look=True)) == len(load_catalog().entries)
