@@ -76,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
         "say of each planned run: complete, stale (and why), failed, unfinished, missing",
         "cifar-report status --profile cpu --seeds 0,1,2",
     )
+    fetch = _command(
+        commands,
+        "fetch",
+        _fetch,
+        "download the images and weights that experiments need, and run nothing",
+        "cifar-report fetch --profile full",
+    )
     verify = _command(
         commands,
         "verify",
@@ -152,9 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--output", type=Path, default=Path("outputs/bench"), help="default: outputs/bench")
     report.add_argument("--no-run", action="store_true", help="execute no run: report what is there")
     run.add_argument("--dry-run", action="store_true", help="only print what would be executed, and how long it takes")
-    for command in (run, report, status, verify, show):
+    for command in (run, report, status, fetch, verify, show):
         _request_options(command)
-    for command in (run, report, status, verify):
+    for command in (run, report, status, fetch, verify):
         _override_option(command)
     for command in (run, report):
         command.add_argument(
@@ -271,6 +278,24 @@ def _status(options: argparse.Namespace) -> int:
     _print_absent(plan)
     words = [state.word for state in states]
     print(", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words)))
+    return DONE
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from cifar_report.data.cache import load_images
+    from cifar_report.weights import find_weights
+
+    plan = _plan(_request(options))
+    found = set()
+    for run in plan:
+        e = run.parameters
+        images, _ = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline)
+        found.add(f"{e.dataset}: {images.source}, SHA-256 {images.sha256}")
+        if e.weights and (weights := find_weights(e)[1]):
+            found.add(f"{e.weights} weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}")
+    print("\n".join(sorted(found)))
+    for warning in sorted({warning for run in plan for warning in run.warnings}):
+        print(f"WARNING: {warning}")
     return DONE
 
 

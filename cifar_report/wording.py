@@ -20,8 +20,10 @@ def points(fraction: float, digits: int = 2) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p value: `p = 0.024`, `p < 0.001`."""
-    return "p < 0.001" if p < 1e-3 else f"p = {p:.3f}"
+    """A p value: `p = 0.024`, `p < 0.001`; rounding takes none over the line at 0.05."""
+    if p < 1e-3:
+        return "p < 0.001"
+    return "p < 0.050" if f"{p:.3f}" == "0.050" and p < 0.05 else f"p = {p:.3f}"
 
 
 def duration(seconds: float) -> str:

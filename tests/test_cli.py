@@ -1,4 +1,5 @@
 import argparse
+import hashlib
 import subprocess
 import sys
 import time
@@ -89,6 +90,23 @@ def test_dry_run_and_status_execute_nothing(capsys, tmp_path):
     assert main(["status", *command]) == 0
     assert capsys.readouterr().out == "EXP003 seed 0: missing\n1 missing\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fetch_says_what_there_is_and_runs_nothing(capsys, tmp_path, no_data, monkeypatch):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "resnet18.safetensors").write_bytes(b"weights")
+    monkeypatch.setenv("CIFAR_REPORT_WEIGHTS", str(weights))
+    command = ["fetch", "EXP011", "EXP012", "--profile", "quick", "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert f"imagenet weights of resnet18: local file, SHA-256 {digest}" in out
+    assert "WARNING: CIFAR-10 could be had nowhere" in out
+    assert "WARNING: ImageNet weights of vgg16 could be had nowhere" in out
+    assert main([*command, "--set", "offline=fail"]) == 2
+    assert "CIFAR-10 is not on this machine" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 EVERY = [name for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction) for name in a.choices]

@@ -492,6 +492,8 @@ def test_the_command_that_reproduces_a_run_gives_its_parameters(tmp_path):
 def test_p_text():
     assert p_text(0.0004) == "p < 0.001"
     assert p_text(0.0234) == "p = 0.023"
+    assert p_text(0.04996) == "p < 0.050"
+    assert p_text(0.05001) == "p = 0.050"
 
 
 def test_full_budget_is_recognised(tmp_path):

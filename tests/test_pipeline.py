@@ -488,6 +488,13 @@ def test_longest_runs_come_first(tmp_path):
     assert order.index("EXP018") < order.index("EXP011") < order.index("EXP001") < order.index("EXP000")
 
 
+@pytest.fixture
+def no_thread_variables(monkeypatch):
+    for name in resources.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_thread_variables")
 @pytest.mark.parametrize(
     ("jobs", "cpus", "devices", "per_gpu", "expected"),
     [
@@ -504,6 +511,7 @@ def test_slots_divide_cores_and_gpus(jobs, cpus, devices, per_gpu, expected):
     assert [(slot.get("OMP_NUM_THREADS"), slot.get("CUDA_VISIBLE_DEVICES")) for slot in slots] == expected
 
 
+@pytest.mark.usefixtures("no_thread_variables")
 def test_a_containers_quota_bounds_the_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(resources, "_allowed", lambda: 64)
     monkeypatch.setattr(resources, "CGROUP", tmp_path)
@@ -522,6 +530,7 @@ def test_a_containers_quota_bounds_the_cores(tmp_path, monkeypatch):
         assert cores() == expected
 
 
+@pytest.mark.usefixtures("no_thread_variables")
 def test_fewer_threads_that_the_user_has_set_stay(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     slots = slot_environments(2, cores=16, gpus=[])
