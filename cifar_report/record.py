@@ -222,3 +222,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a file, unless it says the same already: its time tells when it last changed."""
+    if says(path, text):
+        return
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def says(path: Path, text: str) -> bool:
+    """Whether a file holds just this text."""
+    return path.is_file() and path.read_text(encoding="utf-8") == text

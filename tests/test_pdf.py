@@ -9,8 +9,8 @@ from records import write_run
 
 from cifar_report.data.cache import load_images
 from cifar_report.record import ErrorRecord, run_folder, write_record
-from cifar_report.report import export
 from cifar_report.report.export import make_report
+from cifar_report.report.paper import write_pdf
 
 pdfplumber = pytest.importorskip("pdfplumber", reason="needs pdfplumber: pip install -e '.[dev]'")
 
@@ -104,7 +104,7 @@ def test_without_weasyprint_or_its_libraries_the_reason_is_told(tmp_path, monkey
     monkeypatch.setattr(builtins, "__import__", without)
     told: list[str] = []
     (tmp_path / "report.pdf").write_text("of another page")
-    export._write_pdf("<html></html>", tmp_path / "report.pdf", told.append)
+    write_pdf("<html></html>", tmp_path / "report.pdf", told.append)
     assert words in told[0]
     assert not list(tmp_path.iterdir())
 

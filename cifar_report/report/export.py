@@ -11,20 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.colab import TAG
 from cifar_report.lock import folder_lock
 from cifar_report.pipeline.kernel import ForkedKernel, execute_notebook
-from cifar_report.record import RunRecord, atomic_file, refuse_newer
+from cifar_report.record import RunRecord, atomic_file, refuse_newer, says, write_if_changed
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal, at_full_budget
 from cifar_report.report.layout import TEMPLATES, page_style
+from cifar_report.report.markdown import write_markdown
+from cifar_report.report.paper import write_pdf
 from cifar_report.report.sections import notebook_link
 
 ACTIVE = ["meta", "base", "form", "script", "iframe", "frame", "object", "embed", "link", "portal"]
-PDF_OPTIONS = {"pdf_tags": True}  # for screen readers; versions of WeasyPrint before 66 ignore it
 
 
 def make_report(
@@ -73,31 +73,18 @@ def make_report(
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
         page = _to_html(executed, "report.html.j2", load_catalog().title, script=script, cover=_cover(journal, profile))
         page = page.replace("<!-- contents -->", _contents(page))
-        if not _says(folder / "report.html", page):
+        if not says(folder / "report.html", page):
             (folder / "report.md").unlink(missing_ok=True)  # it is that of another page
-            _write(folder / "report.html", page)
+            write_if_changed(folder / "report.html", page)
         table = results_frame(journal)
         if table.empty:
             (folder / "results.csv").unlink(missing_ok=True)
         else:
-            _write(folder / "results.csv", table.to_csv(index=False, float_format="%.6g"))
-        _write_pdf(page, folder / "report.pdf", say)
+            write_if_changed(folder / "results.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_pdf(page, folder / "report.pdf", say)
         if not (folder / "report.md").is_file():
-            _write_markdown(page, folder, say)
+            write_markdown(page, folder, say)
     return folder / "report.html"
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file, unless it says the same already: its time tells when it last changed."""
-    if _says(path, text):
-        return
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _says(path: Path, text: str) -> bool:
-    """Whether a file holds just this text."""
-    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 def _export_notebooks(journal: Journal, folder: Path) -> None:
@@ -198,105 +185,3 @@ def _contents(page: str) -> str:
         items.append(f'<li><a href="#{anchor}">{text}</a></li>')
     nested = re.sub(r"</li><ol>(.*?)</ol>", r"<ol>\1</ol></li>", "".join(items) + ("</ol>" if open_list else ""))
     return f"<ol>{nested}</ol>"
-
-
-def _write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
-    """The page on paper, made by WeasyPrint; unless the PDF is that of this very page already."""
-    mark = target.with_name(".report.pdf.sha256")
-    digest = hashlib.sha256(page.encode()).hexdigest()
-    if target.is_file() and mark.is_file() and mark.read_text() == digest:
-        return
-    target.unlink(missing_ok=True)  # one of another page would contradict this one
-    try:
-        import weasyprint
-    except ImportError:
-        say("no PDF was made: pip install weasyprint")
-        return
-    except OSError:  # it is there, but a library that it loads is not
-        say(
-            "no PDF was made: WeasyPrint needs the shared library Pango, which Debian and Ubuntu have in the package "
-            "libpango-1.0-0 with libpangoft2-1.0-0, Fedora in pango, Homebrew in pango"
-        )
-        return
-    page = re.sub(r"<a href=\"(?!#|https?:)[^\"]*\">(.*?)</a>", r"\1", page, flags=re.DOTALL)  # paper has no files
-    try:
-        with atomic_file(target) as temporary:
-            weasyprint.HTML(string=page).write_pdf(temporary, **PDF_OPTIONS)
-    except Exception as error:  # the page is there, and worth more than no report
-        say(f"no PDF was made: WeasyPrint failed with {type(error).__name__}: {error}")
-        return
-    mark.write_text(digest)
-
-
-def _write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:
-    """The page as `report.md`, its figures as files in `figures/`."""
-    try:
-        from bs4 import BeautifulSoup
-        from markdownify import MarkdownConverter
-    except ImportError:
-        say("no report.md was made: pip install markdownify")
-        return
-    main = BeautifulSoup(page, "html.parser").main
-    assert main is not None  # of our own template
-    for unwanted in main.select("script, style, .hidden, a.anchor-link"):
-        unwanted.decompose()
-    _write_figures(main, folder)
-    _plain_structure(main)
-
-    class Converter(MarkdownConverter):
-        def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
-            if "id" in el.attrs and "href" not in el.attrs:
-                return f'<a id="{html.escape(str(el["id"]))}"></a>'
-            return super().convert_a(el, text, parent_tags)  # type: ignore[misc]
-
-    # What could be Markdown in a text is escaped, but for code, which is shown as it is.
-    text = Converter(heading_style="ATX", bullets="-", escape_misc=True, table_infer_header=True).convert_soup(main)
-    _write(folder / "report.md", re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
-
-
-def _write_figures(main: Any, folder: Path) -> None:
-    """Drawings become files, and photographs the words that say what they show."""
-    from bs4 import BeautifulSoup
-
-    kept = set()
-    for figure in main.find_all("figure", id=True):
-        group = figure.find(True, attrs={"role": "group"})
-        if group:
-            group.replace_with(BeautifulSoup(f"<p>{html.escape(str(group['aria-label']))}</p>", "html.parser"))
-            continue
-        for image in figure.find_all("img"):
-            kind, _, data = str(image["src"]).partition(",")
-            assert kind == "data:image/svg+xml"
-            name = f"{figure['id']}.svg"
-            _write(folder / "figures" / name, unquote(data))
-            kept.add(name)
-            image["src"] = f"figures/{name}"
-    for left in (folder / "figures").glob("*.svg"):
-        if left.name not in kept:
-            left.unlink()
-
-
-def _plain_structure(main: Any) -> None:
-    """What Markdown has no words for: targets of links, lists of definitions, lines within a cell."""
-    from bs4 import BeautifulSoup
-
-    linked = {str(link["href"])[1:] for link in main.find_all("a", href=re.compile("^#"))}
-    for target in [element for element in main.find_all(id=True) if element["id"] in linked]:
-        anchor = BeautifulSoup("", "html.parser").new_tag("a", id=target["id"])
-        if target.name in ("li", "h2", "h3", "h4"):
-            target.insert(0, anchor)
-        else:
-            target.insert_before(anchor)
-    for term in main.find_all("dt"):
-        term.name = "b"
-        term.append(":")
-        line = term.wrap(BeautifulSoup("", "html.parser").new_tag("li"))
-        line.append(" ")
-        line.append(line.find_next("dd").extract())
-        line.find("dd").unwrap()
-    for terms in main.find_all("dl"):
-        terms.name = "ul"
-    for small in main.select("td small"):
-        small.insert_before(" ")
-    for line_break in main.select("td br"):
-        line_break.replace_with(", ")

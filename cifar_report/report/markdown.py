@@ -1,0 +1,86 @@
+"""The report's page as Markdown, for a repository or a wiki."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from cifar_report.record import write_if_changed
+
+
+def write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:
+    """The page as `report.md`, its figures as files in `figures/`."""
+    try:
+        from bs4 import BeautifulSoup
+        from markdownify import MarkdownConverter
+    except ImportError:
+        say("no report.md was made: pip install markdownify")
+        return
+    main = BeautifulSoup(page, "html.parser").main
+    assert main is not None  # of our own template
+    for unwanted in main.select("script, style, .hidden, a.anchor-link"):
+        unwanted.decompose()
+    _write_figures(main, folder)
+    _plain_structure(main)
+
+    class Converter(MarkdownConverter):
+        def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
+            if "id" in el.attrs and "href" not in el.attrs:
+                return f'<a id="{html.escape(str(el["id"]))}"></a>'
+            return super().convert_a(el, text, parent_tags)  # type: ignore[misc]
+
+    # What could be Markdown in a text is escaped, but for code, which is shown as it is.
+    text = Converter(heading_style="ATX", bullets="-", escape_misc=True, table_infer_header=True).convert_soup(main)
+    write_if_changed(folder / "report.md", re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
+
+
+def _write_figures(main: Any, folder: Path) -> None:
+    """Drawings become files, and photographs the words that say what they show."""
+    from bs4 import BeautifulSoup
+
+    kept = set()
+    for figure in main.find_all("figure", id=True):
+        group = figure.find(True, attrs={"role": "group"})
+        if group:
+            group.replace_with(BeautifulSoup(f"<p>{html.escape(str(group['aria-label']))}</p>", "html.parser"))
+            continue
+        for image in figure.find_all("img"):
+            kind, _, data = str(image["src"]).partition(",")
+            assert kind == "data:image/svg+xml"
+            name = f"{figure['id']}.svg"
+            write_if_changed(folder / "figures" / name, unquote(data))
+            kept.add(name)
+            image["src"] = f"figures/{name}"
+    for left in (folder / "figures").glob("*.svg"):
+        if left.name not in kept:
+            left.unlink()
+
+
+def _plain_structure(main: Any) -> None:
+    """What Markdown has no words for: targets of links, lists of definitions, lines within a cell."""
+    from bs4 import BeautifulSoup
+
+    linked = {str(link["href"])[1:] for link in main.find_all("a", href=re.compile("^#"))}
+    for target in [element for element in main.find_all(id=True) if element["id"] in linked]:
+        anchor = BeautifulSoup("", "html.parser").new_tag("a", id=target["id"])
+        if target.name in ("li", "h2", "h3", "h4"):
+            target.insert(0, anchor)
+        else:
+            target.insert_before(anchor)
+    for term in main.find_all("dt"):
+        term.name = "b"
+        term.append(":")
+        line = term.wrap(BeautifulSoup("", "html.parser").new_tag("li"))
+        line.append(" ")
+        line.append(line.find_next("dd").extract())
+        line.find("dd").unwrap()
+    for terms in main.find_all("dl"):
+        terms.name = "ul"
+    for small in main.select("td small"):
+        small.insert_before(" ")
+    for line_break in main.select("td br"):
+        line_break.replace_with(", ")

@@ -1,0 +1,40 @@
+"""The report's page on paper."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from cifar_report.record import atomic_file
+
+PDF_OPTIONS = {"pdf_tags": True}  # for screen readers; versions of WeasyPrint before 66 ignore it
+
+
+def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
+    """The page on paper, made by WeasyPrint; unless the PDF is that of this very page already."""
+    mark = target.with_name(".report.pdf.sha256")
+    digest = hashlib.sha256(page.encode()).hexdigest()
+    if target.is_file() and mark.is_file() and mark.read_text() == digest:
+        return
+    target.unlink(missing_ok=True)  # one of another page would contradict this one
+    try:
+        import weasyprint
+    except ImportError:
+        say("no PDF was made: pip install weasyprint")
+        return
+    except OSError:  # it is there, but a library that it loads is not
+        say(
+            "no PDF was made: WeasyPrint needs the shared library Pango, which Debian and Ubuntu have in the package "
+            "libpango-1.0-0 with libpangoft2-1.0-0, Fedora in pango, Homebrew in pango"
+        )
+        return
+    page = re.sub(r"<a href=\"(?!#|https?:)[^\"]*\">(.*?)</a>", r"\1", page, flags=re.DOTALL)  # paper has no files
+    try:
+        with atomic_file(target) as temporary:
+            weasyprint.HTML(string=page).write_pdf(temporary, **PDF_OPTIONS)
+    except Exception as error:  # the page is there, and worth more than no report
+        say(f"no PDF was made: WeasyPrint failed with {type(error).__name__}: {error}")
+        return
+    mark.write_text(digest)
