@@ -11,12 +11,12 @@ from cifar_report.experiment import CLASSES
 from cifar_report.record import RunRecord
 from cifar_report.report.journal import Journal, Result, unlike
 from cifar_report.report.statistics import SIGNIFICANCE, holm, mcnemar
-from cifar_report.wording import listing, p_text, percent, points
+from cifar_report.wording import grouped, listing, p_text, percent, points
 
 
 def classes_changed(results: Sequence[Result], journal: Journal) -> tuple[list[str], list[str]]:
     """Which classes gained and lost most, of those whose change a test shows; and whose classes show it."""
-    sentences: list[str] = []
+    found: list[tuple[str, str]] = []  # against what, and what changed
     shown_by: list[str] = []
     unchanged: list[str] = []
     for result in results:
@@ -30,8 +30,7 @@ def classes_changed(results: Sequence[Result], journal: Journal) -> tuple[list[s
             continue
         here, there = (_name(r, of) for r, of in ((run, result), (other, base)))
         told = [
-            f"{word} most in {change.name} ({points(change.difference, 1)} points of {change.images:,} images, "
-            f"{p_text(change.p)})"
+            f"{word} most in {change.name} ({points(change.difference, 1)} points, {p_text(change.p)})"
             for word, change in (
                 ("gains", max(changes, key=lambda change: change.difference)),
                 ("loses", min(changes, key=lambda change: change.difference)),
@@ -39,11 +38,14 @@ def classes_changed(results: Sequence[Result], journal: Journal) -> tuple[list[s
             if change.p < SIGNIFICANCE and (change.difference > 0) == (word == "gains")
         ]
         if told:
-            sentences.append(f"Against {there}, {here} {' and '.join(told)}.")
+            fewest, most = (f"{end(change.images for change in changes):,}" for end in (min, max))
+            images = most if fewest == most else f"{fewest} to {most}"
+            found.append((f"{there}, over {images} images a class", f"{here} {' and '.join(told)}"))
         elif journal.comparisons[result.entry.id].changed:
             unchanged.append(f"{here} against {there}")
         if run is result.runs[0]:  # whose classes the report shows
             shown_by.append(result.entry.id)
+    sentences = [f"Against {base}: {'; '.join(changed)}." for base, changed in grouped(found).items()]
     if unchanged:
         sentences.append(f"No class is shown to gain or lose by {listing(unchanged)}.")
     if sentences:
