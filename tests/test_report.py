@@ -91,7 +91,7 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
         *("Summary", "General notes", "What worked and what did not", "Possible improvements"),
         "Changed since the last report",
     ]
-    assert "mean of n = 2 seeds" in text
+    assert "t, n = 2 seeds" in text
     assert "failed in code cell 4" in text
     assert hostile not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
