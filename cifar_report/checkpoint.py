@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cifar_report.record import PROGRESS, Progress, atomic_file
+from cifar_report.record import PROGRESS, KeyFacts, Progress, atomic_file
 
 
 class Checkpoint:
@@ -21,9 +21,19 @@ class Checkpoint:
     `warning` says why a state that was there could not be used.
     """
 
-    def __init__(self, path: Path, key: str, *, device: str, started_at: str, environment: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        *,
+        device: str,
+        started_at: str,
+        environment: dict[str, Any],
+        facts: KeyFacts | None = None,
+    ) -> None:
         self.path = path
         self.key = key
+        self.facts = facts
         self.device = device
         self.started_at = started_at
         self.environment = environment
@@ -45,7 +55,8 @@ class Checkpoint:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
                 raise
         with atomic_file(self.path.with_name(PROGRESS)) as temporary:
-            temporary.write_text(Progress(key=self.key, epochs=len(state["history"])).model_dump_json())
+            progress = Progress(key=self.key, epochs=len(state["history"]), facts=self.facts)
+            temporary.write_text(progress.model_dump_json())
 
     def load(self) -> dict[str, Any] | None:
         """Return the state to go on from; `None` where there is none, or only a damaged one or another run's."""

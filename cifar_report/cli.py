@@ -266,8 +266,13 @@ def _dry_run(request: dict) -> int:
 
 def _print_absent(runs: Iterable[PlannedRun]) -> None:
     """Say what is not on this machine, so that a run fetches it first, or goes without it if that was asked for."""
-    for what, name in sorted({(what, run.parameters.model) for run in runs for what in run.absent}):
-        print(f"not on this machine: {'CIFAR-10' if what == 'data' else f'ImageNet weights of {name}'}")
+    absent = {
+        "CIFAR-10" if what == "data" else f"ImageNet weights of {run.parameters.model}"
+        for run in runs
+        for what in run.absent
+    }
+    for name in sorted(absent):
+        print(f"not on this machine: {name}")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -345,12 +350,12 @@ def _diff(options: argparse.Namespace) -> int:
     from cifar_report.report.changes import changes, compare_experiments, difference_page, is_experiment, read_side
 
     names = [options.before, options.after]
-    below = options.output or Path("outputs") / (options.profile or "")
+    named = any(not Path(name).exists() for name in names)  # an experiment, then
+    profile = options.profile or (_default_profile() if named and not options.output else "")
+    below = options.output or Path("outputs") / profile
     experiments = [is_experiment(name, below) for name in names]
     if any(experiments) and not all(experiments):
         raise RequestError("diff compares two experiments, or two folders or reports, not one with the other")
-    if all(experiments) and not (options.output or options.profile):
-        below = Path("outputs") / _default_profile()
     before, after = (read_side(name, below) for name in names)
     found = compare_experiments(before, after) if all(experiments) else changes(before, after)
     table = Table(box=None, pad_edge=False, header_style="bold")

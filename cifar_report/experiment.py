@@ -238,6 +238,12 @@ def with_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {**Experiment.model_validate({}).result_parameters(), **parameters}
 
 
+def effective(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that have an effect beside the others."""
+    idle = () if parameters.get("validation") == "holdout" else ("holdout_size",)
+    return {name: value for name, value in parameters.items() if name not in idle}
+
+
 def shown(value: Any) -> str:
     """A parameter's value as people write it on the command line."""
     if isinstance(value, list | tuple):

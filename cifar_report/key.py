@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cifar_report.experiment import Experiment, shown
+from cifar_report.experiment import Experiment, effective, shown
 from cifar_report.record import KeyFacts, RunRecord
 
 # The modules that compute a result; what plans, finds data, saves, plots and reports does not change one.
@@ -53,23 +53,16 @@ def key_facts(parameters: Experiment, notebook: Path, data_sha256: str, weights_
 
 def run_key(parameters: Experiment, facts: KeyFacts) -> str:
     """Hash of the resolved parameters, the notebook's code, the library's source, the data and the weights."""
-    content = {"parameters": _effective(parameters), **facts.model_dump()}
+    content = {"parameters": effective(parameters.result_parameters()), **facts.model_dump()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _effective(parameters: Experiment) -> dict[str, Any]:
-    """The parameters that have an effect beside the others."""
-    idle = () if parameters.validation == "holdout" else ("holdout_size",)
-    return {name: value for name, value in parameters.result_parameters().items() if name not in idle}
 
 
 def stale_because(record: RunRecord, parameters: Experiment, facts: KeyFacts) -> list[str]:
     """Why a complete run's key is no longer the one it would have now, in words."""
-    now = _effective(parameters)
+    now = effective(parameters.result_parameters())
     reasons = [
         f"{name} is {shown(now.get(name))}, was {shown(record.parameters.get(name))}"
-        for name in {**now, **record.parameters}
-        if name in now or name not in parameters.result_parameters()
+        for name in {**now, **effective(record.parameters)}
         if now.get(name) != record.parameters.get(name)
     ]
     words = {
@@ -114,7 +107,8 @@ def _digest_of_choices(chosen: tuple[tuple[str, frozenset[str]], ...]) -> str:
     digest = hashlib.sha256()
     trees = _syntax_trees()
     imports = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    imported = {alias.name for node in imports for alias in node.names}
+    ours = [node for node in imports if (node.module or "").startswith("cifar_report")]
+    imported = {alias.name for node in ours for alias in node.names}
     for name, tree in trees.items():
         concerned = _canonical(_only_chosen(tree, dict(chosen), imported))
         digest.update(f"{name}\n{json.dumps(concerned)}\n".encode())
@@ -131,28 +125,55 @@ def _syntax_trees() -> dict[str, ast.Module]:
 
 
 def _only_chosen(tree: ast.Module, chosen: dict[str, frozenset[str]], imported: set[str]) -> ast.Module:
-    """A module without the entries of its tables that are not chosen, and without the definitions only those name.
+    """A module without the entries of its tables that are not chosen, and of the rest only what is needed.
 
-    `imported`: names that other modules import, which stay.
+    Needed is what other modules import (`imported`; of a module that none imports from, everything), what is not a
+    definition, and what those need in turn.
     """
     kept: list[ast.stmt] = []
-    dropped: set[str] = set()
     for statement in tree.body:
         name, table = _table(statement)
         if table is not None and name in chosen:
-            pairs = list(zip(table.keys, table.values, strict=True))
+            pairs = zip(table.keys, table.values, strict=True)
             mine = [(k, v) for k, v in pairs if isinstance(k, ast.Constant) and k.value in chosen[name]]
-            dropped |= _names([value for pair in pairs if pair not in mine for value in pair[1:]])
-            kept.append(ast.Assign([ast.Name(name)], ast.Dict([k for k, _ in mine], [v for _, v in mine])))
+            kept.append(ast.Assign([ast.Name(name, ast.Store())], ast.Dict([k for k, _ in mine], [v for _, v in mine])))
         else:
-            kept.append(statement)
-    idle = [s for s in kept if isinstance(s, ast.FunctionDef | ast.ClassDef) and s.name in dropped]
-    while idle:
-        needed = _names(s for s in kept if s not in idle) | imported
-        if not any(s.name in needed for s in idle):
-            break
-        idle = [s for s in idle if s.name not in needed]
-    return ast.Module([s for s in kept if s not in idle], [])
+            kept += _one_name_each(statement)
+    defined = set().union(*(_defined(s) for s in kept if not isinstance(s, ast.Import | ast.ImportFrom)))
+    roots = (defined & imported or defined) | _names(s for s in kept if not _defined(s))
+    needed = _needed(roots, kept)
+    return ast.Module([s for s in kept if not _defined(s) or _defined(s) & needed], [])
+
+
+def _one_name_each(statement: ast.stmt) -> list[ast.stmt]:
+    """A statement; of imports one a name, since each name may be needed or not."""
+    if isinstance(statement, ast.Import):
+        return [ast.Import([alias]) for alias in statement.names]
+    if isinstance(statement, ast.ImportFrom):
+        return [ast.ImportFrom(statement.module, [alias], statement.level) for alias in statement.names]
+    return [statement]
+
+
+def _defined(statement: ast.stmt) -> set[str]:
+    """The names that a statement gives a meaning, if that is all it does."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return {alias.asname or alias.name.partition(".")[0] for alias in statement.names}
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    if isinstance(statement, ast.AnnAssign):
+        targets = [statement.target]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _needed(names: set[str], statements: list[ast.stmt]) -> set[str]:
+    """The names, and those that their definitions need, and so on."""
+    needs = {name: _names([s]) for s in statements for name in _defined(s)}
+    found: set[str] = set()
+    while names:
+        found |= names
+        names = set().union(*(needs.get(name, set()) for name in names)) - found
+    return found
 
 
 def _table(statement: ast.stmt) -> tuple[str, ast.Dict | None]:
@@ -166,9 +187,11 @@ def _table(statement: ast.stmt) -> tuple[str, ast.Dict | None]:
     return "", None
 
 
-def _names(nodes: Iterable[ast.AST | None]) -> set[str]:
-    """Every name that the nodes mention."""
-    return {part.id for node in nodes if node for part in ast.walk(node) if isinstance(part, ast.Name)}
+def _names(nodes: Iterable[ast.AST]) -> set[str]:
+    """Every name that the nodes mention, those behind a dot included."""
+    parts = [part for node in nodes for part in ast.walk(node)]
+    plain = {part.id for part in parts if isinstance(part, ast.Name)}
+    return plain | {part.attr for part in parts if isinstance(part, ast.Attribute)}
 
 
 def _canonical(node: Any) -> Any:

@@ -152,6 +152,7 @@ class Progress(_Record):
 
     key: str
     epochs: int
+    facts: KeyFacts | None = None
 
 
 def run_folder(output_dir: str | Path, experiment: str, seed: int) -> Path:

@@ -138,6 +138,7 @@ class Run:
             device=self.device.type,
             started_at=self._started_at,
             environment=here,
+            facts=self._facts,
         )
         with self._phase("train"):
             self.history, self._final_validation = train(
@@ -146,7 +147,11 @@ class Run:
         self._started_at = self._checkpoint.started_at
         self._warn(self._checkpoint.warning)
         before = self._checkpoint.environment
-        differ = [f"{name} {before[name]}, then {here[name]}" for name in before if before[name] != here.get(name)]
+        differ = [
+            f"{name} {value}, then {here.get(name)}"
+            for name, value in before.items()
+            if value != here.get(name) and name not in ("git_commit", "git_dirty")  # whose code is in the key
+        ]
         self._warn(f"{RESUMED_ELSEWHERE}: {'; '.join(differ)}" if differ else None)
         return self.history
 

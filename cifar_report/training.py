@@ -28,7 +28,7 @@ from cifar_report.record import EpochRecord
 
 
 class DivergedError(ArithmeticError):
-    """The training loss is no longer a finite number."""
+    """The training or validation loss is no longer a finite number."""
 
 
 @dataclass
@@ -125,7 +125,7 @@ def train(
         the epochs' records, and the final model's evaluation on the validation images.
 
     Raises:
-        DivergedError: the training loss is not finite at the end of an epoch.
+        DivergedError: the training or validation loss is not finite at the end of an epoch.
     """
     amp = amp_dtype(parameters.precision, dataset.train.images.device)
     network = model
@@ -149,6 +149,10 @@ def train(
         if not math.isfinite(train_loss):
             raise DivergedError(f"the training loss is {train_loss} in epoch {number}; try a smaller lr than {lr:g}")
         validation = evaluate(network, dataset.validation, parameters, amp=amp)
+        if not math.isfinite(validation.loss):
+            raise DivergedError(
+                f"the validation loss is {validation.loss} in epoch {number}; try a smaller lr than {lr:g}"
+            )
         epoch = EpochRecord(
             epoch=number,
             train_loss=train_loss,

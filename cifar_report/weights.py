@@ -54,7 +54,6 @@ def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | N
     )
 
 
-@cache
 def _downloaded(name: str) -> tuple[Path | None, str]:
     """torchvision's copy of the weights, fetched if need be; or no file and the reason."""
     url = DOWNLOADS[name]
@@ -65,6 +64,12 @@ def _downloaded(name: str) -> tuple[Path | None, str]:
         return file, ""
     if os.environ.get(OFFLINE):
         return None, f"{url}: downloads are switched off ({OFFLINE})"
+    return _fetched(url, file)
+
+
+@cache
+def _fetched(url: str, file: Path) -> tuple[Path | None, str]:
+    """Download weights, once: a failure is remembered, so that a plan of many runs tries only once."""
     from http.client import HTTPException
 
     from torch.hub import download_url_to_file  # verifies the digest of a temporary file, then renames it

@@ -33,6 +33,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: `1 run`, `2 runs`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def listing(words: Iterable[str]) -> str:
     """Several words in a sentence: `a`, `a and b`, `a, b and c`."""
     *most, last = words

@@ -8,7 +8,7 @@ from scipy import stats
 from cifar_report.cli import main
 from cifar_report.errors import RequestError
 from cifar_report.record import ErrorRecord, run_folder, write_record
-from cifar_report.report.changes import changes, compare_experiments, read_side
+from cifar_report.report.changes import Side, changes, compare_experiments, read_side
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal
 from cifar_report.report.statistics import mcnemar
@@ -112,6 +112,16 @@ def test_several_seeds_are_judged_together_as_in_the_report(tmp_path):
     assert [c.verdict for c in each] == ["", "", ""]
 
 
+def test_several_seeds_are_compared_on_the_images_that_both_were_tested_on(tmp_path):
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "EXP003", 0.5, seed=seed)
+        write_run(tmp_path, "EXP004", 0.5, seed=seed, index=np.arange(400), parameters={"test_limit": 400})
+    over, *each = compare_experiments(read_side("EXP003", tmp_path), read_side("EXP004", tmp_path))
+    assert (over.before, over.after) == (0.5, 1.0)
+    assert [c.difference for c in each] == [0.0] * 3
+    assert (over.difference, over.verdict) == (0.0, "no difference shown")
+
+
 def test_p_values_are_adjusted_for_their_number(tmp_path):
     for name in ("EXP001", "EXP003"):
         write_run(tmp_path / "old", name, 0.70)
@@ -126,6 +136,8 @@ def test_other_figures_that_differ_and_why_there_is_no_test_are_told(tmp_path):
     new = write_run(tmp_path / "new", "EXP003", 0.8, validation_losses=(1.5, 1.0, 0.9, 1.4))
     old, now = (read_side(str(tmp_path / name), tmp_path) for name in ("old", "new"))
     assert changes(old, now)[0].metrics == {"best_epoch": (2, 3)}
+    rounded = {pair: {**row, "test_loss": row["test_loss"] + 1e-9, "key": "another"} for pair, row in old.rows.items()}
+    assert changes(old, Side("rounded", rounded))[0].metrics == {}
     assert new.data is not None
     digits = new.model_copy(update={"data": new.data.model_copy(update={"name": "digits"})})
     write_record(run_folder(tmp_path / "new", "EXP003", 0), digits)

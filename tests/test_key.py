@@ -84,7 +84,28 @@ def digest(**parameters) -> str:
 @pytest.mark.parametrize("name", RESULT_MODULES)
 def test_library_digest_changes_with_code_that_decides_the_result(package, name):
     before = digest()
-    (package / name).write_text((package / name).read_text() + "\nx = 1\n")
+    (package / name).write_text((package / name).read_text() + "\nprint()\n")
+    assert digest() != before
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        (
+            "data/splits.py",
+            "def _rank_in_class(labels: np.ndarray)",
+            "def _rank_in_class(labels: np.ndarray, x: int = 1)",
+        ),
+        ("training.py", "def shuffled_batches(count: int", "def shuffled_batches(count: float"),
+        ("evaluation.py", "return self.logits.argmax(1)", "return self.logits.argmax(-1)"),
+        ("run.py", "def _phase(self, name: str)", "def _phase(self, name: object)"),
+    ],
+)
+def test_library_digest_follows_what_is_needed_through_the_modules(package, module, old, new):
+    before = digest()
+    text = (package / module).read_text()
+    assert text.count(old) == 1
+    (package / module).write_text(text.replace(old, new))
     assert digest() != before
 
 
@@ -120,12 +141,16 @@ ADAM = {"optimizer": "adam", "nesterov": False, "momentum": 0}
             {"augment": ["crop"]},
         ),
         ("initialization.py", "val=CONSTANT", "val=1.0", {"init": "constant"}, {"init": "xavier_normal"}),
+        ("augmentation.py", "CROP_PADDING = 4", "CROP_PADDING = 6", {"augment": ["crop"]}, {"augment": ["rotation"]}),
+        ("augmentation.py", "ROTATION_DEGREES = 10.0", "ROTATION_DEGREES = 15.0", {"augment": ["rotation"]}, {}),
+        ("optimization.py", "import SGD, Adam,", "import SGD, Adagrad, Adam,", None, ADAM),
     ],
 )
 def test_a_change_concerns_only_the_runs_that_use_what_changed(package, module, old, new, concerned, others):
     def both():
         forget()
-        return [library_digest(Experiment.model_construct(**{**plain, **made})) for made in (concerned, others)]
+        made = [concerned or {}, others]
+        return [library_digest(Experiment.model_construct(**{**plain, **given})) for given in made]
 
     plain = validate({}).model_dump()
     before = both()
@@ -134,7 +159,36 @@ def test_a_change_concerns_only_the_runs_that_use_what_changed(package, module, 
     (package / module).write_text(text.replace(old, new))
     after = both()
     assert after[1] == before[1]
-    assert concerned == {"model": "wide"} or after[0] != before[0]
+    assert concerned in (None, {"model": "wide"}) or after[0] != before[0]
+
+
+def test_a_model_added_with_its_imports_helpers_and_constants_concerns_no_other(package):
+    def wide():
+        forget()
+        return library_digest(Experiment.model_construct(**{**validate({}).model_dump(), "model": "wide"}))
+
+    before = [digest(model=name) for name in ("net", "lenet", "resnet18")]
+    path = package / "models.py"
+    text = path.read_text().replace('    "lenet": LeNet,', '    "lenet": LeNet,\n    "wide": Wide,')
+    text = text.replace("import torchvision\n", "import torchvision\nimport math\n", 1)
+    added = "WIDTH = math.ceil(9.5)\n\n\nclass Block(nn.Module):\n    pass\n\n\n"
+    added += "class Wide(nn.Module):\n    parts = [Block] * WIDTH\n"
+    path.write_text(text.replace("def efficientnet_b0", f"{added}\n\ndef efficientnet_b0"))
+    assert [digest(model=name) for name in ("net", "lenet", "resnet18")] == before
+    first = wide()
+    path.write_text(path.read_text().replace("ceil(9.5)", "floor(9.5)"))
+    assert wide() != first
+    assert digest(model="net") == before[0]
+
+
+def test_digest_is_the_same_for_every_version_of_python():
+    """Every name has its context: without one, 3.13 would make it a load and 3.12 none."""
+    import ast
+
+    tree = ast.parse("A: dict = {'x': f, 'y': g}\nB = 1\ndef f(): pass\ndef g(): return B\n")
+    left = key_module._only_chosen(tree, {"A": frozenset({"x"})}, {"A"})
+    assert [ast.unparse(ast.fix_missing_locations(s)) for s in left.body] == ["A = {'x': f}", "def f():\n    pass"]
+    assert all(hasattr(node, "ctx") for node in ast.walk(left) if isinstance(node, ast.Name))
 
 
 def test_what_chosen_and_other_entries_share_counts_for_both(package):
@@ -169,7 +223,7 @@ def test_the_digest_is_of_the_code_that_was_imported(tmp_path):
         "from cifar_report.key import library_digest\n"
         "from cifar_report.experiment import validate\n"
         "path = pathlib.Path(cifar_report.run.__file__).with_name('training.py')\n"
-        "path.write_text(path.read_text() + 'x = 1\\n' * int(sys.argv[1]))\n"
+        "path.write_text(path.read_text() + 'print()\\n' * int(sys.argv[1]))\n"
         "print(library_digest(validate({'model': 'lenet'})))"
     )
     told = [

@@ -18,6 +18,7 @@ from cifar_report.catalog import Family, load_catalog
 from cifar_report.errors import RequestError
 from cifar_report.experiment import validate
 from cifar_report.key import key_facts
+from cifar_report.lock import is_locked
 from cifar_report.models import HEADS, MODELS, build_model, flops
 from cifar_report.pipeline import estimate, resources
 from cifar_report.pipeline.estimate import estimate_seconds, longest_first
@@ -404,22 +405,23 @@ def test_what_ran_otherwise_than_planned_is_a_failed_run(tmp_path):
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_costs_its_epochs_only_and_is_told(tmp_path):
-    given = {**TINY, "epochs": "60", "train_limit": "1400", "test_limit": "355"}
+    given = {**TINY, "epochs": "150", "train_limit": "1400", "test_limit": "355"}
     process = subprocess.Popen(command(tmp_path, "EXP000", **{k: v for k, v in given.items() if k != "dataset"}))
     (run,) = plan(tmp_path, "EXP000", overrides=given)
     wait_for(lambda: run.finished_epochs() > 3)
     process.kill()
     process.wait()
-    time.sleep(2)
+    wait_for(lambda: not is_locked(run.folder))  # its worker ends with the command, and its kernel with that
+    time.sleep(1.5)
     assert run.state().word == "unfinished"
     with (run.folder / "checkpoint.pt").open("r+b") as stream:
         stream.truncate(1000)
     (record,) = execute_plan([run], say=lambda text: None)
-    assert (record.status, len(record.epochs)) == ("completed", 60)
+    assert (record.status, len(record.epochs)) == ("completed", 150)
     assert record.warnings[0].startswith("its checkpoint was damaged (")
     assert visible(run.folder) == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "notebook.ipynb"}
     page = make_report(tmp_path / "out", profile="quick").read_text()
-    assert "its checkpoint was damaged" in page
+    assert "EXP000 seed 0: its checkpoint was damaged" in page
 
 
 @pytest.mark.slow
@@ -435,20 +437,6 @@ def test_two_reports_at_once_are_both_right(tmp_path):
     page = (tmp_path / "out" / "report" / "report.html").read_text()
     accuracy = 100 * Journal.load(tmp_path / "out").results["EXP003"].accuracy
     assert f"<strong>{accuracy:.2f}" in page
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process group")
-def test_an_interrupt_before_anything_runs_says_no_more_than_that(tmp_path):
-    for wait in (0.6, 1.5, 3.0):
-        words = command(tmp_path, "EXP000", epochs="500", train_limit="1400")
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(words, start_new_session=True, **pipes)
-        time.sleep(wait)
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-        assert process.returncode in (130, -signal.SIGINT)  # before Python itself has started
-        assert process.returncode != 130 or err.strip().count("\n") == 0, err
 
 
 def test_verify_needs_something_to_verify(tmp_path):
@@ -542,7 +530,7 @@ def test_gpus_limit_the_jobs_of_runs_that_use_them_and_it_is_said(tmp_path, monk
     monkeypatch.setattr("cifar_report.pipeline.execute.gpus", lambda: ("0",))
     monkeypatch.setattr("cifar_report.pipeline.execute._Crew.start_what_can_start", lambda crew: crew.waiting.clear())
     for device, told in (
-        ("auto", ["1 runs at a time: there are 1 GPUs for 1 runs each (--runs-per-gpu)"]),
+        ("auto", ["1 run at a time: 1 GPU, each with room for 1 run (--runs-per-gpu)"]),
         ("cpu", []),
     ):
         said: list[str] = []

@@ -5,12 +5,15 @@ import json
 import pytest
 from records import write_run
 
+from cifar_report import weights
 from cifar_report.catalog import load_catalog
 from cifar_report.cli import main
+from cifar_report.data import sources
 from cifar_report.data.cache import load_images
 from cifar_report.errors import RequestError
 from cifar_report.key import run_key
 from cifar_report.pipeline.plan import make_plan
+from cifar_report.pipeline.verify import verify_runs
 from cifar_report.record import CHECKPOINT, PROGRESS, ErrorRecord, KeyFacts, Progress, run_folder, write_record
 from cifar_report.report.export import make_report
 
@@ -26,8 +29,8 @@ def complete_run(output, experiment="EXP011", **changes):
     """Leave a complete run on real data and with real weights, as this version would have made it."""
     run = planned(output, experiment, look=True)
     record = write_run(output, experiment)
-    weights = FACTS["weights"] if record.weights else None
-    facts = KeyFacts(**{**run.facts.model_dump(), "data": FACTS["data"], "weights": weights, **changes})
+    theirs = FACTS["weights"] if record.weights else None
+    facts = KeyFacts(**{**run.facts.model_dump(), "data": FACTS["data"], "weights": theirs, **changes})
     write_record(run.folder, record.model_copy(update={"key": run_key(run.parameters, facts), "key_facts": facts}))
     header = ",".join(record.epochs[0].model_dump())
     rows = [",".join(map(str, epoch.model_dump().values())) for epoch in record.epochs]
@@ -46,7 +49,6 @@ def test_what_is_not_at_hand_is_no_obstacle_to_looking(tmp_path, no_data):
     complete_run(tmp_path, library="cd" * 32)
     assert run.state().because == "the library's code changed"
     assert planned(tmp_path, "EXP001", look=True).state().word == "missing"
-    assert not list(no_data.glob("*/cifar-10*"))
 
 
 def test_stand_ins_do_not_replace_what_was_made_with_the_real_thing(tmp_path, no_data):
@@ -77,6 +79,8 @@ def test_status_and_dry_run_need_neither_data_nor_a_writable_folder(tmp_path, no
         assert "EXP012 seed 0: missing" in out
         assert "not on this machine: CIFAR-10" in out
         assert "not on this machine: ImageNet weights of vgg16" in out
+    assert main(["status", "--profile", "full", "--output", str(nowhere / "out")]) == 0
+    assert capsys.readouterr().out.count("CIFAR-10") == 1
     assert main(["run", "EXP012", "--profile", "full", "--output", str(nowhere / "out")]) == 2
 
 
@@ -96,7 +100,11 @@ def test_unfinished_is_what_can_go_on(tmp_path, no_data):
     assert run.state().word == "missing"
     (run.folder / PROGRESS).write_text(Progress(key=run.key, epochs=12).model_dump_json())
     assert (run.state().word, run.state().because) == ("unfinished", "after epoch 12 of 20")
-    (run.folder / PROGRESS).write_text(Progress(key="another", epochs=12).model_dump_json())
+    facts = run.facts.model_copy(update={"data": FACTS["data"]})  # on a machine that has the data
+    there = Progress(key=run_key(run.parameters, facts), epochs=13, facts=facts)
+    (run.folder / PROGRESS).write_text(there.model_dump_json())
+    assert run.state().because == "after epoch 13 of 20"
+    (run.folder / PROGRESS).write_text(Progress(key="another", epochs=12, facts=facts).model_dump_json())
     assert run.state().because == "what is left of an interrupted run is of other parameters or code"
     (run.folder / CHECKPOINT).unlink()
     assert run.state().because == ""
@@ -110,5 +118,31 @@ def test_a_report_leaves_no_run_of_a_newer_version_out_in_silence(tmp_path):
         make_report(tmp_path, profile="full")
 
 
-def test_every_experiment_is_looked_at_without_anything_fetched(tmp_path, no_data):
+def test_looking_fetches_nothing_and_spoils_no_later_download(tmp_path, no_data, server, monkeypatch):
+    monkeypatch.setattr(sources, "ARCHIVE_URL", f"{server.url}cifar-10-python.tar.gz")
+    monkeypatch.setattr(sources, "MIRROR_URL", server.url)
+    monkeypatch.setattr(weights, "DOWNLOADS", {n: f"{server.url}{n}-00000000.pth" for n in weights.DOWNLOADS})
     assert len(make_plan(profile="full", output_dir=tmp_path, look=True)) == len(load_catalog().entries)
+    assert server.requests == []
+    with pytest.raises(RequestError) as refused:
+        planned(tmp_path)
+    assert "switched off" not in str(refused.value)
+    assert any("cifar-10-python" in request for request in server.requests)
+    _, _, warning = weights.find_weights(planned(tmp_path, overrides={"offline": "stand_in"}).parameters)
+    assert warning is not None
+    assert any("resnet18" in request for request in server.requests)
+
+
+def test_a_copy_that_is_not_mounted_does_not_keep_from_looking(tmp_path, no_data, monkeypatch):
+    run = complete_run(tmp_path)
+    monkeypatch.setenv("CIFAR_REPORT_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("CIFAR_REPORT_WEIGHTS", str(tmp_path / "nowhere"))
+    assert planned(tmp_path, look=True).state() == run.state()
+
+
+def test_real_results_are_not_verified_with_stand_ins(tmp_path, no_data):
+    complete_run(tmp_path)
+    said: list[str] = []
+    with pytest.raises(RequestError, match="nothing to verify"):
+        verify_runs([planned(tmp_path, overrides={"offline": "stand_in"})], named=True, say=said.append)
+    assert said == ["EXP011 seed 0: cannot be verified here: its data and weights are not at hand, and not compared"]

@@ -115,7 +115,8 @@ def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch):
         return run.complete()
 
     def environment(threads):
-        return describe_environment(torch.device("cpu")).model_copy(update={"threads": threads})
+        here = describe_environment(torch.device("cpu"))
+        return here.model_copy(update={"threads": threads, "git_commit": str(threads)})  # the key knows the code
 
     def interrupt(epoch):
         raise KeyboardInterrupt

@@ -84,7 +84,7 @@ def test_download(no_data, server, monkeypatch, fault):
         assert record is not None
         assert record.source == "torchvision"
         assert torch.equal(model.features[0][0].weight, state["features.0.0.weight"])
-        weights._downloaded.cache_clear()
+        weights._fetched.cache_clear()
         find_weights(parameters)
         assert server.requests == [f"GET {path}"]  # the second time it is there
         return

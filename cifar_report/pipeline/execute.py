@@ -19,6 +19,7 @@ from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.pipeline.resources import cores, gpus, slot_environments
 from cifar_report.pipeline.worker import Worker
 from cifar_report.record import RunRecord
+from cifar_report.wording import counted
 
 POLL = 0.5  # seconds between two looks at the workers
 
@@ -40,7 +41,8 @@ def execute_plan(
     devices = () if all(run.parameters.device == "cpu" for run in missing) else gpus()
     slots = slot_environments(min(jobs, len(missing)), cores=cores(), gpus=devices, runs_per_gpu=runs_per_gpu)
     if len(slots) < min(jobs, len(missing)):
-        say(f"{len(slots)} runs at a time: there are {len(devices)} GPUs for {runs_per_gpu} runs each (--runs-per-gpu)")
+        room = f"{counted(len(devices), 'GPU')}, each with room for {counted(runs_per_gpu, 'run')}"
+        say(f"{counted(len(slots), 'run')} at a time: {room} (--runs-per-gpu)")
     crew = _Crew(waiting=longest_first(missing) if len(slots) > 1 else list(missing), free=slots, say=say)
     records: list[RunRecord] = []
     with Live(len(missing)) as live:

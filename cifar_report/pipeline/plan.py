@@ -78,7 +78,11 @@ class PlannedRun:
     def finished_epochs(self) -> int:
         """Epochs that an interrupted execution of this very run has finished, to go on after."""
         progress = read_progress(self.folder)
-        return progress.epochs if progress and progress.key == self.key else 0
+        if progress is None:
+            return 0
+        theirs = progress.facts.model_dump(include=set(self.absent)) if progress.facts else {}
+        facts = self.facts.model_copy(update=theirs)
+        return progress.epochs if progress.key == run_key(self.parameters, facts) else 0
 
     def _unfinished(self) -> RunState:
         if epochs := self.finished_epochs():
@@ -120,7 +124,7 @@ def damaged_results(folder: Path, record: RunRecord) -> str:
             history = [EpochRecord.model_validate(row) for row in csv.DictReader(stream)]
     except (OSError, ValueError, TypeError):
         return "history.csv is missing or damaged"
-    if history != record.epochs:
+    if list(map(repr, history)) != list(map(repr, record.epochs)):  # NaN equals nothing
         return "history.csv contradicts run.json"
     return "" if _is_whole(folder / "model.safetensors") else "model.safetensors is missing or damaged"
 
@@ -208,17 +212,30 @@ def _planned(seeded: Sequence[Experiment], look: bool) -> list[PlannedRun]:
     family = load_catalog().family_of(parameters.experiment)
     assert family is not None  # selected from the catalog
     wanted = parameters.model_copy(update={"offline": "stand_in"}) if look else parameters
-    images, data_warning = load_images(wanted.dataset, data_dir=wanted.data_dir, offline=wanted.offline)
-    if not look:
-        split(images.labels, images.train_size, parameters)  # refuses a holdout that leaves nothing to train on
-    weights, weights_warning = None, None
-    if parameters.weights:
-        _, weights, weights_warning = find_weights(wanted)
-    facts = key_facts(parameters, family.notebook_path, images.sha256, weights.sha256 if weights else None)
-    found = {"data": data_warning, "weights": weights_warning}
+    found: dict[str, str | None] = {"data": None, "weights": None}
+    data_sha256, weights_sha256 = "", None
+    with _noted(found, "data") if look else nullcontext():
+        images, found["data"] = load_images(wanted.dataset, data_dir=wanted.data_dir, offline=wanted.offline)
+        data_sha256 = images.sha256
+        if not look:
+            split(images.labels, images.train_size, parameters)  # refuses a holdout that leaves nothing to train on
+    with _noted(found, "weights") if look else nullcontext():
+        if parameters.weights:
+            _, weights, found["weights"] = find_weights(wanted)
+            weights_sha256 = weights.sha256 if weights else None
+    facts = key_facts(parameters, family.notebook_path, data_sha256, weights_sha256)
     warnings = tuple(warning for warning in found.values() if warning)
     absent = frozenset(name for name, warning in found.items() if warning)
     return [PlannedRun(parameters, family, facts, warnings, absent) for parameters in seeded]
+
+
+@contextmanager
+def _noted(found: dict[str, str | None], what: str) -> Iterator[None]:
+    """What is wrong with a copy of data or weights is noted: who only looks can do without it."""
+    try:
+        yield
+    except RequestError as error:
+        found[what] = str(error)
 
 
 def check_writable(folder: Path) -> None:

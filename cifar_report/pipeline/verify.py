@@ -34,9 +34,15 @@ def verify_runs(plan: Sequence[PlannedRun], *, named: bool, say: Callable[[str],
     Raises:
         RequestError: no run of the plan is complete.
     """
-    complete = [(run, record) for run in plan if run.is_complete() and (record := read_record(run.folder))]
+    complete = []
+    for run in plan:
+        state, record = run.state(), read_record(run.folder)
+        if state.word == "complete" and state.because:
+            say(f"{run.name}: cannot be verified here: {state.because}")
+        elif state.word == "complete" and record:
+            complete.append((run, record))
     if not complete:
-        raise RequestError("none of these runs is complete, so there is nothing to verify; run them first")
+        raise RequestError("none of these runs is complete and can be trained again here: nothing to verify")
     if not named:
         complete = [min(complete, key=lambda pair: pair[1].seconds.total)]
     results = [_verify(run, record, say) for run, record in complete]  # every one, even after a failure

@@ -78,10 +78,10 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
     """What a worker does for the process `command`: execute one run, unless another process does so or has done so."""
     os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the fork server ignores
     parent, works_for = os.getppid(), psutil.Process(command)  # an error here where the command has ended already
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the fork server ignores
     try:
         with folder_lock(run.folder).acquire(blocking=False):
             if not run.is_complete():

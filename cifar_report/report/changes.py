@@ -22,6 +22,7 @@ from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal
 from cifar_report.report.layout import fragment, page_style
 from cifar_report.report.statistics import holm, mcnemar, paired_t, verdict
+from cifar_report.wording import counted, number
 
 Pair = tuple[str, int]  # experiment and seed
 METRICS = ("test_loss", "epochs", "best_epoch", "parameters", "trainable_parameters", "train_images", "train_seconds")
@@ -192,19 +193,20 @@ def compare_experiments(before: Side, after: Side) -> list[Change]:
 
 def _over_seeds(before: Side, after: Side, scores: Sequence[tuple[float, float]], found: Sequence[Change]) -> Change:
     """The comparison of the means; two experiments on unlike data are not tested."""
-    firsts, seconds = ([pair[i] for pair in scores] for i in (0, 1))
-    first, second = float(np.mean(firsts)), float(np.mean(seconds))
+    first, second = (float(np.mean([pair[i] for pair in scores])) for i in (0, 1))
     images = min(
         float(row["test_images"]) for side in (before, after) for row in side.rows.values() if row["test_images"]
     )
-    alike = all(c.difference is not None for c in found if c.before is not None and c.after is not None)
+    both = [c for c in found if c.before is not None and c.after is not None]
+    differences = [c.difference for c in both if c.difference is not None]  # over the images that both were tested on
+    alike = len(differences) == len(both)
     return Change(
         f"{after.name} against {before.name}, {len(scores)} seeds",
         "means over seeds",
         first,
         second,
-        second - first if alike else None,
-        paired_t(firsts, seconds, 1 / images) if alike else None,
+        float(np.mean(differences)) if alike else None,
+        paired_t([0.0] * len(differences), differences, 1 / images) if alike else None,
         f"paired t-test, {len(scores)} seeds" if alike else "not tested: other images",
         parameters={
             name: pair for name, pair in found[0].parameters.items() if all(name in c.parameters for c in found)
@@ -236,7 +238,8 @@ def _changed(
     metrics = {
         key: (old.get(key), new.get(key))
         for key in METRICS
-        if old.get(key) != new.get(key) and "completed" == old["status"] == new["status"]
+        if number(old.get(key)) != number(new.get(key)) and "completed" == old["status"] == new["status"]
+        if not (again and key == "train_seconds")  # which no two executions share
     }
     difference, p, test = _test(old, new, old_predictions, new_predictions)
     return Change(name, what, _accuracy(old), _accuracy(new), difference, p, test, metrics, parameters)
@@ -274,5 +277,5 @@ def _accuracy(row: Mapping[str, Any] | None) -> float | None:
 def difference_page(before: Side, after: Side, found: list[Change]) -> str:
     """A page of its own that shows what differs."""
     title = f"{after.name} against {before.name}"
-    caption = f"{len(found)} comparisons." if found else "No difference."
+    caption = f"{counted(len(found), 'comparison')}." if found else "No difference."
     return fragment("difference.html.j2", title=title, style=Markup(page_style()), changes=found, caption=caption).html  # noqa: S704

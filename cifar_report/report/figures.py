@@ -151,6 +151,8 @@ def learning_curves(histories: Histories) -> Picture:
     with rc_context(STYLE):
         figure, (losses, accuracies) = _plots(8.2, 2.9 + 0.2 * rows, 2, bottom=0.45 + 0.2 * rows)
         loss_lines: dict[str, list[float]] = {}
+        peaks: dict[str, list[float]] = {}
+        highest_training = 0.0
         accuracy_lines: dict[str, list[float]] = {}
         for name, several in shown.items():
             colour, style = appearance(name)
@@ -159,6 +161,8 @@ def learning_curves(histories: Histories) -> Picture:
                 for field in ("train_loss", "validation_loss", "validation_accuracy")
             )
             epochs = np.arange(1, loss.shape[1] + 1)
+            peaks[name] = loss.max(0).tolist()
+            highest_training = max(highest_training, float(training.max()))
             marker = "." if len(epochs) < 3 else None
             drawn: dict[str, Any] = {"color": colour, "marker": marker}
             thin: dict[str, Any] = {"linestyle": style, "linewidth": 0.7}
@@ -175,7 +179,7 @@ def learning_curves(histories: Histories) -> Picture:
             loss_lines[f"{name} validation"] = loss.mean(0).round(4).tolist()
             loss_lines[f"{name} training"] = training.mean(0).round(4).tolist()
             accuracy_lines[name] = (100 * accuracy.mean(0)).round(2).tolist()
-        beyond = _cut_leaps(losses, loss_lines)
+        beyond = _cut_leaps(losses, peaks, highest_training)
         losses.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
         accuracies.set(xlabel="epoch", ylabel="validation accuracy (%)")
         for axes in (losses, accuracies):
@@ -199,17 +203,21 @@ def learning_curves(histories: Histories) -> Picture:
         return render(figure, alt, panels, "; triangles mark losses that leave the plot" if beyond else "")
 
 
-def _cut_leaps(axes: Axes, lines: Mapping[str, list[float]]) -> list[str]:
-    """End the loss axis below validation losses that leap out of it; say of each line how high it goes."""
-    limit = LEAP * max(max(values) for name, values in lines.items() if name.endswith(" training"))
-    leaping = {name: values for name, values in lines.items() if max(values) > LEAP * limit}
-    if not leaping:
+def _cut_leaps(axes: Axes, peaks: Mapping[str, Sequence[float]], highest_training: float) -> list[str]:
+    """End the loss axis below validation losses that leap out of it; say of each how high it goes.
+
+    `peaks`: the highest loss of any seed, epoch by epoch.
+    """
+    limit = LEAP * highest_training
+    if max(map(max, peaks.values()), default=0.0) <= LEAP * limit:
         return []
     axes.set_ylim(axes.get_ylim()[0] * limit / axes.get_ylim()[1], limit)
     told = []
-    for name, values in leaping.items():
+    for name, values in peaks.items():
         at, highest = int(np.argmax(values)), max(values)
-        colour, _ = appearance(name.removesuffix(" validation"))
+        if highest <= limit:
+            continue
+        colour, _ = appearance(name)
         axes.plot([at + 1], [limit], marker="^", color=colour, markersize=6, clip_on=False)
         axes.annotate(
             f"to {highest:.3g}",
@@ -220,7 +228,7 @@ def _cut_leaps(axes: Axes, lines: Mapping[str, list[float]]) -> list[str]:
             color=colour,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )
-        told.append(f"The {name} loss reaches {highest:.3g} at epoch {at + 1}, above the plot.")
+        told.append(f"The validation loss of {name} reaches {highest:.3g} at epoch {at + 1}, above the plot.")
     return told
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cifar_report.catalog import Entry, Family, load_catalog, load_experiment, profiles
 from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment, shown, with_defaults
+from cifar_report.experiment import Experiment, effective, shown, with_defaults
 from cifar_report.predictions import Predictions, read_predictions
 from cifar_report.record import RunRecord, read_record, run_folder
 from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, verdict, wilson_interval
@@ -202,7 +202,7 @@ def _alike(runs: Sequence[RunRecord]) -> tuple[tuple[RunRecord, ...], tuple[RunR
 
 def _work(run: RunRecord) -> tuple[dict, tuple[str, str] | None, str | None]:
     """What a run did, its seed aside: parameters, data with its split, and weights."""
-    parameters = {name: value for name, value in with_defaults(run.parameters).items() if name != "seed"}
+    parameters = {n: value for n, value in effective(with_defaults(run.parameters)).items() if n != "seed"}
     data = (run.data.sha256, run.data.split_sha256) if run.data else None
     return parameters, data, run.weights.sha256 if run.weights else None
 
@@ -302,7 +302,7 @@ def at_full_budget(run: RunRecord) -> bool:
     if full is None or run.data is None or run.data.name != "cifar10" or lacks_weights(run):
         return False
     here = with_defaults(run.parameters)
-    return all(here.get(name) == value for name, value in full.items() if name not in ("seed", *SPEED))
+    return all(here.get(name) == value for name, value in effective(full).items() if name not in ("seed", *SPEED))
 
 
 def changed_parameters(run: RunRecord) -> dict[str, tuple[object, object]]:

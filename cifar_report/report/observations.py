@@ -65,7 +65,8 @@ def _differences(results: Sequence[Result], journal: Journal) -> list[str]:
     sentences, open_ones = [], []
     for c in found:
         if not c.changed:
-            sentences.append(f"{c.experiment} repeats {c.base} with the same parameters: {_figures(c)}.")
+            but = f", but not like with like: {c.caveat}" if c.caveat else ""
+            sentences.append(f"{c.experiment} repeats {c.base} with the same parameters: {_figures(c)}{but}.")
         elif c.caveat:
             how = "not shown to differ from" if c.verdict == "no difference shown" else f"{c.verdict} than"
             sentences.append(

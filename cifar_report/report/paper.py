@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cifar_report.record import atomic_file
 
-PDF_OPTIONS = {"pdf_tags": True}  # for screen readers; versions of WeasyPrint before 66 ignore it
+PDF_OPTIONS = {"pdf_tags": True}  # for screen readers
 
 
 def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:

@@ -33,6 +33,7 @@ from cifar_report.report.learning import Learning
 from cifar_report.report.observations import Observation, observe
 from cifar_report.report.statistics import calibration
 from cifar_report.report.verdicts import verdicts
+from cifar_report.wording import grouped, listing
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
 
@@ -50,7 +51,12 @@ def banner(journal: Journal, profile: str) -> Fragment:
         failures=journal.failures,
         left_out=[run for result in journal.results.values() for run in result.left_out],
         not_cifar10=any(run.data and run.data.name != "cifar10" for run in runs),
-        warnings=sorted({warning for run in runs for warning in run.warnings}),
+        warnings=[
+            f"{listing(names)}: {warning}" if warning.startswith("its ") else warning
+            for warning, names in sorted(
+                grouped((w, f"{run.experiment} seed {run.seed}") for run in runs for w in run.warnings).items()
+            )
+        ],
         sources=sorted({(run.data.source, run.data.sha256) for run in runs if run.data}),
         devices=sorted({run.environment.device_name for run in runs if run.environment}),
         versions=sorted({f"torch {run.environment.torch}" for run in runs if run.environment}),

@@ -152,9 +152,8 @@ def _changes_nothing(journal: Journal, origin: str, claim: str, experiments: Seq
         return Verdict(origin, claim, "undecided", "; ".join(filter(None, [obstacle, told])))
     if any(c.p < SIGNIFICANCE for c in found):
         return Verdict(origin, claim, "refuted", told)
-    return Verdict(
-        origin, claim, "undecided", f"that no difference was shown does not prove that there is none; {told}"
-    )
+    unproven = "that no difference was shown does not prove that there is none"
+    return Verdict(origin, claim, "undecided", "; ".join(filter(None, [unproven, told])))
 
 
 def _evidence(journal: Journal, experiments: Sequence[str]) -> tuple[list[Comparison], str, str]:
