@@ -290,7 +290,7 @@ def _fetch(options: argparse.Namespace) -> int:
     from cifar_report.data.cache import load_images
     from cifar_report.weights import find_weights
 
-    plan = _plan(_request(options))
+    plan = _plan(_request(options), elsewhere=True)
     found = set()
     for run in plan:
         e = run.parameters

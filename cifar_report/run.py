@@ -41,9 +41,8 @@ from cifar_report.record import (
 )
 from cifar_report.training import amp_dtype, choose_device, train
 
-library_digest(
-    Experiment.model_validate({})
-)  # now, so that it speaks of the code that was imported, whatever becomes of the files
+# Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
+library_digest(Experiment.model_validate({}))
 RESULT_FILES = ("history.csv", "predictions.npz", "model.safetensors", "run.json")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cifar_report.report.journal import Result
+from cifar_report.report.journal import Result, of_equal_work
 from cifar_report.report.learning import OVERFITTING_RISE, PLATEAU, STEADY, Learning
 from cifar_report.wording import grouped, listing, percent, points
 
@@ -96,24 +96,16 @@ def generalisation_gap(curves: Sequence[Learning]) -> list[str]:
     return [f"{gaps} points {between.format('', '')}"]
 
 
-def _of_equal_work(results: Sequence[Result], least: int) -> list[list[Learning]]:
-    """Curves whose epochs can be compared, since they are of the same images and as many: in groups of several.
-
-    `least`: the fewest epochs.
-    """
-    groups: dict[tuple, list[Learning]] = {}
-    for result in results:
-        data, curve = result.runs[0].data, Learning.of(result)
-        if data is not None and len(curve.epochs) >= least:
-            work = (data.sha256, data.split_sha256, data.train_size, len(curve.epochs))
-            groups.setdefault(work, []).append(curve)
-    return [group for group in groups.values() if len(group) > 1]
+def _comparable(results: Sequence[Result], least: int) -> list[list[Learning]]:
+    """Curves whose epochs can be compared, in groups of several; `least`: the fewest epochs."""
+    groups = [[Learning.of(result) for result in group] for group in of_equal_work(results)]
+    return [curves for curves in groups if len(curves[0].epochs) >= least]
 
 
 def convergence(results: Sequence[Result]) -> list[str]:
     """Epochs to reach 95 % of the best accuracy of the weakest of them."""
     sentences = []
-    for curves in _of_equal_work(results, 3):
+    for curves in _comparable(results, 3):
         threshold = 0.95 * min(max(e.validation_accuracy for e in c.epochs) for c in curves)
         reached = {c.name: next(e.epoch for e in c.epochs if e.validation_accuracy >= threshold) for c in curves}
         first = min(reached.values())
@@ -129,7 +121,7 @@ def convergence(results: Sequence[Result]) -> list[str]:
 def stability(results: Sequence[Result]) -> list[str]:
     """Whose validation loss jumps most."""
     sentences = []
-    for curves in _of_equal_work(results, STEADY):
+    for curves in _comparable(results, STEADY):
         steps = {c.name: c.unsteadiness or 0.0 for c in curves}
         least = max(steps, key=lambda name: steps[name])
         told = ", ".join(f"{name} {value:.3f}" for name, value in steps.items())

@@ -207,6 +207,20 @@ def _work(run: RunRecord) -> tuple[dict, tuple[str, str] | None, str | None]:
     return parameters, data, run.weights.sha256 if run.weights else None
 
 
+def of_equal_work(results: Sequence[Result]) -> list[list[Result]]:
+    """Results of runs that learned from and were tested on the same images, for as many epochs: in groups of several.
+
+    Only their epochs, and their accuracies, can be ranked.
+    """
+    groups: dict[tuple, list[Result]] = {}
+    for result in results:
+        data, epochs = result.runs[0].data, len(result.runs[0].epochs)
+        if data is not None:
+            work = (data.sha256, data.split_sha256, data.train_size, data.test_size, epochs)
+            groups.setdefault(work, []).append(result)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def compare(result: Result, base: Result) -> Comparison | None:
     """Compare two experiments on what they share: several seeds, or the same test images of one.
 

@@ -9,7 +9,7 @@ from cifar_report.experiment import CLASSES
 from cifar_report.record import RunRecord
 from cifar_report.report.class_observations import classes_changed, confused
 from cifar_report.report.curve_observations import convergence, generalisation_gap, overfitting, plateau, stability
-from cifar_report.report.journal import Comparison, Journal, Result
+from cifar_report.report.journal import Comparison, Journal, Result, of_equal_work
 from cifar_report.report.learning import Learning
 from cifar_report.report.statistics import wilson_interval
 from cifar_report.wording import grouped, listing, p_text, percent, points
@@ -92,33 +92,22 @@ def _figures(c: Comparison) -> str:
 
 def _ranking(results: Sequence[Result]) -> list[str]:
     """The highest and the lowest accuracy: of all at the original's budget, else of those that did equal work."""
-    if all(result.full_budget for result in results):
-        groups = [list(results)]
-    else:
-        groups = list(grouped((_work(result.runs[0]), result) for result in results).values())
+    together = len(results) > 1 and all(result.full_budget for result in results)
     sentences = []
-    for group in groups:
-        if len(group) < 2:
-            continue
+    for group in [list(results)] if together else of_equal_work(results):
         ranked = sorted(group, key=lambda r: r.accuracy, reverse=True)
         best, last = ranked[0], ranked[-1]
-        of = "the family" if len(group) == len(results) else f"those with equal work, {listing(_ids(group))}"
+        of = (
+            "the family"
+            if len(group) == len(results)
+            else f"those with equal work, {listing(r.entry.id for r in group)}"
+        )
         sentences.append(
             f"Highest accuracy of {of}: {best.entry.id} with {percent(best.accuracy, 2)}, "
             f"{100 * (best.accuracy - last.accuracy):.2f} points above {last.entry.id}, the lowest. "
             f"(Picked from {len(ranked)} by test accuracy, which flatters the winner.)"
         )
     return sentences
-
-
-def _ids(results: Iterable[Result]) -> list[str]:
-    return [result.entry.id for result in results]
-
-
-def _work(run: RunRecord) -> tuple | None:
-    """How much a run learned from and was tested on."""
-    data = run.data
-    return (data.sha256, data.train_size, data.test_size, len(run.epochs)) if data else None
 
 
 def _guesses(result: Result) -> str | None:
