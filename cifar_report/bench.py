@@ -40,11 +40,12 @@ from cifar_report.catalog import load_experiment
 from cifar_report.data.dataset import Dataset, load_dataset
 from cifar_report.environment import describe_environment
 from cifar_report.experiment import Experiment
+from cifar_report.files import atomic_file
 from cifar_report.memory import keep_freed_memory
 from cifar_report.models import build_model
 from cifar_report.optimization import build_optimizer
 from cifar_report.pipeline.resources import cores
-from cifar_report.record import atomic_file, read_record
+from cifar_report.record import read_record
 from cifar_report.report.figures import COLOURS, STYLE, render
 from cifar_report.training import Training, amp_dtype, choose_device, train, train_one_epoch
 

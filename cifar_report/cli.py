@@ -384,7 +384,7 @@ def _diff(options: argparse.Namespace) -> int:
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
     """Write a file that the user named, in one step."""
-    from cifar_report.record import atomic_file
+    from cifar_report.files import atomic_file
 
     try:
         with atomic_file(path) as temporary:

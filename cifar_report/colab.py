@@ -10,7 +10,7 @@ from typing import Any
 from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.errors import RequestError
 from cifar_report.experiment import Experiment, allowed_values
-from cifar_report.record import atomic_file
+from cifar_report.files import atomic_file
 
 TAG = "colab"  # cells with it belong to no run: neither to its key nor to its page in the report
 

@@ -7,10 +7,6 @@ times are UTC in ISO 8601.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cifar_report.errors import RequestError
+from cifar_report.files import atomic_file
 
 SCHEMA_VERSION = 1
 CHECKPOINT = "checkpoint.pt"  # while a run is unfinished; read by `checkpoint.py`
@@ -204,35 +201,3 @@ def write_record(folder: Path, record: RunRecord) -> None:
 def now() -> str:
     """Current time, UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` if the block ends well and vanishes if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as written:  # on the disk before its name is: a power failure leaves old or new
-            os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_if_changed(path: Path, text: str) -> None:
-    """Write a file, unless it says the same already: its time tells when it last changed."""
-    if says(path, text):
-        return
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def says(path: Path, text: str) -> bool:
-    """Whether a file holds just this text."""
-    return path.is_file() and path.read_text(encoding="utf-8") == text

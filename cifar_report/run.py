@@ -21,6 +21,7 @@ from cifar_report.environment import describe_environment
 from cifar_report.errors import RequestError
 from cifar_report.evaluation import Evaluation, evaluate
 from cifar_report.experiment import Experiment, from_variables
+from cifar_report.files import atomic_file
 from cifar_report.key import key_facts, library_digest, run_key
 from cifar_report.memory import keep_freed_memory
 from cifar_report.models import build_model, model_record
@@ -33,7 +34,6 @@ from cifar_report.record import (
     SecondsRecord,
     TestRecord,
     WeightsRecord,
-    atomic_file,
     now,
     refuse_newer,
     run_folder,
