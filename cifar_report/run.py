@@ -22,7 +22,7 @@ from cifar_report.errors import RequestError
 from cifar_report.evaluation import Evaluation, evaluate
 from cifar_report.experiment import Experiment, from_variables
 from cifar_report.files import atomic_file
-from cifar_report.key import key_facts, library_digest, run_key
+from cifar_report.key import key_facts, run_key
 from cifar_report.memory import keep_freed_memory
 from cifar_report.models import build_model, model_record
 from cifar_report.predictions import Predictions
@@ -39,6 +39,7 @@ from cifar_report.record import (
     run_folder,
     write_record,
 )
+from cifar_report.source import library_digest
 from cifar_report.training import amp_dtype, choose_device, train
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
