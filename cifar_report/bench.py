@@ -35,19 +35,21 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from cifar_report import __version__
-from cifar_report.augmentation import ROTATION_DEGREES, augment, to_input
-from cifar_report.catalog import load_experiment
 from cifar_report.data.dataset import Dataset, load_dataset
-from cifar_report.environment import describe_environment
-from cifar_report.experiment import Experiment
-from cifar_report.files import atomic_file
-from cifar_report.memory import keep_freed_memory
-from cifar_report.models import build_model
-from cifar_report.optimization import build_optimizer
+from cifar_report.experiments.catalog import load_experiment
+from cifar_report.experiments.schema import Experiment
 from cifar_report.pipeline.resources import cores
-from cifar_report.record import read_record
+from cifar_report.records.files import atomic_file
+from cifar_report.records.record import read_record
 from cifar_report.report.figures import COLOURS, STYLE, render
-from cifar_report.training import Training, amp_dtype, choose_device, train, train_one_epoch
+from cifar_report.training.augmentation import rotation
+from cifar_report.training.build import build_model
+from cifar_report.training.environment import describe_environment
+from cifar_report.training.inputs import augment, to_input
+from cifar_report.training.loop import Training, train, train_one_epoch
+from cifar_report.training.memory import keep_freed_memory
+from cifar_report.training.optimization import build_optimizer
+from cifar_report.training.precision import amp_dtype, choose_device
 
 REPEATS = 5
 BUSY = 15.0  # per cent of the processor that others may use before a warning
@@ -147,7 +149,7 @@ AT_224 = transforms.Compose(
     [
         transforms.RandomHorizontalFlip(),
         transforms.Resize((224, 224)),
-        transforms.RandomRotation(ROTATION_DEGREES),
+        transforms.RandomRotation(rotation.DEGREES),
         transforms.ToTensor(),
         HALF,
     ]

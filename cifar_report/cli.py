@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_report import __version__
-from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles
-from cifar_report.errors import RequestError, did_you_mean
-from cifar_report.experiment import shown
+from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles
+from cifar_report.experiments.errors import RequestError, did_you_mean
+from cifar_report.experiments.schema import shown
 from cifar_report.wording import duration, number, p_text, points
 
 if TYPE_CHECKING:  # what costs time to import is imported by the commands that need it
@@ -236,7 +236,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _parameters(options: argparse.Namespace) -> int:
-    from cifar_report.experiment import Experiment
+    from cifar_report.experiments.schema import Experiment
 
     for name, field in Experiment.model_fields.items():
         print(f"{name} (default: {shown(field.default)})\n    {field.description}")
@@ -288,7 +288,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _fetch(options: argparse.Namespace) -> int:
     from cifar_report.data.cache import load_images
-    from cifar_report.weights import find_weights
+    from cifar_report.training.weights import find_weights
 
     plan = _plan(_request(options), elsewhere=True)
     found = set()
@@ -306,7 +306,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     from cifar_report.pipeline.execute import outcome
-    from cifar_report.record import read_record, run_folder
+    from cifar_report.records.record import read_record, run_folder
 
     request = _request(options)
     folders = [
@@ -384,7 +384,7 @@ def _diff(options: argparse.Namespace) -> int:
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
     """Write a file that the user named, in one step."""
-    from cifar_report.files import atomic_file
+    from cifar_report.records.files import atomic_file
 
     try:
         with atomic_file(path) as temporary:
@@ -395,7 +395,7 @@ def _writing(path: Path) -> Iterator[Path]:
 
 def _predict(options: argparse.Namespace) -> int:
     from cifar_report.predict import predict, write_csv
-    from cifar_report.record import run_folder
+    from cifar_report.records.record import run_folder
 
     names = load_catalog().select([options.experiment])
     if len(names) > 1:
@@ -482,7 +482,7 @@ def _plan(request: dict, *, elsewhere: bool = False, look: bool = False) -> list
 
 
 def _execute(request: dict, options: argparse.Namespace) -> int:
-    from cifar_report.backup import restore_runs
+    from cifar_report.records.backup import restore_runs
 
     for name, value in (("--jobs", options.jobs), ("--runs-per-gpu", options.runs_per_gpu)):
         if value is not None and value < 1:

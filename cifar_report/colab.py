@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cifar_report.catalog import load_catalog, packaged_folder
-from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment, allowed_values
-from cifar_report.files import atomic_file
+from cifar_report.experiments.catalog import load_catalog, packaged_folder
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import Experiment, allowed_values
+from cifar_report.records.files import atomic_file
 
 TAG = "colab"  # cells with it belong to no run: neither to its key nor to its page in the report
 

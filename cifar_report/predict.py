@@ -14,11 +14,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors.torch import load_file
 from torch import nn
 
-from cifar_report.augmentation import to_input
-from cifar_report.errors import RequestError
-from cifar_report.experiment import CLASSES, validate
-from cifar_report.models import HEADS, MODELS, replace_head
-from cifar_report.record import read_record
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import CLASSES, validate
+from cifar_report.records.record import read_record
+from cifar_report.training.build import replace_head
+from cifar_report.training.choices import chosen
+from cifar_report.training.inputs import to_input
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
 SIZE = 32  # pixels a side of the pictures a run was trained on, before its own resizing
@@ -44,9 +45,10 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
     record = read_record(folder)
     if record is None or record.status != "completed" or record.data is None:
         raise RequestError(f"there is no complete run in {folder}; run it first")
-    model = MODELS[record.parameters["model"]]()
-    if record.parameters["model"] in HEADS:
-        replace_head(model, HEADS[record.parameters["model"]])
+    network = chosen("model", record.parameters["model"])
+    model = network.build()
+    if hasattr(network, "HEAD"):
+        replace_head(model, network.HEAD)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except Exception as error:  # safetensors and torch have errors of their own for a damaged file

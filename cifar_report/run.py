@@ -9,24 +9,19 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cifar_report.backup import Backup
-from cifar_report.catalog import load_catalog
-from cifar_report.checkpoint import Checkpoint
 from cifar_report.data.dataset import Dataset, load_dataset
-from cifar_report.environment import describe_environment
-from cifar_report.errors import RequestError
-from cifar_report.evaluation import Evaluation, evaluate
-from cifar_report.experiment import Experiment, from_variables
-from cifar_report.files import atomic_file
-from cifar_report.key import key_facts, run_key
-from cifar_report.memory import keep_freed_memory
-from cifar_report.models import build_model, model_record
-from cifar_report.predictions import Predictions
-from cifar_report.record import (
+from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import Experiment, from_variables
+from cifar_report.records.backup import Backup
+from cifar_report.records.code_digest import sources
+from cifar_report.records.files import atomic_file
+from cifar_report.records.key import key_facts, run_key
+from cifar_report.records.predictions import Predictions
+from cifar_report.records.record import (
     CHECKPOINT,
     RESUMED_ELSEWHERE,
     EpochRecord,
@@ -39,11 +34,17 @@ from cifar_report.record import (
     run_folder,
     write_record,
 )
-from cifar_report.source import library_digest
-from cifar_report.training import amp_dtype, choose_device, train
+from cifar_report.training.build import build_model
+from cifar_report.training.checkpoint import Checkpoint
+from cifar_report.training.cost import model_record
+from cifar_report.training.environment import describe_environment
+from cifar_report.training.evaluation import Evaluation, evaluate_on_test
+from cifar_report.training.loop import train
+from cifar_report.training.memory import keep_freed_memory
+from cifar_report.training.precision import amp_dtype, choose_device
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
-library_digest(Experiment.model_validate({}))
+sources()
 RESULT_FILES = ("history.csv", "predictions.npz", "model.safetensors", "run.json")
 
 
@@ -111,7 +112,6 @@ class Run:
     def build_model(self) -> nn.Module:
         """Build the model with its initial weights, which the seed decides."""
         with self._phase("setup"):
-            torch.manual_seed(self.parameters.seed)
             self.model, self._weights, warning = build_model(self.parameters)
             self.model.to(self.device)
             self._facts = key_facts(
@@ -141,7 +141,7 @@ class Run:
             facts=self._facts,
         )
         with self._phase("train"):
-            self.history, self._final_validation = train(
+            self.history, self._last_validation = train(
                 self.model, self.dataset, self.parameters, checkpoint=self._checkpoint, on_epoch=self._append_epoch
             )
         self._started_at = self._checkpoint.started_at
@@ -158,11 +158,10 @@ class Run:
     def evaluate(self) -> Evaluation:
         """Score the final model on the test images."""
         with self._phase("evaluate"):
-            if self.dataset.validation is self.dataset.test:  # the last epoch's validation was this evaluation
-                self.evaluation = self._final_validation
-            else:
-                amp = amp_dtype(self.parameters.precision, self.device)
-                self.evaluation = evaluate(self.model, self.dataset.test, self.parameters, amp=amp)
+            amp = amp_dtype(self.parameters.precision, self.device)
+            self.evaluation = evaluate_on_test(
+                self.model, self.dataset, self.parameters, last_validation=self._last_validation, amp=amp
+            )
         e = self.evaluation
         print(f"final model: {e.accuracy:.2%} of {len(e.labels):,} test images ({e.correct:,}), loss {e.loss:.3f}")
         return e

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar_report.experiment import Experiment, validate
+from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.pipeline.resources import cores
 
 for _name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS"):  # tests work in folders of their own
@@ -38,8 +38,8 @@ def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("CIFAR_REPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("CIFAR_REPORT_OFFLINE", raising=False)
-    from cifar_report import weights
     from cifar_report.data import cache, sources
+    from cifar_report.training import weights
 
     monkeypatch.setattr(sources, "ARCHIVE_URL", f"{NOWHERE}/cifar-10-python.tar.gz")
     monkeypatch.setattr(sources, "MIRROR_URL", f"{NOWHERE}/")

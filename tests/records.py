@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
-from cifar_report.catalog import load_catalog, load_experiment
-from cifar_report.record import (
+from cifar_report.experiments.catalog import load_catalog, load_experiment
+from cifar_report.records.record import (
     DataRecord,
     EnvironmentRecord,
     EpochRecord,

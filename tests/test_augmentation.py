@@ -5,7 +5,10 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from cifar_report.augmentation import (
+from cifar_report.data.cache import load_images
+from cifar_report.data.dataset import Split
+from cifar_report.experiments.schema import allowed_values
+from cifar_report.training.augmentation import (
     AUGMENTATIONS,
     CROP_PADDING,
     ROTATION_DEGREES,
@@ -13,10 +16,7 @@ from cifar_report.augmentation import (
     augment,
     to_input,
 )
-from cifar_report.data.cache import load_images
-from cifar_report.data.dataset import Split
-from cifar_report.experiment import allowed_values
-from cifar_report.inspection import channel_statistics
+from cifar_report.training.inspection import channel_statistics
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from records import write_run
 
 from cifar_report.cli import main
-from cifar_report.record import ErrorRecord, read_record
+from cifar_report.records.record import ErrorRecord, read_record
 from cifar_report.report import export
 from cifar_report.report.export import make_report
 

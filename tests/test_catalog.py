@@ -1,8 +1,8 @@
 import pytest
 
-from cifar_report import catalog
-from cifar_report.catalog import load_catalog, load_experiment, parse_overrides, profiles, read_yaml
-from cifar_report.errors import RequestError
+from cifar_report.experiments import catalog
+from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles, read_yaml
+from cifar_report.experiments.errors import RequestError
 
 # The table of the original's experiments: family, model, reference accuracy, and what defines each.
 SGD = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": True}

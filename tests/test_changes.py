@@ -6,8 +6,8 @@ from records import write_run
 from scipy import stats
 
 from cifar_report.cli import main
-from cifar_report.errors import RequestError
-from cifar_report.record import ErrorRecord, run_folder, write_record
+from cifar_report.experiments.errors import RequestError
+from cifar_report.records.record import ErrorRecord, run_folder, write_record
 from cifar_report.report.changes import Side, changes, compare_experiments, read_side
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cifar_report.checkpoint import Checkpoint
 from cifar_report.data.dataset import load_dataset
-from cifar_report.models import build_model
-from cifar_report.record import Progress, read_progress, read_record
+from cifar_report.records.record import Progress, read_progress, read_record
 from cifar_report.run import CHECKPOINT, RESULT_FILES, Run
-from cifar_report.training import train
+from cifar_report.training.build import build_model
+from cifar_report.training.checkpoint import Checkpoint
+from cifar_report.training.loop import train
 
 
 def made(path, *, key="key", device="cpu", started_at="2026-01-01T00:00:00+00:00", **environment):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from records import write_run
 
-from cifar_report.errors import RequestError
-from cifar_report.lock import folder_lock
+from cifar_report.experiments.errors import RequestError
 from cifar_report.pipeline.cluster import Request, _lost_by_ray, execute_on_ray, resource_request
 from cifar_report.pipeline.execute import told
 from cifar_report.pipeline.plan import PlannedRun, make_plan
-from cifar_report.record import read_record
+from cifar_report.records.lock import folder_lock
+from cifar_report.records.record import read_record
 
 TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "2"}
 NODES = Path(__file__).with_name("two_nodes.py")

@@ -14,11 +14,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.colab import TAG, badge, colab_cells, form_field, write_badges
-from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment, allowed_values, validate
-from cifar_report.key import notebook_digest
+from cifar_report.experiments.catalog import load_catalog, packaged_folder
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import Experiment, allowed_values, validate
+from cifar_report.records.key import notebook_digest
 
 ROOT = Path(__file__).parent.parent
 FAMILY_NOTEBOOKS = [family.notebook_path for family in load_catalog().families]

@@ -16,8 +16,8 @@ from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import load_dataset
 from cifar_report.data.download import DownloadError, download
 from cifar_report.data.splits import split, split_digest
-from cifar_report.errors import RequestError
-from cifar_report.experiment import validate
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import validate
 
 # Digests of the parquet copy, by split, as its keepers state them.
 TRAIN_DIGEST = "848dfe625925cb5376f358b59ce37e51b00ba966b21c9f2de46e96a695be1675"

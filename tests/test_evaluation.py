@@ -4,8 +4,8 @@ import torch
 from sklearn import metrics
 
 from cifar_report.data.dataset import load_dataset
-from cifar_report.evaluation import Evaluation, evaluate
-from cifar_report.models import build_model
+from cifar_report.training.build import build_model
+from cifar_report.training.evaluation import Evaluation, evaluate
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def test_a_perfect_model_makes_no_mistakes():
 
 @pytest.mark.parametrize("size", [32, 96])
 def test_evaluation_in_batches_is_evaluation_at_once(tiny, size, monkeypatch):
-    monkeypatch.setattr("cifar_report.evaluation.EVALUATION_BATCH", 20)
+    monkeypatch.setattr("cifar_report.training.evaluation.EVALUATION_BATCH", 20)
     parameters = tiny(model="mobilenet_v2", image_size=size, test_limit=40)
     torch.manual_seed(0)
     model, _, _ = build_model(parameters)
     dataset = load_dataset(parameters)
     batched = evaluate(model, dataset.test, parameters)
-    monkeypatch.setattr("cifar_report.evaluation.EVALUATION_BATCH", 100_000)
+    monkeypatch.setattr("cifar_report.training.evaluation.EVALUATION_BATCH", 100_000)
     assert torch.allclose(batched.logits, evaluate(model, dataset.test, parameters).logits, atol=1e-5)
     assert not batched.logits.requires_grad

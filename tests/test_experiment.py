@@ -1,7 +1,14 @@
 import pytest
 
-from cifar_report.errors import RequestError
-from cifar_report.experiment import PLACE_PARAMETERS, Experiment, allowed_values, from_variables, shown, validate
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import (
+    PLACE_PARAMETERS,
+    Experiment,
+    allowed_values,
+    from_variables,
+    shown,
+    validate,
+)
 
 CONTRACT = [
     "experiment",

@@ -14,12 +14,12 @@ import psutil
 import pytest
 from records import write_run
 
-from cifar_report.lock import folder_lock
 from cifar_report.pipeline import worker
 from cifar_report.pipeline.estimate import STARTUP, estimate_seconds
 from cifar_report.pipeline.execute import execute_plan
 from cifar_report.pipeline.plan import make_plan
-from cifar_report.record import read_record, write_record
+from cifar_report.records.lock import folder_lock
+from cifar_report.records.record import read_record, write_record
 from cifar_report.report import export
 from cifar_report.report.journal import Journal
 from cifar_report.report.sections import results_frame

@@ -8,12 +8,12 @@ import pytest
 import torch
 from records import write_run
 
-from cifar_report.catalog import load_catalog
 from cifar_report.data.dataset import load_dataset
-from cifar_report.evaluation import Evaluation
+from cifar_report.experiments.catalog import load_catalog
 from cifar_report.report import figures, pictures, tables
 from cifar_report.report.journal import Journal
 from cifar_report.report.statistics import calibration
+from cifar_report.training.evaluation import Evaluation
 
 
 def drawing(picture):

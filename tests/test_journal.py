@@ -5,8 +5,8 @@ import pytest
 from records import write_run
 from scipy import stats
 
-from cifar_report.catalog import load_catalog
-from cifar_report.record import ErrorRecord, read_record, run_folder, write_record
+from cifar_report.experiments.catalog import load_catalog
+from cifar_report.records.record import ErrorRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal, at_full_budget, reproduce_command
@@ -478,7 +478,7 @@ def test_the_originals_accuracy_is_judged_at_full_budget_only(tmp_path, accuracy
 
 
 def test_the_command_that_reproduces_a_run_gives_its_parameters(tmp_path):
-    from cifar_report.catalog import load_experiment, parse_overrides
+    from cifar_report.experiments.catalog import load_experiment, parse_overrides
 
     changed = {"epochs": 3, "lr": 0.02, "augment": ["horizontal_flip", "crop"], "label_smoothing": 0.1}
     run = write_run(tmp_path, "EXP003", seed=4, parameters=changed)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cifar_report.catalog import load_catalog
-from cifar_report.experiment import validate
-from cifar_report.key import key_facts, notebook_digest, run_key
+from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.schema import validate
+from cifar_report.records.key import key_facts, notebook_digest, run_key
 
 
 def notebook(path: Path, *cells: tuple[str, str, list[str]]) -> Path:
@@ -61,7 +61,8 @@ def test_idle_parameters_do_not_count(base):
 def test_digest_of_a_real_notebook_is_stable():
     path = load_catalog().family_named("baseline").notebook_path
     script = (
-        f"from cifar_report.key import notebook_digest as d; from pathlib import Path; print(d(Path({str(path)!r})))"
+        "from cifar_report.records.key import notebook_digest; from pathlib import Path; "
+        f"print(notebook_digest(Path({str(path)!r})))"
     )
     told = [
         subprocess.run(

@@ -2,11 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_report.experiment import MODELS as NAMES
-from cifar_report.experiment import allowed_values, validate
-from cifar_report.initialization import CONSTANT, INITIALIZATIONS, initialize
-from cifar_report.inspection import first_step_spreads, frozen_parts
-from cifar_report.models import (
+from cifar_report.experiments.schema import MODELS as NAMES
+from cifar_report.experiments.schema import allowed_values, validate
+from cifar_report.training.build import (
     HEADS,
     LAST_TWO_LAYERS,
     MODELS,
@@ -17,6 +15,8 @@ from cifar_report.models import (
     model_record,
     train_mode,
 )
+from cifar_report.training.initialization import CONSTANT, INITIALIZATIONS, initialize
+from cifar_report.training.inspection import first_step_spreads, frozen_parts
 
 
 def test_every_name_of_the_schema_is_implemented():

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from papermill.inspection import inspect_notebook
 
-from cifar_report.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
 from cifar_report.colab import form_field
-from cifar_report.experiment import Experiment, validate
-from cifar_report.record import read_record
+from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
+from cifar_report.experiments.schema import Experiment, validate
+from cifar_report.records.record import read_record
 
 FAMILIES = load_catalog().families
 NOTEBOOKS = [family.notebook_path for family in FAMILIES]

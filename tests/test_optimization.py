@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import optim
 
-from cifar_report.experiment import allowed_values, validate
-from cifar_report.optimization import build_optimizer, build_schedule
+from cifar_report.experiments.schema import allowed_values, validate
+from cifar_report.training.optimization import build_optimizer, build_schedule
 
 CASES = {
     "sgd": ({"lr": 0.01}, lambda w: optim.SGD(w, lr=0.01, momentum=0.9, nesterov=True)),

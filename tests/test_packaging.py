@@ -62,7 +62,7 @@ def test_wheel_carries_notebooks_and_params_and_finds_them(tmp_path):
     here = next(Path(path) for path in sys.path if path.endswith("site-packages"))
     (packages / "borrowed.pth").write_text(f"{here}\n")
     code = (
-        "from cifar_report import catalog; import cifar_report; print(cifar_report.__file__); "
+        "from cifar_report.experiments import catalog; import cifar_report; print(cifar_report.__file__); "
         "print(len(catalog.load_catalog().entries), catalog.packaged_folder('notebooks'))"
     )
     python = home / "bin" / "python"

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 from papermill.cli import papermill as command
 
-from cifar_report.catalog import load_catalog, packaged_folder
-from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment, from_variables
+from cifar_report.experiments.catalog import load_catalog, packaged_folder
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import Experiment, from_variables
 
 NOTEBOOK = load_catalog().family_named("initialization").notebook_path
 

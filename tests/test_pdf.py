@@ -8,7 +8,7 @@ import pytest
 from records import write_run
 
 from cifar_report.data.cache import load_images
-from cifar_report.record import ErrorRecord, run_folder, write_record
+from cifar_report.records.record import ErrorRecord, run_folder, write_record
 from cifar_report.report.export import make_report
 from cifar_report.report.paper import write_pdf
 

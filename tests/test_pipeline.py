@@ -14,12 +14,9 @@ import pandas as pd
 import pytest
 from records import write_run
 
-from cifar_report.catalog import Family, load_catalog
-from cifar_report.errors import RequestError
-from cifar_report.experiment import validate
-from cifar_report.key import key_facts
-from cifar_report.lock import is_locked
-from cifar_report.models import HEADS, MODELS, build_model, flops
+from cifar_report.experiments.catalog import Family, load_catalog
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import validate
 from cifar_report.pipeline import estimate, resources
 from cifar_report.pipeline.estimate import estimate_seconds, longest_first
 from cifar_report.pipeline.execute import execute_plan
@@ -27,10 +24,13 @@ from cifar_report.pipeline.plan import make_plan
 from cifar_report.pipeline.resources import cores, gpus, slot_environments
 from cifar_report.pipeline.verify import verify_runs
 from cifar_report.pipeline.worker import execute_run
-from cifar_report.predictions import read_predictions
-from cifar_report.record import RESUMED_ELSEWHERE, read_record, write_record
+from cifar_report.records.key import key_facts
+from cifar_report.records.lock import is_locked
+from cifar_report.records.predictions import read_predictions
+from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, write_record
 from cifar_report.report.export import make_report
 from cifar_report.report.journal import Journal
+from cifar_report.training.build import HEADS, MODELS, build_model, flops
 
 REAL_BASELINE = load_catalog().family_named("baseline").notebook_path
 TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "1"}

@@ -5,17 +5,17 @@ import json
 import pytest
 from records import write_run
 
-from cifar_report import weights
-from cifar_report.catalog import load_catalog
 from cifar_report.cli import main
 from cifar_report.data import sources
 from cifar_report.data.cache import load_images
-from cifar_report.errors import RequestError
-from cifar_report.key import run_key
+from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.errors import RequestError
 from cifar_report.pipeline.plan import make_plan
 from cifar_report.pipeline.verify import verify_runs
-from cifar_report.record import CHECKPOINT, PROGRESS, ErrorRecord, KeyFacts, Progress, run_folder, write_record
+from cifar_report.records.key import run_key
+from cifar_report.records.record import CHECKPOINT, PROGRESS, ErrorRecord, KeyFacts, Progress, run_folder, write_record
 from cifar_report.report.export import make_report
+from cifar_report.training import weights
 
 FACTS = {"data": "ab" * 32, "weights": "ef" * 32}  # of the made-up records
 

@@ -6,16 +6,16 @@ from PIL import Image
 
 from cifar_report.cli import main
 from cifar_report.data.dataset import load_dataset
-from cifar_report.errors import RequestError
+from cifar_report.experiments.errors import RequestError
 from cifar_report.predict import predict, read_picture
-from cifar_report.record import run_folder
+from cifar_report.records.record import run_folder
 from cifar_report.run import Run
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A LeNet trained on digits; returns its output folder and its dataset."""
-    from cifar_report.experiment import validate
+    from cifar_report.experiments.schema import validate
 
     output = tmp_path_factory.mktemp("run")
     given = {"experiment": "EXP003", "dataset": "digits", "model": "lenet", "epochs": 3, "output_dir": str(output)}

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 import pytest
 from records import write_run
 
-from cifar_report.files import atomic_file
-from cifar_report.record import now, read_record, run_folder
+from cifar_report.records.files import atomic_file
+from cifar_report.records.record import now, read_record, run_folder
 
 CONTRACT = [
     "schema_version",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_report.record import read_record
+from cifar_report.records.record import read_record
 from cifar_report.report.journal import Journal
 from cifar_report.report.learning import jitter
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from records import write_run
 
-from cifar_report.catalog import load_catalog
 from cifar_report.cli import main
-from cifar_report.record import ErrorRecord, run_folder, write_record
+from cifar_report.experiments.catalog import load_catalog
+from cifar_report.records.record import ErrorRecord, run_folder, write_record
 from cifar_report.report import sections
 from cifar_report.report.export import make_report
 from cifar_report.report.journal import Journal

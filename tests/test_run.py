@@ -5,12 +5,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cifar_report.environment import describe_environment
-from cifar_report.errors import RequestError
-from cifar_report.evaluation import evaluate
-from cifar_report.models import MODELS
-from cifar_report.record import RESUMED_ELSEWHERE, read_record, run_folder
+from cifar_report.experiments.errors import RequestError
+from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, run_folder
 from cifar_report.run import RESULT_FILES, Run
+from cifar_report.training.build import MODELS
+from cifar_report.training.environment import describe_environment
+from cifar_report.training.evaluation import evaluate
 
 
 def complete(parameters) -> Run:
@@ -71,7 +71,7 @@ def test_holdout_touches_the_test_images_once_at_the_end(tiny, tmp_path, monkeyp
         return evaluate(model, split, *rest, **more)
 
     monkeypatch.setattr("cifar_report.run.evaluate", counted)
-    monkeypatch.setattr("cifar_report.training.evaluate", counted)
+    monkeypatch.setattr("cifar_report.training.loop.evaluate", counted)
     run = complete(tiny(output_dir=str(tmp_path), validation="holdout", holdout_size=100, epochs=3))
     assert evaluated == [100, 100, 100, 50]
     record = read_record(run.folder)

@@ -4,9 +4,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from cifar_report.data.dataset import load_dataset
-from cifar_report.evaluation import evaluate
-from cifar_report.models import build_model
-from cifar_report.training import DivergedError, amp_dtype, choose_device, shuffled_batches, train
+from cifar_report.training.build import build_model
+from cifar_report.training.evaluation import evaluate
+from cifar_report.training.loop import DivergedError, amp_dtype, choose_device, shuffled_batches, train
 
 
 def trained(parameters):
@@ -80,7 +80,7 @@ def test_frozen_layers_do_not_change(tiny):
     parameters = tiny(model="resnet18", weights="imagenet", trainable="head", offline="stand_in")
     torch.manual_seed(0)
     model, _, _ = build_model(tiny(model="resnet18"))
-    from cifar_report.models import freeze
+    from cifar_report.training.build import freeze
 
     freeze(model, "resnet18", "head")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

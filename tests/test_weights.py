@@ -5,11 +5,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cifar_report import weights
-from cifar_report.errors import RequestError
-from cifar_report.experiment import validate
-from cifar_report.models import MODELS, build_model
-from cifar_report.weights import find_weights
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import validate
+from cifar_report.training import weights
+from cifar_report.training.build import MODELS, build_model
+from cifar_report.training.weights import find_weights
 
 RESNET = {"model": "resnet18", "weights": "imagenet"}
 

@@ -16,7 +16,7 @@ import numpy as np
 from cifar_report.data import sources
 from cifar_report.data.download import OFFLINE, DownloadError, cache_folder
 from cifar_report.data.sources import Images
-from cifar_report.errors import RequestError
+from cifar_report.experiments.errors import RequestError
 
 FORMAT = 1  # of the decoded arrays; a change makes them again
 

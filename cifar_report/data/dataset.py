@@ -9,8 +9,8 @@ import torch
 
 from cifar_report.data.cache import load_images
 from cifar_report.data.splits import split, split_digest
-from cifar_report.experiment import Experiment
-from cifar_report.record import DataRecord
+from cifar_report.experiments.schema import Experiment
+from cifar_report.records.record import DataRecord
 
 
 @dataclass(frozen=True)

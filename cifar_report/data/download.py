@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from cifar_report.errors import RequestError
+from cifar_report.experiments.errors import RequestError
 
 TIMEOUT = 30  # seconds without a byte, after which a server counts as unreachable
 

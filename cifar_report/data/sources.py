@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from cifar_report.data.download import DownloadError, cache_folder, download
-from cifar_report.errors import RequestError
-from cifar_report.experiment import CLASSES
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import CLASSES
 
 SIZES = (50_000, 10_000)
 

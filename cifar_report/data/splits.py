@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
-from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import Experiment
 
 SPLIT_SEED = 20201228  # one split for all runs, so that they can be compared image by image
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from cifar_report.experiment import Experiment
+from cifar_report.experiments.schema import Experiment
 from cifar_report.pipeline.plan import PlannedRun
-from cifar_report.record import RunRecord, read_record
+from cifar_report.records.record import RunRecord, read_record
 
 STARTUP = 2.0  # seconds that a run costs beyond its training: `cifar-report bench around`
 

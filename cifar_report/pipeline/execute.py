@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import psutil
 
 from cifar_report.data.download import OFFLINE
-from cifar_report.lock import is_locked
 from cifar_report.pipeline.estimate import longest_first
 from cifar_report.pipeline.live import Live
 from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.pipeline.resources import cores, gpus, slot_environments
 from cifar_report.pipeline.worker import Worker
-from cifar_report.record import RunRecord
+from cifar_report.records.lock import is_locked
+from cifar_report.records.record import RunRecord
 from cifar_report.wording import counted
 
 POLL = 0.5  # seconds between two looks at the workers

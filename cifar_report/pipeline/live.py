@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cifar_report.pipeline.estimate import estimate_seconds
 from cifar_report.pipeline.plan import PlannedRun
-from cifar_report.record import RunRecord
+from cifar_report.records.record import RunRecord
 from cifar_report.wording import duration
 
 

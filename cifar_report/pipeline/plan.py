@@ -13,17 +13,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cifar_report.catalog import Family, load_catalog, load_experiment
 from cifar_report.data.cache import load_images
 from cifar_report.data.download import OFFLINE
 from cifar_report.data.splits import split
-from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment, validate
-from cifar_report.key import key_facts, run_key, stale_because
+from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.pipeline.resources import gpus
-from cifar_report.predictions import read_predictions
-from cifar_report.record import EpochRecord, KeyFacts, RunRecord, read_progress, read_record, refuse_newer, run_folder
-from cifar_report.weights import find_weights
+from cifar_report.records.key import key_facts, run_key, stale_because
+from cifar_report.records.predictions import read_predictions
+from cifar_report.records.record import (
+    EpochRecord,
+    KeyFacts,
+    RunRecord,
+    read_progress,
+    read_record,
+    refuse_newer,
+    run_folder,
+)
+from cifar_report.training.weights import find_weights
 
 # Overrides that the command line expresses in another way.
 RESERVED = {"experiment": "name the experiment instead", "seed": "use --seeds", "output_dir": "use --output"}

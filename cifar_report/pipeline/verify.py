@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_report.backup import BACKUP
-from cifar_report.errors import RequestError
+from cifar_report.experiments.errors import RequestError
 from cifar_report.pipeline.execute import outcome
 from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.pipeline.resources import THREAD_VARIABLES
 from cifar_report.pipeline.worker import execute_run
-from cifar_report.record import RESUMED_ELSEWHERE, RunRecord, read_record
+from cifar_report.records.backup import BACKUP
+from cifar_report.records.record import RESUMED_ELSEWHERE, RunRecord, read_record
 
 TOLERANCE = 0.02  # accuracy, as a fraction, that another machine, thread count or version may differ by
 

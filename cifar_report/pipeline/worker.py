@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import psutil
 from filelock import Timeout
 
-from cifar_report.backup import Backup
-from cifar_report.key import stale_because
-from cifar_report.lock import folder_lock, is_locked
 from cifar_report.pipeline.kernel import ForkedKernel, end_with, execute_notebook
 from cifar_report.pipeline.plan import PlannedRun
-from cifar_report.record import ErrorRecord, RunRecord, SecondsRecord, now, read_record, write_record
+from cifar_report.records.backup import Backup
+from cifar_report.records.key import stale_because
+from cifar_report.records.lock import folder_lock, is_locked
+from cifar_report.records.record import ErrorRecord, RunRecord, SecondsRecord, now, read_record, write_record
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext  # Windows has no fork server

@@ -13,11 +13,11 @@ import pandas as pd
 from markupsafe import Markup
 from scipy import stats
 
-from cifar_report.catalog import load_catalog
-from cifar_report.errors import RequestError
-from cifar_report.experiment import with_defaults
-from cifar_report.predictions import Predictions, read_predictions
-from cifar_report.record import run_folder
+from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import with_defaults
+from cifar_report.records.predictions import Predictions, read_predictions
+from cifar_report.records.record import run_folder
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal
 from cifar_report.report.layout import fragment, page_style

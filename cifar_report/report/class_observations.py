@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cifar_report.experiment import CLASSES
-from cifar_report.record import RunRecord
+from cifar_report.experiments.schema import CLASSES
+from cifar_report.records.record import RunRecord
 from cifar_report.report.journal import Journal, Result, unlike
 from cifar_report.report.statistics import SIGNIFICANCE, holm, mcnemar
 from cifar_report.wording import grouped, listing, p_text, percent, points

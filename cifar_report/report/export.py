@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cifar_report.catalog import load_catalog, packaged_folder
 from cifar_report.colab import TAG
-from cifar_report.files import atomic_file, says, write_if_changed
-from cifar_report.lock import folder_lock
+from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.pipeline.kernel import ForkedKernel, execute_notebook
-from cifar_report.record import RunRecord, refuse_newer
+from cifar_report.records.files import atomic_file, says, write_if_changed
+from cifar_report.records.lock import folder_lock
+from cifar_report.records.record import RunRecord, refuse_newer
 from cifar_report.report.frames import results_frame
 from cifar_report.report.journal import Journal, at_full_budget
 from cifar_report.report.layout import TEMPLATES, page_style

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_report.catalog import Entry, Family, load_catalog, load_experiment, profiles
-from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment, effective, shown, with_defaults
-from cifar_report.predictions import Predictions, read_predictions
-from cifar_report.record import RunRecord, read_record, run_folder
+from cifar_report.experiments.catalog import Entry, Family, load_catalog, load_experiment, profiles
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import Experiment, effective, shown, with_defaults
+from cifar_report.records.predictions import Predictions, read_predictions
+from cifar_report.records.record import RunRecord, read_record, run_folder
 from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, verdict, wilson_interval
 
 SPEED = ("compile", "precision")  # how fast the same work is done

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cifar_report.experiment import shown
+from cifar_report.experiments.schema import shown
 from cifar_report.report.figures import Picture
 from cifar_report.report.fragment import Fragment
 from cifar_report.wording import duration, number, p_text, points

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from cifar_report.record import EpochRecord, RunRecord
+from cifar_report.records.record import EpochRecord, RunRecord
 from cifar_report.report.journal import Result
 
 OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting

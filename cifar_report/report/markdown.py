@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from cifar_report.files import write_if_changed
+from cifar_report.records.files import write_if_changed
 
 
 def write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:

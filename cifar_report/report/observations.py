@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cifar_report.experiment import CLASSES
-from cifar_report.record import RunRecord
+from cifar_report.experiments.schema import CLASSES
+from cifar_report.records.record import RunRecord
 from cifar_report.report.class_observations import classes_changed, confused
 from cifar_report.report.curve_observations import convergence, generalisation_gap, overfitting, plateau, stability
 from cifar_report.report.journal import Comparison, Journal, Result, of_equal_work

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from cifar_report.files import atomic_file
+from cifar_report.records.files import atomic_file
 
 PDF_OPTIONS = {"pdf_tags": True}  # for screen readers
 

@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from cifar_report.predictions import Predictions
+from cifar_report.records.predictions import Predictions
 from cifar_report.report.fragment import Fragment
 from cifar_report.wording import percent
 

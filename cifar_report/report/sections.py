@@ -10,13 +10,13 @@ from pathlib import Path
 import nbformat
 from markupsafe import Markup
 
-from cifar_report.catalog import Family, load_catalog
 from cifar_report.colab import colab_link
 from cifar_report.data.cache import find_images
-from cifar_report.errors import RequestError
-from cifar_report.experiment import CLASSES
-from cifar_report.predictions import Predictions
-from cifar_report.record import RunRecord, run_folder
+from cifar_report.experiments.catalog import Family, load_catalog
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import CLASSES
+from cifar_report.records.predictions import Predictions
+from cifar_report.records.record import RunRecord, run_folder
 from cifar_report.report import figures, pictures, tables
 from cifar_report.report.changes import Side, changes, read_results, rows_by_run
 from cifar_report.report.fragment import Fragment

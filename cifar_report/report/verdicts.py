@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cifar_report.catalog import load_catalog
+from cifar_report.experiments.catalog import load_catalog
 from cifar_report.report.journal import Comparison, Journal
 from cifar_report.report.statistics import SIGNIFICANCE
 from cifar_report.wording import percent, points

@@ -1,4 +1,4 @@
-"""What a frozen part of a network computes is computed once: it gives the same for an image in every epoch."""
+"""Frozen layers: which they are, how BatchNorm behaves in them, and what they compute, computed once."""
 
 from __future__ import annotations
 
@@ -7,14 +7,40 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from cifar_report.augmentation import to_input
 from cifar_report.data.dataset import Dataset, Split
-from cifar_report.evaluation import evaluation_batch
-from cifar_report.experiment import Experiment
-from cifar_report.models import STAGES
+from cifar_report.experiments.schema import Experiment
+from cifar_report.training.choices import chosen
+from cifar_report.training.evaluation import evaluation_batch
+from cifar_report.training.inputs import to_input
 
 # At most so many bytes are kept for a dataset; a fixed number, so that no run depends on a machine's memory.
 MOST_BYTES = 4 * 2**30
+
+
+def freeze(model: nn.Module, name: str, trainable: str) -> None:
+    """Let `all` layers learn, the `head` alone, or the `last_two_layers`; the others are frozen.
+
+    `name` is the model's, as the parameter `model` has it.
+    """
+    if trainable == "all":
+        return
+    network = chosen("model", name)
+    learning = network.LAST_TWO_LAYERS if trainable == "last_two_layers" else (network.HEAD,)
+    model.requires_grad_(False)
+    for part in learning:
+        model.get_submodule(part).requires_grad_(True)
+
+
+def train_mode(model: nn.Module) -> None:
+    """Set training mode where layers learn; frozen layers stay in evaluation mode.
+
+    So frozen BatchNorm layers keep their ImageNet statistics: what is frozen is a fixed function of the image.
+    """
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
 
 
 def without_frozen_part(
@@ -44,9 +70,10 @@ def without_frozen_part(
 
 def split_frozen(model: nn.Module, name: str) -> tuple[nn.Sequential | None, nn.Module]:
     """The longest front part of a network in which nothing learns and nothing is random, and the rest of it."""
-    if name not in STAGES:
+    network = chosen("model", name)
+    if not hasattr(network, "stages"):
         return None, model
-    stages = STAGES[name](model)
+    stages = network.stages(model)
     changing = (any(p.requires_grad for p in stage.parameters()) or _is_random(stage) for stage in stages)
     count = next(index for index, changes in enumerate(changing) if changes)
     if not any(True for stage in stages[:count] for _ in stage.parameters()):

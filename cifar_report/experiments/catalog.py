@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cifar_report.errors import RequestError, did_you_mean
-from cifar_report.experiment import Experiment, validate
+from cifar_report.experiments.errors import RequestError, did_you_mean
+from cifar_report.experiments.schema import Experiment, validate
 
 
 class Entry(BaseModel):
@@ -89,7 +89,7 @@ class Catalog(BaseModel):
 
 def packaged_folder(name: str) -> Path:
     """Folder `notebooks` or `params`, in the installed package or in the clone around it."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for folder in (package / name, package.parent / name):
         if (folder / ("journal.yaml" if name == "params" else "report.ipynb")).is_file():
             return folder

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cifar_report.errors import RequestError
-from cifar_report.files import atomic_file
+from cifar_report.experiments.errors import RequestError
+from cifar_report.records.files import atomic_file
 
 SCHEMA_VERSION = 1
 CHECKPOINT = "checkpoint.pt"  # while a run is unfinished; read by `checkpoint.py`

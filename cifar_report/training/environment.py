@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from cifar_report.record import EnvironmentRecord
+from cifar_report.records.record import EnvironmentRecord
 
 
 def describe_environment(device: torch.device) -> EnvironmentRecord:
@@ -44,7 +44,7 @@ def _device_name(device: torch.device) -> str:
 @cache
 def _git_state() -> tuple[str | None, bool | None]:
     """Commit of the clone that the library runs from, and whether it has changes; `None` for an installed wheel."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None, None
 

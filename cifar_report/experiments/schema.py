@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from cifar_report.errors import RequestError, did_you_mean
+from cifar_report.experiments.errors import RequestError, did_you_mean
 
 MODELS = ("net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2")
 PRETRAINED_MODELS = ("resnet18", "vgg16", "mobilenet_v2")
@@ -23,6 +23,9 @@ CLASSES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     "digits": tuple("0123456789"),
 }
+
+# Parameters whose every value is a file of its own, and the folder below `training/` that holds the files.
+CHOICES = {"model": "models", "augment": "augmentation", "optimizer": "optimizers", "schedule": "schedules"}
 
 # Where a run happens, not what it computes: these never enter a run's cache key.
 PLACE_PARAMETERS = frozenset({"data_dir", "weights_dir", "output_dir", "device", "offline"})

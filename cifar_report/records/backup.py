@@ -6,9 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from cifar_report.files import atomic_file
-from cifar_report.lock import is_locked
-from cifar_report.record import refuse_newer
+from cifar_report.records.files import atomic_file
+from cifar_report.records.lock import is_locked
+from cifar_report.records.record import refuse_newer
 
 BACKUP = "CIFAR_REPORT_BACKUP"  # environment variable: the folder that holds the copies
 UNFINISHED = ("checkpoint.pt", "history.csv")

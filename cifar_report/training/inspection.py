@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cifar_report.augmentation import STATISTICS, augment, to_input
 from cifar_report.data.dataset import Dataset, Split
-from cifar_report.experiment import Experiment
+from cifar_report.experiments.schema import Experiment
+from cifar_report.training.inputs import STATISTICS, augment, to_input
 
 
 def first_step_spreads(

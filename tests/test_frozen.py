@@ -1,17 +1,17 @@
 import pytest
 import torch
 
-from cifar_report import features
 from cifar_report.data.dataset import load_dataset
-from cifar_report.features import split_frozen, without_frozen_part
-from cifar_report.models import MODELS, STAGES, build_model, freeze
-from cifar_report.training import train
+from cifar_report.training import frozen as features
+from cifar_report.training.build import MODELS, STAGES, build_model, freeze
+from cifar_report.training.frozen import split_frozen, without_frozen_part
+from cifar_report.training.loop import train
 
 
 @pytest.fixture
 def frozen_run(tiny, monkeypatch):
     """Parameters of a frozen run with made-up ImageNet weights, and a function that builds its model."""
-    monkeypatch.setattr("cifar_report.models.find_weights", lambda parameters: (None, None, None))
+    monkeypatch.setattr("cifar_report.training.build.find_weights", lambda parameters: (None, None, None))
 
     def make(model="resnet18", trainable="last_two_layers", **given):
         parameters = tiny(model=model, weights="imagenet", trainable=trainable, optimizer="adam", lr=0.001,

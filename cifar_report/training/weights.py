@@ -1,4 +1,4 @@
-"""ImageNet weights: where they are, and fetching them. Imports torch only to download."""
+"""ImageNet weights: where they are, fetching and loading them. Imports torch only to download and to load."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import hashlib
 import os
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cifar_report.data.download import OFFLINE
-from cifar_report.errors import RequestError
-from cifar_report.experiment import Experiment
-from cifar_report.record import WeightsRecord
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import Experiment
+from cifar_report.records.record import WeightsRecord
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # torchvision's IMAGENET1K_V1; the last eight characters of a name are the first of the file's SHA-256.
 DOWNLOADS = {
@@ -52,6 +56,30 @@ def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | N
         None,
         f"ImageNet weights of {name} could be had nowhere: it started from random values, and all its layers learned",
     )
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Fill a network with the weights of a file, safetensors or torch's own, in float32.
+
+    Raises:
+        RequestError: the file is damaged or holds the weights of another network.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(file)
+        else:
+            import torch
+
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        # Stored in half precision or not, the model computes in float32.
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    except Exception as error:  # every library has its own class for a damaged file
+        reason = str(error).splitlines()[0]
+        raise RequestError(
+            f"{file} does not hold the weights of {type(model).__name__} ({reason}); delete it and fetch it again"
+        ) from None
 
 
 def _downloaded(name: str) -> tuple[Path | None, str]:

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cifar_report.augmentation import to_input
-from cifar_report.data.dataset import Split
-from cifar_report.experiment import Experiment
-from cifar_report.predictions import Predictions
+from cifar_report.data.dataset import Dataset, Split
+from cifar_report.experiments.schema import Experiment
+from cifar_report.records.predictions import Predictions
+from cifar_report.training.inputs import to_input
 
 # Images a batch without gradients, at 32 pixels; larger images get proportionally smaller batches.
 EVALUATION_BATCH = 512
@@ -76,3 +76,17 @@ def evaluate(model: nn.Module, split: Split, parameters: Experiment, *, amp: tor
         for images in split.images.split(evaluation_batch(parameters.image_size)):
             logits.append(model(to_input(images, parameters.image_size, parameters.normalize)).float())
     return Evaluation(torch.cat(logits).cpu(), split.labels.cpu())
+
+
+def evaluate_on_test(
+    model: nn.Module,
+    dataset: Dataset,
+    parameters: Experiment,
+    *,
+    last_validation: Evaluation,
+    amp: torch.dtype | None = None,
+) -> Evaluation:
+    """Score the final model on the test images; where these validate, that was the last epoch's validation."""
+    if dataset.validation is dataset.test:
+        return last_validation
+    return evaluate(model, dataset.test, parameters, amp=amp)

@@ -1,4 +1,4 @@
-"""Training: one plain loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
-from cifar_report.augmentation import augment, to_input
-from cifar_report.checkpoint import Checkpoint
 from cifar_report.data.dataset import Dataset, Split
-from cifar_report.evaluation import Evaluation, evaluate
-from cifar_report.experiment import Experiment
-from cifar_report.features import without_frozen_part
-from cifar_report.models import train_mode
-from cifar_report.optimization import build_optimizer, build_schedule
-from cifar_report.record import EpochRecord
+from cifar_report.experiments.schema import Experiment
+from cifar_report.records.record import EpochRecord
+from cifar_report.training.checkpoint import Checkpoint
+from cifar_report.training.evaluation import Evaluation, evaluate
+from cifar_report.training.frozen import train_mode, without_frozen_part
+from cifar_report.training.inputs import augment, to_input
+from cifar_report.training.optimization import build_optimizer, build_schedule
+from cifar_report.training.precision import amp_dtype
 
 
 class DivergedError(ArithmeticError):
@@ -218,23 +218,3 @@ def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) ->
         stray = batches.pop()
         batches[-1] = torch.cat([batches[-1], stray])
     return batches
-
-
-def choose_device(name: str) -> torch.device:
-    """The named device; `auto`: cuda where there is one, else mps, else cpu."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def amp_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """Type of mixed precision, `None` for float32: bfloat16, or float16 on GPUs that only emulate bfloat16."""
-    if precision == "float32" or (precision == "auto" and device.type != "cuda"):
-        return None
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
-    return torch.bfloat16

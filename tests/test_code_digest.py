@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cifar_report import source
-from cifar_report.experiment import Experiment, allowed_values, validate
-from cifar_report.source import RESULT_MODULES, TABLES, library_digest
+from cifar_report.experiments.schema import Experiment, allowed_values, validate
+from cifar_report.records import code_digest as source
+from cifar_report.records.code_digest import RESULT_MODULES, TABLES, library_digest
 
 PACKAGE = Path(source.__file__).parent
 
@@ -170,8 +170,8 @@ def test_the_digest_is_of_the_code_that_was_imported(tmp_path):
     shutil.copytree(PACKAGE, copy)
     script = (
         "import cifar_report.run, pathlib, sys\n"
-        "from cifar_report.source import library_digest\n"
-        "from cifar_report.experiment import validate\n"
+        "from cifar_report.records.code_digest import library_digest\n"
+        "from cifar_report.experiments.schema import validate\n"
         "path = pathlib.Path(cifar_report.run.__file__).with_name('training.py')\n"
         "path.write_text(path.read_text() + 'print()\\n' * int(sys.argv[1]))\n"
         "print(library_digest(validate({'model': 'lenet'})))"

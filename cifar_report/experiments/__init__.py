@@ -1,0 +1,1 @@
+"""What is asked: the parameters of an experiment, the catalog of experiments, and errors for people. No torch."""

@@ -1,0 +1,75 @@
+"""The cache key of a run: what its result depends on, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cifar_report.experiments.schema import Experiment, effective, shown, with_defaults
+from cifar_report.records.code_digest import code_digest
+from cifar_report.records.record import KeyFacts, RunRecord
+
+# Code cells of these tags decide no result: their values are in the key, or they fetch the package, teach, or show.
+NO_RESULT_TAGS = frozenset({"parameters", "colab", "lesson", "show"})
+
+
+def key_facts(parameters: Experiment, notebook: Path, data_sha256: str, weights_sha256: str | None) -> KeyFacts:
+    """What a run depends on beside its parameters, as it stands now."""
+    return KeyFacts(
+        notebook=notebook_digest(notebook),
+        library=code_digest(parameters),
+        data=data_sha256,
+        weights=weights_sha256,
+    )
+
+
+def run_key(parameters: Experiment, facts: KeyFacts) -> str:
+    """Hash of the parameters that act and differ from the defaults, and of the facts."""
+    content = {"parameters": key_parameters(parameters.result_parameters()), **facts.model_dump()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def key_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that act and differ from the schema's defaults; the experiment's name decides nothing.
+
+    So a parameter that is added later leaves every key as it was.
+    """
+    plain = Experiment.model_validate({}).result_parameters()
+    acting = effective(with_defaults(parameters))
+    return {n: value for n, value in acting.items() if n != "experiment" and value != plain.get(n)}
+
+
+def stale_because(record: RunRecord, parameters: Experiment, facts: KeyFacts) -> list[str]:
+    """Why a complete run's key is no longer the one it would have now, in words."""
+    now, before = (key_parameters(p) for p in (parameters.result_parameters(), record.parameters))
+    plain = Experiment.model_validate({}).result_parameters()
+    reasons = [
+        f"{name} is {shown(now.get(name, plain.get(name)))}, was {shown(before.get(name, plain.get(name)))}"
+        for name in {**now, **before}
+        if now.get(name, plain.get(name)) != before.get(name, plain.get(name))
+    ]
+    words = {
+        "notebook": "the notebook's code",
+        "library": "the library's code",
+        "data": "the data",
+        "weights": "the weights",
+    }
+    known = record.key_facts
+    for name, word in words.items():
+        if known is None or getattr(known, name) != getattr(facts, name):
+            reasons.append(f"{word} changed")
+    return reasons
+
+
+def notebook_digest(notebook: Path) -> str:
+    """Digest of a notebook's code cells that decide the result, in order."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and not NO_RESULT_TAGS & set(cell["metadata"].get("tags", []))
+    ]
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()

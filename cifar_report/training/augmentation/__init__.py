@@ -1,0 +1,1 @@
+"""Choices of one parameter: see `choices.py`."""
