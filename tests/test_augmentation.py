@@ -1,5 +1,7 @@
 """Against torchvision's per-image transforms, image by image."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torchvision.transforms import v2
@@ -8,15 +10,16 @@ from torchvision.transforms.v2 import functional as tv
 from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import Split
 from cifar_report.experiments.schema import allowed_values
-from cifar_report.training.augmentation import (
-    AUGMENTATIONS,
-    CROP_PADDING,
-    ROTATION_DEGREES,
-    STATISTICS,
-    augment,
-    to_input,
-)
+from cifar_report.training import choices
+from cifar_report.training.augmentation import crop, rotation
+from cifar_report.training.choices import chosen
+from cifar_report.training.inputs import STATISTICS, augment, to_input
 from cifar_report.training.inspection import channel_statistics
+
+
+def implemented(folder: str) -> set[str]:
+    """The files of a folder of choices."""
+    return {p.stem for p in (Path(choices.__file__).parent / folder).glob("[a-z]*.py")}
 
 
 @pytest.fixture
@@ -31,11 +34,11 @@ def seeded(seed: int = 7) -> torch.Generator:
 
 
 def test_every_name_of_the_schema_is_implemented():
-    assert list(AUGMENTATIONS) == allowed_values("augment")
+    assert implemented("augmentation") == set(allowed_values("augment"))
     assert list(STATISTICS) == allowed_values("normalize")
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", allowed_values("augment"))
 def test_augmentation_is_random_image_by_image_and_repeatable(images, name):
     alike = images[:1].expand(200, -1, -1, -1)
     first, again = (augment(alike, [name], seeded()) for _ in range(2))
@@ -48,7 +51,7 @@ def test_augmentation_is_random_image_by_image_and_repeatable(images, name):
 
 
 def test_flip_is_torchvisions_for_about_half_of_the_images(images):
-    flipped = AUGMENTATIONS["horizontal_flip"](images, seeded())
+    flipped = chosen("augment", "horizontal_flip").apply(images, seeded())
     same = torch.tensor([torch.equal(a, b) for a, b in zip(flipped, images, strict=True)])
     mirrored = torch.tensor([torch.equal(a, tv.hflip(b)) for a, b in zip(flipped, images, strict=True)])
     assert (same ^ mirrored).all()
@@ -56,8 +59,8 @@ def test_flip_is_torchvisions_for_about_half_of_the_images(images):
 
 
 def test_rotation_is_torchvisions_by_the_same_angles(images):
-    turned = AUGMENTATIONS["rotation"](images, seeded())
-    angles = (torch.rand(len(images), generator=seeded()) * 2 - 1) * ROTATION_DEGREES
+    turned = chosen("augment", "rotation").apply(images, seeded())
+    angles = (torch.rand(len(images), generator=seeded()) * 2 - 1) * rotation.DEGREES
     assert angles.abs().max() <= 10
     for ours, original, angle in zip(turned, images, angles, strict=True):
         theirs = tv.rotate(original, angle.item(), interpolation=v2.InterpolationMode.BILINEAR)
@@ -68,10 +71,10 @@ def test_rotation_is_torchvisions_by_the_same_angles(images):
 
 
 def test_crop_is_a_window_of_the_padded_image(images):
-    cropped = AUGMENTATIONS["crop"](images, seeded())
-    offsets = torch.randint(0, 2 * CROP_PADDING + 1, (2, len(images)), generator=seeded())
+    cropped = chosen("augment", "crop").apply(images, seeded())
+    offsets = torch.randint(0, 2 * crop.PADDING + 1, (2, len(images)), generator=seeded())
     for ours, original, top, left in zip(cropped, images, *offsets.tolist(), strict=True):
-        assert torch.equal(ours, tv.crop(tv.pad(original, [CROP_PADDING]), top, left, 32, 32))
+        assert torch.equal(ours, tv.crop(tv.pad(original, [crop.PADDING]), top, left, 32, 32))
 
 
 def test_empty_list_changes_nothing(images):

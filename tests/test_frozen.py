@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from cifar_report.data.dataset import load_dataset
+from cifar_report.experiments.schema import PRETRAINED_MODELS
 from cifar_report.training import frozen as features
-from cifar_report.training.build import MODELS, STAGES, build_model, freeze
-from cifar_report.training.frozen import split_frozen, without_frozen_part
+from cifar_report.training.build import build_model
+from cifar_report.training.choices import chosen
+from cifar_report.training.frozen import freeze, split_frozen, without_frozen_part
 from cifar_report.training.loop import train
 
 
@@ -26,13 +28,13 @@ def frozen_run(tiny, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("name", list(STAGES))
+@pytest.mark.parametrize("name", PRETRAINED_MODELS)
 def test_stages_are_the_network(name):
     torch.manual_seed(0)
-    model = MODELS[name]().eval()
+    model = chosen("model", name).build().eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(torch.nn.Sequential(*STAGES[name](model))(images), model(images))
+        assert torch.equal(torch.nn.Sequential(*chosen("model", name).stages(model))(images), model(images))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_stages_are_the_network(name):
     ],
 )
 def test_frozen_part_ends_where_something_learns_or_is_random(name, trainable, kept):
-    model = MODELS[name]()
+    model = chosen("model", name).build()
     freeze(model, name, trainable)
     frozen, rest = split_frozen(model, name)
     assert (len(frozen) if frozen is not None else 0) == kept

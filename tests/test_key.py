@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import create_model
 
+from cifar_report.experiments import schema
 from cifar_report.experiments.catalog import load_catalog
-from cifar_report.experiments.schema import validate
-from cifar_report.records.key import key_facts, notebook_digest, run_key
+from cifar_report.experiments.schema import Experiment, validate
+from cifar_report.records import key
+from cifar_report.records.key import key_facts, key_parameters, notebook_digest, run_key
 
 
 def notebook(path: Path, *cells: tuple[str, str, list[str]]) -> Path:
@@ -56,6 +59,69 @@ def test_idle_parameters_do_not_count(base):
     assert not changed(base, parameters=validate({"holdout_size": 700}))
     held_out = {**base, "parameters": validate({"validation": "holdout"})}
     assert changed(held_out, parameters=validate({"validation": "holdout", "holdout_size": 700}))
+
+
+@pytest.mark.parametrize("tag", ["colab", "lesson", "show"])
+def test_cells_that_teach_or_show_do_not_count(base, tmp_path, tag):
+    cells = [("code", "epochs = 1", ["parameters"]), ("code", "picture()", [tag]), ("code", "train()", [])]
+    assert not changed(base, notebook=notebook(tmp_path / "d.ipynb", *cells))
+    cells = [("code", "epochs = 1", ["parameters"]), ("code", "model.half()", []), ("code", "train()", [])]
+    assert changed(base, notebook=notebook(tmp_path / "e.ipynb", *cells))
+
+
+def test_the_experiments_name_and_defaults_do_not_count(base):
+    assert not changed(base, parameters=validate({"experiment": "EXP009"}))
+    assert key_parameters(validate({}).result_parameters()) == {}
+    assert key_parameters(validate({"lr": 0.1, "seed": 2}).result_parameters()) == {"lr": 0.1, "seed": 2}
+
+
+def test_a_parameter_that_is_added_with_a_default_changes_no_key(base, monkeypatch):
+    """Records from before it are read as if they had the default."""
+    before = key_of(**base)
+    wider_schema = create_model("Experiment", __base__=Experiment, cutout=(int, 0))
+    for module in (schema, key):
+        monkeypatch.setattr(module, "Experiment", wider_schema)
+    wider = wider_schema.model_validate({})
+    assert "cutout" in wider.result_parameters()
+    assert key_of(**{**base, "parameters": wider}) == before
+    assert key_of(**{**base, "parameters": wider_schema.model_validate({"cutout": 8})}) != before
+
+
+def test_defaults_stay_as_they_are():
+    """A key leaves out what equals a default, so another default would give every recorded key another meaning.
+
+    A new parameter is added here with its default. Must a default change? Then write the old value into the parameter
+    files and the notebooks that rely on it, give the parameter a new name, and let the old one go.
+    """
+    assert Experiment.model_validate({}).result_parameters() == {
+        "experiment": "EXP000",
+        "seed": 0,
+        "dataset": "cifar10",
+        "train_limit": None,
+        "test_limit": None,
+        "validation": "test",
+        "holdout_size": 5000,
+        "fold": None,
+        "folds": None,
+        "model": "net",
+        "weights": None,
+        "trainable": "all",
+        "init": "default",
+        "image_size": 32,
+        "augment": [],
+        "normalize": "half",
+        "epochs": 20,
+        "batch_size": 64,
+        "optimizer": "sgd",
+        "lr": 0.01,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+        "label_smoothing": 0.0,
+        "precision": "auto",
+        "compile": False,
+    }
 
 
 def test_digest_of_a_real_notebook_is_stable():

@@ -1,26 +1,24 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from cifar_report.experiments.schema import MODELS as NAMES
-from cifar_report.experiments.schema import allowed_values, validate
-from cifar_report.training.build import (
-    HEADS,
-    LAST_TWO_LAYERS,
-    MODELS,
-    build_model,
-    count_parameters,
-    flops,
-    freeze,
-    model_record,
-    train_mode,
-)
+from cifar_report.experiments.schema import PRETRAINED_MODELS, allowed_values, validate
+from cifar_report.training import choices
+from cifar_report.training.build import build_model
+from cifar_report.training.choices import chosen
+from cifar_report.training.cost import count_parameters, flops, model_record
+from cifar_report.training.frozen import freeze, train_mode
 from cifar_report.training.initialization import CONSTANT, INITIALIZATIONS, initialize
 from cifar_report.training.inspection import first_step_spreads, frozen_parts
 
 
 def test_every_name_of_the_schema_is_implemented():
-    assert list(MODELS) == allowed_values("model") == list(NAMES)
+    files = {path.stem for path in (Path(choices.__file__).parent / "models").glob("[a-z]*.py")}
+    assert files == set(allowed_values("model")) == set(NAMES)
+    assert {name for name in NAMES if hasattr(chosen("model", name), "HEAD")} == set(PRETRAINED_MODELS)
     assert ["default", *INITIALIZATIONS] == allowed_values("init")
 
 
@@ -46,7 +44,7 @@ def test_ten_logits_and_the_known_number_of_parameters(name, parameters):
 
 def test_net_is_the_tutorials():
     torch.manual_seed(0)
-    net = MODELS["net"]()
+    net = chosen("model", "net").build()
     tutorial = nn.Sequential(
         nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2, 2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2, 2),
         nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
@@ -59,7 +57,7 @@ def test_net_is_the_tutorials():
 
 def test_lenet_is_as_described():
     torch.manual_seed(0)
-    lenet = MODELS["lenet"]().eval()
+    lenet = chosen("model", "lenet").build().eval()
     described = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
         nn.MaxPool2d(2), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
@@ -74,15 +72,14 @@ def test_lenet_is_as_described():
 
 
 def test_efficientnet_keeps_the_resolution_of_a_small_image():
-    model = MODELS["efficientnet_b0"]().eval()
+    model = chosen("model", "efficientnet_b0").build().eval()
     assert model.features[0](torch.zeros(1, 3, 32, 32)).shape[-2:] == (32, 32)
 
 
 def test_same_seed_same_weights():
     states = []
     for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        states.append(build_model(validate({"model": "lenet", "init": "kaiming_normal"}))[0].fc1.weight)
+        states.append(build_model(validate({"model": "lenet", "init": "kaiming_normal", "seed": seed}))[0].fc1.weight)
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
 
@@ -98,7 +95,7 @@ def test_same_seed_same_weights():
 )
 def test_initialization_has_the_papers_variance_and_no_bias(name, variance):
     torch.manual_seed(0)
-    model = MODELS["lenet"]()
+    model = chosen("model", "lenet").build()
     initialize(model, name)
     assert model.fc1.weight.var().item() == pytest.approx(variance, rel=0.02)
     bound = (3 * variance) ** 0.5
@@ -108,14 +105,14 @@ def test_initialization_has_the_papers_variance_and_no_bias(name, variance):
 
 
 def test_constant_initialization():
-    model = MODELS["net"]()
+    model = chosen("model", "net").build()
     initialize(model, "constant")
     assert (model.conv2.weight == CONSTANT).all()
 
 
 def test_default_initialization_is_pytorchs():
     torch.manual_seed(0)
-    model = MODELS["net"]()
+    model = chosen("model", "net").build()
     before = model.fc1.weight.clone()
     initialize(model, "default")
     assert torch.equal(model.fc1.weight, before)
@@ -131,7 +128,6 @@ def test_last_two_layers(name, learning):
     record = model_record(name, model)
     assert record.trainable_parameters == learning
     assert record.parameters > learning
-    assert set(LAST_TWO_LAYERS) == set(HEADS)
     assert sum(row[2] for row in frozen_parts(model)) == learning
 
 
@@ -155,7 +151,7 @@ def test_frozen_batchnorm_keeps_its_statistics_and_learning_batchnorm_adapts():
 
 
 def test_train_mode_trains_everything_where_nothing_is_frozen():
-    model = MODELS["lenet"]().eval()
+    model = chosen("model", "lenet").build().eval()
     train_mode(model)
     assert all(module.training for module in model.modules())
 
@@ -163,7 +159,7 @@ def test_train_mode_trains_everything_where_nothing_is_frozen():
 def test_flops_of_net_by_hand():
     convolutions = 28 * 28 * 6 * 75 + 10 * 10 * 16 * 150
     linear = 400 * 120 + 120 * 84 + 84 * 10
-    model = MODELS["net"]().train()
+    model = chosen("model", "net").build().train()
     assert flops(model, 32) == 2 * (convolutions + linear)
     assert model.training
 
@@ -172,7 +168,7 @@ def test_first_step_spreads_leave_the_model_alone(tiny):
     from cifar_report.data.dataset import load_dataset
 
     torch.manual_seed(0)
-    model = MODELS["lenet"]()
+    model = chosen("model", "lenet").build()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     activations, gradients = first_step_spreads(model, load_dataset(tiny()), tiny())
     assert list(activations) == list(gradients) == ["conv1", "conv2", "conv3", "fc1", "fc2"]

@@ -16,7 +16,7 @@ from records import write_run
 
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import validate
+from cifar_report.experiments.schema import MODELS, validate
 from cifar_report.pipeline import estimate, resources
 from cifar_report.pipeline.estimate import estimate_seconds, longest_first
 from cifar_report.pipeline.execute import execute_plan
@@ -30,7 +30,8 @@ from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, write_record
 from cifar_report.report.export import make_report
 from cifar_report.report.journal import Journal
-from cifar_report.training.build import HEADS, MODELS, build_model, flops
+from cifar_report.training.build import build_model
+from cifar_report.training.cost import flops
 
 REAL_BASELINE = load_catalog().family_named("baseline").notebook_path
 TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "1"}
@@ -453,9 +454,7 @@ def test_estimates_come_from_earlier_runs(tmp_path):
 
 
 def test_relative_costs_are_floating_point_operations():
-    counted = {name: flops(build(), 32) for name, build in MODELS.items() if name not in HEADS}
-    for name in HEADS:
-        counted[name] = flops(build_model(validate({"model": name}))[0], 32)
+    counted = {name: flops(build_model(validate({"model": name}))[0], 32) for name in MODELS}
     assert set(estimate.RELATIVE_COST) == set(counted)
     for name, cost in estimate.RELATIVE_COST.items():
         assert cost == pytest.approx(counted[name] / counted["net"], rel=0.05)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, run_folder
 from cifar_report.run import RESULT_FILES, Run
-from cifar_report.training.build import MODELS
+from cifar_report.training.choices import chosen
 from cifar_report.training.environment import describe_environment
 from cifar_report.training.evaluation import evaluate
 
@@ -43,7 +43,7 @@ def test_run_leaves_what_the_contract_says(tiny, tmp_path):
 
 def test_stored_weights_give_the_stored_predictions(tiny, tmp_path):
     run = complete(tiny(output_dir=str(tmp_path)))
-    model = MODELS["net"]().to(memory_format=torch.channels_last)
+    model = chosen("model", "net").build().to(memory_format=torch.channels_last)
     model.load_state_dict(load_file(run.folder / "model.safetensors"))
     again = evaluate(model, run.dataset.test, run.parameters)
     with np.load(run.folder / "predictions.npz") as stored:
@@ -70,7 +70,7 @@ def test_holdout_touches_the_test_images_once_at_the_end(tiny, tmp_path, monkeyp
         evaluated.append(len(split))
         return evaluate(model, split, *rest, **more)
 
-    monkeypatch.setattr("cifar_report.run.evaluate", counted)
+    monkeypatch.setattr("cifar_report.training.evaluation.evaluate", counted)
     monkeypatch.setattr("cifar_report.training.loop.evaluate", counted)
     run = complete(tiny(output_dir=str(tmp_path), validation="holdout", holdout_size=100, epochs=3))
     assert evaluated == [100, 100, 100, 50]

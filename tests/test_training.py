@@ -6,7 +6,8 @@ from torch import nn
 from cifar_report.data.dataset import load_dataset
 from cifar_report.training.build import build_model
 from cifar_report.training.evaluation import evaluate
-from cifar_report.training.loop import DivergedError, amp_dtype, choose_device, shuffled_batches, train
+from cifar_report.training.loop import DivergedError, shuffled_batches, train
+from cifar_report.training.precision import amp_dtype, choose_device
 
 
 def trained(parameters):
@@ -80,7 +81,7 @@ def test_frozen_layers_do_not_change(tiny):
     parameters = tiny(model="resnet18", weights="imagenet", trainable="head", offline="stand_in")
     torch.manual_seed(0)
     model, _, _ = build_model(tiny(model="resnet18"))
-    from cifar_report.training.build import freeze
+    from cifar_report.training.frozen import freeze
 
     freeze(model, "resnet18", "head")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import validate
 from cifar_report.training import weights
-from cifar_report.training.build import MODELS, build_model
+from cifar_report.training.build import build_model
+from cifar_report.training.choices import chosen
 from cifar_report.training.weights import find_weights
 
 RESNET = {"model": "resnet18", "weights": "imagenet"}
@@ -32,7 +33,7 @@ def test_torch_hub_folder_is_torchs(monkeypatch, tmp_path):
 
 def test_local_weights_are_loaded_and_the_head_is_new(no_data, tmp_path):
     torch.manual_seed(1)
-    state = MODELS["resnet18"]().state_dict()
+    state = chosen("model", "resnet18").build().state_dict()
     half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     save_file(half, tmp_path / "resnet18.safetensors")
     model, record, warning = build_model(validate({**RESNET, "weights_dir": str(tmp_path)}))
@@ -52,7 +53,7 @@ def test_damaged_local_weights_are_named(no_data, tmp_path):
 
 
 def test_weights_of_another_network_are_refused(no_data, tmp_path):
-    save_file(MODELS["lenet"]().state_dict(), tmp_path / "resnet18.safetensors")
+    save_file(chosen("model", "lenet").build().state_dict(), tmp_path / "resnet18.safetensors")
     with pytest.raises(RequestError, match="does not hold the weights"):
         build_model(validate({**RESNET, "weights_dir": str(tmp_path)}))
 
@@ -66,7 +67,7 @@ def test_missing_weights_dir_is_an_error(no_data, tmp_path):
 def test_download(no_data, server, monkeypatch, fault):
     stream = io.BytesIO()
     torch.manual_seed(2)
-    state = MODELS["mobilenet_v2"]().state_dict()
+    state = chosen("model", "mobilenet_v2").build().state_dict()
     torch.save(state, stream)
     content = stream.getvalue()
     path = f"/mobilenet_v2-{hashlib.sha256(content).hexdigest()[:8]}.pth"
