@@ -187,7 +187,7 @@ def _training(
     optimizer = build_optimizer(bare.parameters(), parameters)
     batch = dataset.train.images[: parameters.batch_size], dataset.train.labels[: parameters.batch_size]
     inputs, labels = to_input(batch[0], parameters.image_size, parameters.normalize), batch[1]
-    amp = amp_dtype(parameters.precision, device)
+    amp = amp_dtype(parameters, device)
 
     def bound() -> float:
         bare.train()
@@ -306,7 +306,7 @@ def bench_frozen(device: torch.device) -> list[Comparison]:
             model = build_model(parameters)[0].to(device)
             started = perf_counter()
             with _quiet():
-                _, evaluation = train(model, dataset, parameters, frozen_once=once)
+                evaluation = train(model, dataset, parameters, frozen_once=once).validation
             accuracies[what] = evaluation.accuracy
             return perf_counter() - started
 

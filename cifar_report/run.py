@@ -41,7 +41,7 @@ from cifar_report.training.environment import describe_environment
 from cifar_report.training.evaluation import Evaluation, evaluate_on_test
 from cifar_report.training.loop import train
 from cifar_report.training.memory import keep_freed_memory
-from cifar_report.training.precision import amp_dtype, choose_device
+from cifar_report.training.precision import amp_dtype, choose_device, choose_precision
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
 sources()
@@ -141,7 +141,7 @@ class Run:
             facts=self._facts,
         )
         with self._phase("train"):
-            self.history, self._last_validation = train(
+            self.history, self._last_validation, self._pflop = train(
                 self.model, self.dataset, self.parameters, checkpoint=self._checkpoint, on_epoch=self._append_epoch
             )
         self._started_at = self._checkpoint.started_at
@@ -158,7 +158,7 @@ class Run:
     def evaluate(self) -> Evaluation:
         """Score the final model on the test images."""
         with self._phase("evaluate"):
-            amp = amp_dtype(self.parameters.precision, self.device)
+            amp = amp_dtype(self.parameters, self.device)
             self.evaluation = evaluate_on_test(
                 self.model, self.dataset, self.parameters, last_validation=self._last_validation, amp=amp
             )
@@ -203,6 +203,8 @@ class Run:
             model=model_record(self.parameters.model, self.model),
             data=self.dataset.record,
             weights=self._weights,
+            precision=choose_precision(self.parameters, self.device),
+            training_pflop=self._pflop,
             warnings=self.warnings,
             environment=self._environment,
         )

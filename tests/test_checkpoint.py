@@ -112,7 +112,7 @@ def test_interrupted_training_equals_an_uninterrupted_one(tiny, checkpoint, give
         return build_model(parameters)[0]
 
     whole = fresh()
-    history, evaluation = train(whole, dataset, parameters)
+    history, evaluation, _ = train(whole, dataset, parameters)
 
     def stop_after(epoch):
         if epoch.epoch == 2:
@@ -122,7 +122,7 @@ def test_interrupted_training_equals_an_uninterrupted_one(tiny, checkpoint, give
         train(fresh(), dataset, parameters, checkpoint=checkpoint, on_epoch=stop_after)
     torch.rand(100)  # another process would have another state of the global generator
     resumed, seen = fresh(), []
-    resumed_history, resumed_evaluation = train(
+    resumed_history, resumed_evaluation, _ = train(
         resumed, dataset, parameters, checkpoint=again(checkpoint), on_epoch=seen.append
     )
     assert [epoch.epoch for epoch in seen] == [1, 2, 3, 4]

@@ -67,8 +67,8 @@ def test_computed_once_trains_the_same(frozen_run, name, validation):
         {"holdout_size": 300} if validation == "holdout" else {}))  # fmt: skip
     dataset = load_dataset(parameters)
     whole, once = build(), build()
-    slow, _ = train(whole, dataset, parameters, frozen_once=False)
-    fast, evaluation = train(once, dataset, parameters)
+    slow, _, _ = train(whole, dataset, parameters, frozen_once=False)
+    fast, evaluation, _ = train(once, dataset, parameters)
     for a, b in zip(slow, fast, strict=True):
         assert a.train_loss == pytest.approx(b.train_loss, rel=1e-3)
         assert a.validation_loss == pytest.approx(b.validation_loss, rel=1e-3)

@@ -9,7 +9,7 @@ from cifar_report.experiments.schema import PRETRAINED_MODELS, allowed_values, v
 from cifar_report.training import choices
 from cifar_report.training.build import build_model
 from cifar_report.training.choices import chosen
-from cifar_report.training.cost import count_parameters, flops, model_record
+from cifar_report.training.cost import count_parameters, forward_flops, model_record, training_pflop
 from cifar_report.training.frozen import freeze, train_mode
 from cifar_report.training.initialization import CONSTANT, INITIALIZATIONS, initialize
 from cifar_report.training.inspection import first_step_spreads, frozen_parts
@@ -160,7 +160,7 @@ def test_flops_of_net_by_hand():
     convolutions = 28 * 28 * 6 * 75 + 10 * 10 * 16 * 150
     linear = 400 * 120 + 120 * 84 + 84 * 10
     model = chosen("model", "net").build().train()
-    assert flops(model, 32) == 2 * (convolutions + linear)
+    assert forward_flops(model, 32) == 2 * (convolutions + linear)
     assert model.training
 
 
@@ -175,3 +175,33 @@ def test_first_step_spreads_leave_the_model_alone(tiny):
     assert all(value > 0 for value in [*activations.values(), *gradients.values()])
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_training_cost_of_net_by_hand():
+    """Forward once, the weights' gradients once, the inputs' gradients once but for the images'."""
+    first, second = 28 * 28 * 6 * 75, 10 * 10 * 16 * 150
+    linear = 400 * 120 + 120 * 84 + 84 * 10
+    parameters = validate({"model": "net", "epochs": 3})
+    model, _, _ = build_model(parameters)
+    by_hand = 2 * (2 * first + 3 * (second + linear))
+    assert training_pflop(model, parameters, images=100, frozen_once=True) == pytest.approx(by_hand * 300 / 1e15)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b0"])
+def test_depthwise_convolutions_cost_as_much_backward_as_forward(name):
+    """torch counts the weight gradient of a depthwise convolution as if it were dense."""
+    parameters = validate({"model": name, "epochs": 1})
+    model, _, _ = build_model(parameters)
+    forward = forward_flops(model, 32)
+    assert 2.8 * forward < training_pflop(model, parameters, images=1, frozen_once=True) * 1e15 < 3 * forward
+
+
+def test_what_is_frozen_and_computed_once_counts_once():
+    parameters = validate({"model": "resnet18", "epochs": 20})
+    model, _, _ = build_model(parameters)
+    freeze(model, "resnet18", "head")
+    once, always = (training_pflop(model, parameters, images=1, frozen_once=o) * 1e15 for o in (True, False))
+    head = 2 * 512 * 10
+    assert once == pytest.approx(forward_flops(model, 32) - head + 20 * 2 * head)
+    assert always == pytest.approx(20 * (forward_flops(model, 32) + head))
+    assert all(parameter.grad is None for parameter in model.parameters())

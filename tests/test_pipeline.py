@@ -31,7 +31,7 @@ from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, write_re
 from cifar_report.report.export import make_report
 from cifar_report.report.journal import Journal
 from cifar_report.training.build import build_model
-from cifar_report.training.cost import flops
+from cifar_report.training.cost import forward_flops
 
 REAL_BASELINE = load_catalog().family_named("baseline").notebook_path
 TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "1"}
@@ -454,7 +454,7 @@ def test_estimates_come_from_earlier_runs(tmp_path):
 
 
 def test_relative_costs_are_floating_point_operations():
-    counted = {name: flops(build_model(validate({"model": name}))[0], 32) for name in MODELS}
+    counted = {name: forward_flops(build_model(validate({"model": name}))[0], 32) for name in MODELS}
     assert set(estimate.RELATIVE_COST) == set(counted)
     for name, cost in estimate.RELATIVE_COST.items():
         assert cost == pytest.approx(counted[name] / counted["net"], rel=0.05)

@@ -4,17 +4,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from cifar_report.data.dataset import load_dataset
+from cifar_report.experiments.schema import validate
+from cifar_report.training import loop, precision
 from cifar_report.training.build import build_model
 from cifar_report.training.evaluation import evaluate
-from cifar_report.training.loop import DivergedError, shuffled_batches, train
-from cifar_report.training.precision import amp_dtype, choose_device
+from cifar_report.training.loop import DivergedError, prepared, shuffled_batches, train
+from cifar_report.training.precision import amp_dtype, choose_device, choose_precision
 
 
 def trained(parameters):
     torch.manual_seed(parameters.seed)
     model, _, _ = build_model(parameters)
     dataset = load_dataset(parameters)
-    history, evaluation = train(model, dataset, parameters)
+    history, evaluation, _ = train(model, dataset, parameters)
     return model, dataset, history, evaluation
 
 
@@ -141,7 +143,7 @@ def test_label_smoothing_counts_in_training_alone(tiny):
 
 
 def test_mixed_precision_agrees_with_float32(tiny):
-    results = [trained(tiny(model="lenet", precision=p, train_limit=500, epochs=3)) for p in ("float32", "amp")]
+    results = [trained(tiny(model="lenet", precision=p, train_limit=500, epochs=3)) for p in ("float32", "bfloat16")]
     losses = [history[-1].train_loss for _, _, history, _ in results]
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
@@ -174,19 +176,62 @@ def test_compiled_network_trains_to_the_same_result(tiny, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-def test_choose_device_and_precision():
+def test_choose_device():
     assert choose_device("cpu") == torch.device("cpu")
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert choose_device("auto").type == expected
-    assert amp_dtype("auto", torch.device("cpu")) is None
-    assert amp_dtype("amp", torch.device("cpu")) is torch.bfloat16
-    assert amp_dtype("float32", torch.device("cuda")) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "image_size", "fast", "expected"),
+    [
+        ("net", 32, True, "float32"),
+        ("lenet", 32, True, "float32"),
+        ("resnet18", 32, True, "bfloat16"),
+        ("resnet18", 32, False, "float32"),
+        ("mobilenet_v2", 32, True, "float32"),
+        ("mobilenet_v2", 224, True, "bfloat16"),
+        ("mobilenet_v2", 224, False, "float32"),
+        ("efficientnet_b0", 32, True, "float32"),
+    ],
+)
+def test_auto_precision_of_a_cpu_is_a_fixed_rule(monkeypatch, model, image_size, fast, expected):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: fast)
+    parameters = validate({"model": model, "image_size": image_size})
+    assert choose_precision(parameters, torch.device("cpu")) == expected
+    assert choose_precision(parameters, torch.device("mps")) == "float32"
+
+
+def test_precision_is_what_was_asked_for_where_it_was():
+    for asked in ("float32", "bfloat16", "float16"):
+        parameters = validate({"model": "resnet18", "precision": asked})
+        assert {choose_precision(parameters, torch.device(name)) for name in ("cpu", "cuda", "mps")} == {asked}
+    assert amp_dtype(validate({"precision": "float32"}), torch.device("cuda")) is None
+    assert amp_dtype(validate({"precision": "bfloat16"}), torch.device("cpu")) is torch.bfloat16
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
 def test_cuda_trains_in_mixed_precision(monkeypatch, bf16, expected):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
-    assert amp_dtype("auto", torch.device("cuda")) is expected
+    assert amp_dtype(validate({}), torch.device("cuda")) is expected
+
+
+def test_float32_is_not_rounded_to_tf32_on_a_gpu(tiny):
+    trained(tiny())
+    assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+def test_batches_prepared_together_are_those_prepared_alone(tiny, monkeypatch):
+    parameters = tiny(batch_size=32)
+    split = load_dataset(parameters).train
+    batches = shuffled_batches(len(split), 32, torch.Generator().manual_seed(1))
+    together = list(prepared(batches, split, parameters, torch.Generator()))
+    monkeypatch.setattr(loop, "PREPARED_IMAGES", 1)
+    alone = list(prepared(batches, split, parameters, torch.Generator()))
+    for (inputs, labels), (inputs_alone, labels_alone) in zip(together, alone, strict=True):
+        assert torch.equal(inputs, inputs_alone)
+        assert torch.equal(labels, labels_alone)
+        assert inputs.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.data

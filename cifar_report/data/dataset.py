@@ -76,6 +76,7 @@ def load_dataset(parameters: Experiment, device: torch.device | str = "cpu") -> 
         validation_size=len(validation),
         split_sha256=split_digest(train, validation, test),
         stand_in=warning is not None,
+        provenance=images.provenance,
     )
     return Dataset(
         train=take(train),

@@ -18,6 +18,7 @@ import numpy as np
 from cifar_report.data.download import DownloadError, cache_folder, download
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
+from cifar_report.records.record import Provenance
 
 SIZES = (50_000, 10_000)
 
@@ -46,6 +47,7 @@ class Images:
     train_size: int
     classes: tuple[str, ...]
     source: str
+    provenance: Provenance
     sha256: str = ""
 
 
@@ -157,7 +159,7 @@ def _from_batches(contents: list[bytes], source: str) -> Images:
     batches = [pickle.loads(content, encoding="bytes") for content in contents]  # noqa: S301 - checksum verified
     pixels = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
     labels = np.concatenate([np.asarray(batch[b"labels"], dtype=np.uint8) for batch in batches])
-    return Images(pixels, labels, len(labels) - len(batches[-1][b"labels"]), CLASSES["cifar10"], source)
+    return Images(pixels, labels, len(labels) - len(batches[-1][b"labels"]), CLASSES["cifar10"], source, "official")
 
 
 def read_parquet(files: tuple[Path, ...], source: str) -> Images:
@@ -184,7 +186,7 @@ def read_parquet(files: tuple[Path, ...], source: str) -> Images:
         labels[n : n + len(encoded)] = file_labels
         n += len(encoded)
         sizes["train" if file.name.startswith("train") else "test"] += len(encoded)
-    images = Images(pixels, labels, sizes["train"], CLASSES["cifar10"], source)
+    images = Images(pixels, labels, sizes["train"], CLASSES["cifar10"], source, "copy")
     _check_class_counts(images, files)
     return images
 
@@ -215,7 +217,8 @@ def load_digits() -> Images:
         rank[members] = np.arange(len(members))
     order = np.argsort(rank % 5 == 4, kind="stable")
     train_size = int((rank % 5 != 4).sum())
-    return Images(pixels[order], labels[order], train_size, CLASSES["digits"], "scikit-learn's bundled digits")
+    source = "scikit-learn's bundled digits"
+    return Images(pixels[order], labels[order], train_size, CLASSES["digits"], source, "bundled")
 
 
 def _md5(content: bytes) -> str:

@@ -127,8 +127,9 @@ class Experiment(BaseModel):
         "constant", description="learning rate over time: constant, cosine (to 0), one_cycle; set at every step"
     )
     label_smoothing: Number = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    precision: Literal["auto", "float32", "amp"] = Field(
-        "auto", description="auto: amp (mixed precision) on cuda, else float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="float32, bfloat16 or float16 (mixed); auto: what is fast on this device for this network and size",
     )
     compile: bool = Field(
         False,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.files import atomic_file
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: precision, training_pflop, provenance, fold
 CHECKPOINT = "checkpoint.pt"  # while a run is unfinished; read by `checkpoint.py`
 PROGRESS = ".checkpoint.json"
 # How a record begins to warn that its sessions were not alike, so that it need not reproduce to the last bit.
@@ -65,6 +65,11 @@ class ModelRecord(_Record):
     trainable_parameters: int
 
 
+# official: the archive with its checksum, or a file checked against its publisher's hash; copy: the same images from
+# elsewhere; local file: whatever the user named; bundled: part of an installed package.
+Provenance = Literal["official", "copy", "local file", "bundled"]
+
+
 class DataRecord(_Record):
     """Which images were used, where they came from, and the digest of their pixels and labels."""
 
@@ -77,6 +82,7 @@ class DataRecord(_Record):
     validation_size: int
     split_sha256: str
     stand_in: bool = False
+    provenance: Provenance | None = None
 
 
 class WeightsRecord(_Record):
@@ -85,6 +91,7 @@ class WeightsRecord(_Record):
     name: str
     source: str
     sha256: str
+    provenance: Provenance | None = None
 
 
 class EnvironmentRecord(_Record):
@@ -140,6 +147,8 @@ class RunRecord(_Record):
     model: ModelRecord | None = None
     data: DataRecord | None = None
     weights: WeightsRecord | None = None
+    precision: str | None = None  # what was computed in: float32, bfloat16 or float16
+    training_pflop: float | None = None  # 10^15 operations, forward and backward
     warnings: list[str] = []
     environment: EnvironmentRecord | None = None
 

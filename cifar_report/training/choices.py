@@ -5,7 +5,7 @@ Every file of a folder has the same function:
 - `models/`: `build()` returns the network, its random weights drawn from torch's global generator. A file with ImageNet
   weights also has `HEAD`, the name of the layer that gives the logits and is replaced by one with ten classes;
   `stages(network)`, the steps of the forward pass in order; and `LAST_TWO_LAYERS`, the names of the parts that learn
-  with `trainable: last_two_layers`.
+  with `trainable: last_two_layers`. `BFLOAT16_FROM` is the image size from which bfloat16 pays on a CPU that has it.
 - `augmentation/`: `apply(images, generator)` changes uint8 images (B, 3, H, W) at random. Each image of a batch draws
   its own numbers from `generator`; torchvision's transforms would draw one set a batch.
 - `optimizers/`: `build(weights, parameters)`. What the parameters do not name is PyTorch's default.

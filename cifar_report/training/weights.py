@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cifar_report.data.download import OFFLINE
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment
-from cifar_report.records.record import WeightsRecord
+from cifar_report.records.record import Provenance, WeightsRecord
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,10 +42,10 @@ def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | N
             raise RequestError(f"{origin} names the folder {folder}, which does not exist")
         file = folder / f"{name}.safetensors"
         if file.is_file():
-            return file, _record("local file", file), None
+            return file, _record("local file", file, "local file"), None
     downloaded, failure = _downloaded(name)
     if downloaded is not None:
-        return downloaded, _record("torchvision", downloaded), None
+        return downloaded, _record("torchvision", downloaded, "official"), None
     if parameters.offline == "fail":
         raise RequestError(
             f"ImageNet weights of {name} can be had nowhere ({failure}); put {name}.safetensors into weights_dir, "
@@ -116,8 +116,9 @@ def _torch_hub() -> Path:
     return Path(home).expanduser() / "hub"
 
 
-def _record(source: str, file: Path) -> WeightsRecord:
-    return WeightsRecord(name="imagenet", source=source, sha256=_sha256(file, file.stat().st_mtime_ns))
+def _record(source: str, file: Path, provenance: Provenance) -> WeightsRecord:
+    digest = _sha256(file, file.stat().st_mtime_ns)
+    return WeightsRecord(name="imagenet", source=source, sha256=digest, provenance=provenance)
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
+BFLOAT16_FROM = 128  # pixels; measured on two EPYC cores: 0.4 times as fast at 32 pixels, 1.2 times at 224
 HEAD = "classifier.1"
 LAST_TWO_LAYERS = ("classifier.0", "classifier.1")  # a dropout, which has no parameters, and the head
 

@@ -7,6 +7,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
+BFLOAT16_FROM = 1  # pixels; dense convolutions, like those of ResNet-18, gain at every size
 HEAD = "classifier.6"
 LAST_TWO_LAYERS = ("classifier.3", "classifier.6")  # its last two linear layers, 16.8 million parameters
 
