@@ -38,12 +38,12 @@ from cifar_report import __version__
 from cifar_report.data.dataset import Dataset, load_dataset
 from cifar_report.experiments.catalog import load_experiment
 from cifar_report.experiments.schema import Experiment
-from cifar_report.pipeline.resources import cores
 from cifar_report.records.files import atomic_file
 from cifar_report.records.record import read_record
 from cifar_report.report.figures import COLOURS, STYLE, render
 from cifar_report.training.augmentation import rotation
 from cifar_report.training.build import build_model
+from cifar_report.training.cores import cores
 from cifar_report.training.environment import describe_environment
 from cifar_report.training.inputs import augment, to_input
 from cifar_report.training.loop import Training, train, train_one_epoch

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cifar_report.experiments.schema import Experiment, validate
-from cifar_report.pipeline.resources import cores
+from cifar_report.training.cores import cores
 
 for _name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS"):  # tests work in folders of their own
     if os.environ.get(_name):

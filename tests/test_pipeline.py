@@ -21,7 +21,7 @@ from cifar_report.pipeline import estimate, resources
 from cifar_report.pipeline.estimate import estimate_seconds, longest_first
 from cifar_report.pipeline.execute import execute_plan
 from cifar_report.pipeline.plan import make_plan
-from cifar_report.pipeline.resources import cores, gpus, slot_environments
+from cifar_report.pipeline.resources import gpus, slot_environments
 from cifar_report.pipeline.verify import verify_runs
 from cifar_report.pipeline.worker import execute_run
 from cifar_report.records.key import key_facts
@@ -30,7 +30,9 @@ from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, write_record
 from cifar_report.report.export import make_report
 from cifar_report.report.journal import Journal
+from cifar_report.training import cores as training_cores
 from cifar_report.training.build import build_model
+from cifar_report.training.cores import cores
 from cifar_report.training.cost import forward_flops
 
 REAL_BASELINE = load_catalog().family_named("baseline").notebook_path
@@ -500,8 +502,9 @@ def test_slots_divide_cores_and_gpus(jobs, cpus, devices, per_gpu, expected):
 
 @pytest.mark.usefixtures("no_thread_variables")
 def test_a_containers_quota_bounds_the_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr(resources, "_allowed", lambda: 64)
-    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    for module in (resources, training_cores):
+        monkeypatch.setattr(module, "allowed_cores", lambda: list(range(64)))
+    monkeypatch.setattr(training_cores, "CGROUP", tmp_path)
     assert cores() == 64
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert cores() == 64

@@ -15,10 +15,11 @@ from cifar_report.data.download import OFFLINE
 from cifar_report.pipeline.estimate import longest_first
 from cifar_report.pipeline.live import Live
 from cifar_report.pipeline.plan import PlannedRun
-from cifar_report.pipeline.resources import cores, gpus, slot_environments
+from cifar_report.pipeline.resources import gpus, slot_environments
 from cifar_report.pipeline.worker import Worker
 from cifar_report.records.lock import is_locked
 from cifar_report.records.record import RunRecord
+from cifar_report.training.cores import cores
 from cifar_report.wording import counted
 
 POLL = 0.5  # seconds between two looks at the workers

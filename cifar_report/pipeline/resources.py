@@ -1,41 +1,16 @@
-"""What the machine has to give to parallel runs: cores and GPUs. Nothing here imports torch."""
+"""What parallel runs get of the machine: threads and GPUs. Nothing here imports torch."""
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+from cifar_report.training.cores import allowed_cores
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-
-
-def cores() -> int:
-    """Cores this process may use: those it may run on, or fewer where a container's quota is less."""
-    return min(_allowed(), _quota(CGROUP) or _allowed())
-
-
-def _allowed() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no such call
-        return os.cpu_count() or 1
-
-
-def _quota(cgroup: Path) -> int | None:
-    """Cores that a control group grants, rounded up: `cpu.max` (version 2) or the files of version 1; `None`: all."""
-    with suppress(OSError, ValueError):
-        granted, period = (cgroup / "cpu.max").read_text().split()
-        return None if granted == "max" else math.ceil(int(granted) / int(period))
-    with suppress(OSError, ValueError):
-        granted, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return None if int(granted) <= 0 else math.ceil(int(granted) / int(period))
-    return None
 
 
 @cache
@@ -64,7 +39,7 @@ def slot_environments(jobs: int, *, cores: int, gpus: Sequence[str], runs_per_gp
     if gpus:
         jobs = min(jobs, len(gpus) * runs_per_gpu)
     threads = max(1, cores // jobs)
-    limited = jobs > 1 or cores < _allowed()  # else PyTorch knows best, of physical cores for one
+    limited = jobs > 1 or cores < len(allowed_cores())  # else PyTorch knows best, of physical cores for one
     environments = []
     for slot in range(jobs):
         environment = {}
