@@ -10,12 +10,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help report test bench lint lock
 
 help:  ## show this help
-	@echo 'make report [PROFILE=quick|cpu|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2]'
+	@echo 'make report [PROFILE=quick|reference|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2]'
 	@echo '             run what is missing and write outputs/<profile>/report/report.html'
 	@echo '             LOCKED=1 installs the exact versions of requirements.lock first'
 	@echo 'make test    run the tests'
 	@echo 'make bench   measure speed and memory, side by side with what people use today (PARTS="training frozen")'
-	@echo 'make lint    check style and types'
+	@echo 'make lint    check style, types and layers'
 	@echo 'make lock    write requirements.lock anew'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
 
@@ -46,6 +46,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Locks what is installed and was tested here; other systems and Pythons get the versions nearest to it.
 lock: $(INSTALLED)

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         _report,
         "execute the runs that are not complete, then write the report",
         "cifar-report report",
-        "cifar-report report EXP007-EXP010 --profile cpu",
+        "cifar-report report EXP007-EXP010 --profile reference",
         "cifar-report report --profile full --no-run",
     )
     status = _command(
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "status",
         _status,
         "say of each planned run: complete, stale (and why), failed, unfinished, missing",
-        "cifar-report status --profile cpu --seeds 0,1,2",
+        "cifar-report status --profile reference --seeds 0,1,2",
     )
     fetch = _command(
         commands,
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         _verify,
         "train complete runs again and say whether they reproduce; none named: the quickest one",
         "cifar-report verify --profile quick",
-        "cifar-report verify EXP003 --profile cpu",
+        "cifar-report verify EXP003 --profile reference",
     )
     show = _command(
         commands,
@@ -97,14 +97,14 @@ def _parser() -> argparse.ArgumentParser:
         _show,
         "show what recorded runs did and reached",
         "cifar-report show EXP003",
-        "cifar-report show EXP003 --profile cpu --seeds 0,1",
+        "cifar-report show EXP003 --profile reference --seeds 0,1",
     )
     diff = _command(
         commands,
         "diff",
         _diff,
         "compare two experiments, two output folders, or two reports, with tests",
-        "cifar-report diff EXP003 EXP004 --profile cpu",
+        "cifar-report diff EXP003 EXP004 --profile reference",
         "cifar-report diff outputs/quick /elsewhere/outputs/quick --html difference.html",
         "cifar-report diff old/results.csv outputs/quick/report",
     )

@@ -63,7 +63,8 @@ class Run:
     def __init__(self, parameters: Experiment, family: str) -> None:
         self.parameters = parameters
         self.family = family
-        self.folder = run_folder(parameters.output_dir, parameters.experiment, parameters.seed)
+        e = parameters
+        self.folder = run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
         self.device = choose_device(parameters.device)
         self.warnings: list[str] = []
         self._weights: WeightsRecord | None = None

@@ -55,21 +55,27 @@ def test_experiment_is_the_originals(name):
         assert getattr(experiment, parameter) == value, parameter
 
 
-@pytest.mark.parametrize("profile", ["quick", "cpu", "full"])
+@pytest.mark.parametrize("profile", ["quick", "reference", "full"])
 def test_profiles_resolve_every_experiment(profile):
     assert profile in profiles()
     for name in EXPECTED:
         load_experiment(name, profile=profile)
 
 
-def test_full_profile_changes_nothing():
+@pytest.mark.parametrize("profile", ["full", "reference"])
+def test_full_and_reference_profiles_change_the_precision_alone(profile):
     for name in EXPECTED:
-        assert load_experiment(name, profile="full") == load_experiment(name)
+        changed = load_experiment(name, profile=profile).differences(load_experiment(name))
+        assert set(changed) == {"precision"}, name
 
 
-def test_cpu_profile_runs_the_small_networks_at_full_budget():
-    for name in ["EXP000", "EXP001", *(f"EXP{n:03}" for n in range(3, 11))]:
-        assert load_experiment(name, profile="cpu") == load_experiment(name)
+def test_every_precision_is_named():
+    """`auto` would be another on another machine."""
+    wide = [f"EXP{number:03}" for number in range(17, 21)]  # at 224 pixels
+    for name in EXPECTED:
+        assert load_experiment(name, profile="full").precision == "float32"
+        expected = "bfloat16" if name in wide else "float32"
+        assert load_experiment(name, profile="reference").precision == expected
 
 
 def test_overrides_win_over_the_profile():

@@ -94,7 +94,7 @@ CASES = {
         "nesterov": False,
         "schedule": "one_cycle",
     },
-    "batchnorm in mixed precision": {"model": "mobilenet_v2", "precision": "amp", "schedule": "cosine"},
+    "batchnorm in mixed precision": {"model": "mobilenet_v2", "precision": "bfloat16", "schedule": "cosine"},
 }
 
 

@@ -92,6 +92,30 @@ def test_notebook_tells_its_story_in_order(path):
     assert any("motivation" in cell.metadata.get("tags", []) for cell in notebook.cells)
 
 
+NO_RESULT = {"parameters", "colab", "lesson", "show"}
+
+
+def result_cells(path: Path) -> list[str]:
+    """The code cells whose content is in the key."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [c.source for c in cells if c.cell_type == "code" and not NO_RESULT & set(c.metadata.get("tags", []))]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_cells_without_a_tag_call_the_run_and_do_nothing_else(path):
+    calls = []
+    for source in result_cells(path):
+        for statement in ast.parse(source).body:
+            if isinstance(statement, ast.ImportFrom):
+                assert ast.unparse(statement) == "from cifar_report.run import Run"
+            else:
+                assert isinstance(statement, ast.Assign)
+                assert isinstance(statement.value, ast.Call)
+                calls.append(ast.unparse(statement.value.func))
+    steps = ["load_dataset", "build_model", "train", "evaluate", "complete"]
+    assert calls == ["Run.start", *(f"run.{step}" for step in steps)]
+
+
 QUICK = {"dataset": "digits", "train_limit": 64, "test_limit": 30, "epochs": 1, "batch_size": 32, "offline": "stand_in"}
 
 
@@ -122,6 +146,15 @@ def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
         assert stored["logits"].shape == (30, 10)
         assert record.test is not None
         assert (stored["predicted"] == stored["labels"]).sum() == record.test.correct
+    # Pictures and texts change nothing: the cells that are in the key give the same weights by themselves.
+    bare_parameters = {**parameters_of(family.notebook_path), **read_yaml(file), **given}
+    bare_parameters["output_dir"] = str(tmp_path / "bare")
+    exec("\n".join(result_cells(family.notebook_path)), bare_parameters)
+    bare = tmp_path / "bare" / "runs" / entry.id.lower() / "seed-0"
+    assert (bare / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    again = read_record(bare)
+    assert again is not None
+    assert again.key == record.key
     outputs = [
         output
         for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"]

@@ -33,7 +33,7 @@ FULL_BUDGET = ["EXP000", "EXP001", *(f"EXP{n:03}" for n in range(3, 11))]
 
 @pytest.fixture(scope="module")
 def journal():
-    return Journal.load(REFERENCE / "cpu")
+    return Journal.load(REFERENCE)
 
 
 def test_the_small_networks_did_the_originals_work(journal):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cifar_report.experiments.schema import Experiment
 from cifar_report.pipeline.plan import PlannedRun
-from cifar_report.records.record import RunRecord, read_record
+from cifar_report.records.record import RunRecord, read_runs
 
 STARTUP = 2.0  # seconds that a run costs beyond its training: `cifar-report bench around`
 
@@ -59,5 +59,5 @@ def _earlier(run: PlannedRun) -> list[RunRecord]:
 
 @cache
 def _records(outputs: Path, experiment: str) -> list[RunRecord]:
-    found = [read_record(folder) for folder in outputs.glob(f"*/runs/{experiment}/seed-*")]
-    return [record for record in found if record and record.status == "completed"]
+    found = [record for folder in outputs.glob(f"*/runs/{experiment}") for record in read_runs(folder)]
+    return [record for record in found if record.status == "completed"]

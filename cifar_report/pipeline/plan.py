@@ -53,7 +53,8 @@ class PlannedRun:
 
     @property
     def folder(self) -> Path:
-        return run_folder(self.parameters.output_dir, self.parameters.experiment, self.parameters.seed)
+        e = self.parameters
+        return run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
 
     @cached_property
     def key(self) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.files import atomic_file
@@ -152,6 +152,16 @@ class RunRecord(_Record):
     warnings: list[str] = []
     environment: EnvironmentRecord | None = None
 
+    @model_validator(mode="after")
+    def _precision_of_version_1(self) -> RunRecord:
+        """Version 1 did not record the precision: on a CPU `auto` was float32 and `amp` bfloat16."""
+        if self.schema_version == 1 and self.environment and self.environment.device == "cpu":
+            meant = {"auto": "float32", "amp": "bfloat16"}
+            asked = self.parameters.get("precision", "auto")
+            self.precision = meant.get(asked, asked)
+            self.parameters = self.parameters | {"precision": self.precision}
+        return self
+
 
 class Progress(_Record):
     """What an unfinished run has to go on from, said beside its checkpoint: reading that would take torch."""
@@ -161,9 +171,25 @@ class Progress(_Record):
     facts: KeyFacts | None = None
 
 
-def run_folder(output_dir: str | Path, experiment: str, seed: int) -> Path:
-    """Folder of one run: `<output_dir>/runs/exp003/seed-0`."""
-    return Path(output_dir) / "runs" / experiment.lower() / f"seed-{seed}"
+def run_folder(
+    output_dir: str | Path, experiment: str, seed: int, *, fold: int | None = None, folds: int | None = None
+) -> Path:
+    """Folder of one run: `<output_dir>/runs/exp003/seed-0`, of one fold `…/seed-0-fold-1-of-5`."""
+    part = "" if fold is None else f"-fold-{fold}-of-{folds}"
+    return Path(output_dir) / "runs" / experiment.lower() / f"seed-{seed}{part}"
+
+
+def recorded_folder(output_dir: str | Path, record: RunRecord) -> Path:
+    """The folder that a record belongs into."""
+    fold, folds = record.parameters.get("fold"), record.parameters.get("folds")
+    return run_folder(output_dir, record.experiment, record.seed, fold=fold, folds=folds)
+
+
+def read_runs(experiment_folder: Path) -> list[RunRecord]:
+    """The records of an experiment, `<output_dir>/runs/exp003`; a copied folder is not one."""
+    found = ((folder, read_record(folder)) for folder in sorted(experiment_folder.glob("seed-*")))
+    output_dir = experiment_folder.parent.parent
+    return [record for folder, record in found if record and recorded_folder(output_dir, record) == folder]
 
 
 def read_record(folder: Path) -> RunRecord | None:

@@ -14,7 +14,7 @@ from cifar_report.experiments.catalog import Entry, Family, load_catalog, load_e
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, effective, shown, with_defaults
 from cifar_report.records.predictions import Predictions, read_predictions
-from cifar_report.records.record import RunRecord, read_record, run_folder
+from cifar_report.records.record import RunRecord, read_runs, recorded_folder
 from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, verdict, wilson_interval
 
 SPEED = ("compile", "precision")  # how fast the same work is done
@@ -32,7 +32,7 @@ class Result:
     left_out: tuple[RunRecord, ...] = ()  # complete, but with other parameters, data or weights than `runs`
 
     def folder(self, run: RunRecord) -> Path:
-        return run_folder(self.output_dir, run.experiment, run.seed)
+        return recorded_folder(self.output_dir, run)
 
     @property
     def accuracies(self) -> list[float]:
@@ -130,8 +130,8 @@ class Journal:
         results = {}
         for name, (entry, family) in entries.items():
             assert family is not None  # selected from the catalog
-            found = [read_record(folder) for folder in (root / "runs" / name.lower()).glob("seed-*")]
-            records = sorted((r for r in found if r and (not seeds or r.seed in seeds)), key=lambda r: r.seed)
+            found = read_runs(root / "runs" / name.lower())
+            records = sorted((r for r in found if not seeds or r.seed in seeds), key=lambda r: r.seed)
             runs, left_out = _alike([r for r in records if r.status == "completed"])
             failed = tuple(r for r in records if r.status == "failed")
             results[name] = Result(entry, family, root, runs, failed, left_out)
@@ -183,7 +183,7 @@ def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family]]:
     catalog, found = load_catalog(), {}
     theirs = {name.lower() for name in catalog.entries}
     for folder in sorted(path for path in (root / "runs").glob("*") if path.name not in theirs):
-        for record in filter(None, map(read_record, sorted(folder.glob("seed-*")))):
+        for record in read_runs(folder):
             entry = Entry(id=record.experiment, title="an experiment of one's own")
             found[record.experiment] = (entry, catalog.family_named(record.family))
     return found
@@ -200,9 +200,14 @@ def _alike(runs: Sequence[RunRecord]) -> tuple[tuple[RunRecord, ...], tuple[RunR
     )
 
 
+def done(run: RunRecord) -> dict:
+    """A run's parameters, those younger than it with their defaults; as precision, what it was computed in."""
+    return with_defaults(run.parameters) | ({"precision": run.precision} if run.precision else {})
+
+
 def _work(run: RunRecord) -> tuple[dict, tuple[str, str] | None, str | None]:
     """What a run did, its seed aside: parameters, data with its split, and weights."""
-    parameters = {n: value for n, value in effective(with_defaults(run.parameters)).items() if n != "seed"}
+    parameters = {n: value for n, value in effective(done(run)).items() if n != "seed"}
     data = (run.data.sha256, run.data.split_sha256) if run.data else None
     return parameters, data, run.weights.sha256 if run.weights else None
 
@@ -276,7 +281,7 @@ def _lonely_seed(seeds: Sequence[int], *sides: Result) -> str | None:
 def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     """What makes a comparison unlike: any difference but the one between the two experiments at full budget."""
     reasons = []
-    here_base, here_run = with_defaults(base.parameters), with_defaults(run.parameters)
+    here_base, here_run = done(base), done(run)
     full_base, full_run = (full_budget_parameters(r.experiment) or with_defaults(r.parameters) for r in (base, run))
     for name in here_run:
         # Images that only one of two single runs was tested on are left out of their comparison.
@@ -322,7 +327,8 @@ def at_full_budget(run: RunRecord) -> bool:
 def changed_parameters(run: RunRecord) -> dict[str, tuple[object, object]]:
     """Parameters that differ from the full budget's: name -> (full, here)."""
     full = full_budget_parameters(run.experiment) or {}
-    return {k: (full[k], v) for k, v in run.parameters.items() if k != "seed" and k in full and full[k] != v}
+    ignored = {"seed"} if run.precision else {"seed", "precision"}
+    return {k: (full[k], v) for k, v in done(run).items() if k not in ignored and k in full and full[k] != v}
 
 
 def reproduce_command(run: RunRecord, family: Family) -> str:

@@ -16,7 +16,7 @@ from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
 from cifar_report.records.predictions import Predictions
-from cifar_report.records.record import RunRecord, run_folder
+from cifar_report.records.record import RunRecord, recorded_folder
 from cifar_report.report import figures, pictures, tables
 from cifar_report.report.changes import Side, changes, read_results, rows_by_run
 from cifar_report.report.fragment import Fragment
@@ -264,9 +264,9 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
 
 def notebook_link(output_dir: Path, run: RunRecord) -> str | None:
     """Where the report keeps a run's executed notebook, as HTML; `None` where the run has left no notebook."""
-    if not (run_folder(output_dir, run.experiment, run.seed) / "notebook.ipynb").is_file():
+    if not (recorded_folder(output_dir, run) / "notebook.ipynb").is_file():
         return None
-    return f"{NOTEBOOK_FOLDER}/{run.experiment.lower()}-seed-{run.seed}.html"
+    return f"{NOTEBOOK_FOLDER}/{run.experiment.lower()}-{recorded_folder('', run).name}.html"
 
 
 def _results_table(
