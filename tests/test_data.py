@@ -271,10 +271,27 @@ def test_decoded_images_are_memory_mapped_and_shared(no_data):
 
 def test_damaged_cache_is_made_again(no_data):
     load_images("digits")
-    pixels = no_data / "datasets" / "digits-v1" / "pixels.npy"
+    pixels = no_data / "datasets" / f"digits-v{cache.FORMAT}" / "pixels.npy"
     pixels.write_bytes(pixels.read_bytes()[:1000])
     images, _ = load_images("digits")
     assert images.pixels.shape == (1797, 3, 32, 32)
+
+
+def test_zeroed_images_in_the_cache_are_noticed_and_made_again(no_data, monkeypatch):
+    """The arrays must have the digest that stands beside them, or a run would record what it never saw."""
+    images, _ = load_images("digits")
+    folder = no_data / "datasets" / f"digits-v{cache.FORMAT}"
+    pixels = np.array(images.pixels)
+    pixels[:200] = 0
+    np.save(folder / "pixels.npy", pixels)
+    monkeypatch.setattr(cache, "_verified", set())  # as in the next process
+    again, _ = load_images("digits")
+    assert again.sha256 == images.sha256 == sources.content_digest(again.pixels, again.labels)
+
+
+def test_images_say_where_they_are_from(no_data, small_archive):
+    assert load_images("digits")[0].provenance == "bundled"
+    assert load_images("cifar10", data_dir=str(small_archive.parent))[0].provenance == "official"
 
 
 def test_changed_copy_is_read_again(no_data, small_archive, monkeypatch):

@@ -1,11 +1,13 @@
 import json
+import shutil
 from datetime import UTC, datetime
 
 import pytest
 from records import write_run
 
+from cifar_report.experiments.catalog import load_experiment
 from cifar_report.records.files import atomic_file
-from cifar_report.records.record import now, read_record, run_folder
+from cifar_report.records.record import now, read_record, read_runs, recorded_folder, run_folder
 
 CONTRACT = [
     "schema_version",
@@ -81,3 +83,39 @@ def test_now_is_utc():
     moment = datetime.fromisoformat(now())
     assert moment.tzinfo == UTC
     assert abs((datetime.now(UTC) - moment).total_seconds()) < 5
+
+
+def test_a_copied_folder_is_no_run(tmp_path):
+    """Path, experiment and seed of a record agree, or it counts for nothing."""
+    record = write_run(tmp_path, "EXP003")
+    folder = run_folder(tmp_path, "EXP003", 0)
+    shutil.copytree(folder, folder.with_name("seed-0.bak"))
+    shutil.copytree(folder, folder.with_name("seed-7"))
+    shutil.copytree(folder, tmp_path / "runs" / "exp004" / "seed-0")
+    assert read_runs(tmp_path / "runs" / "exp003") == [record]
+    assert read_runs(tmp_path / "runs" / "exp004") == []
+
+
+def test_folds_have_folders_of_their_own(tmp_path):
+    folds = [{"validation": "fold", "fold": fold, "folds": 5} for fold in range(5)]
+    folders = [run_folder(tmp_path, "EXP003", 1, fold=given["fold"], folds=5) for given in folds]
+    assert folders[3] == tmp_path / "runs" / "exp003" / "seed-1-fold-3-of-5"
+    assert len(set(folders)) == 5
+    record = write_run(tmp_path, "EXP003", seed=1)
+    of_fold = record.model_copy(
+        update={"parameters": load_experiment("EXP003", overrides=folds[3]).result_parameters()}
+    )
+    assert recorded_folder(tmp_path, of_fold) == folders[3]
+
+
+@pytest.mark.parametrize(("asked", "meant"), [("auto", "float32"), ("float32", "float32"), ("amp", "bfloat16")])
+def test_records_of_version_1_say_what_they_computed_in(tmp_path, asked, meant):
+    write_run(tmp_path, "EXP003")
+    path = run_folder(tmp_path, "EXP003", 0) / "run.json"
+    content = json.loads(path.read_text())
+    content |= {"schema_version": 1, "parameters": content["parameters"] | {"precision": asked}}
+    del content["precision"], content["training_pflop"]
+    path.write_text(json.dumps(content))
+    record = read_record(path.parent)
+    assert record is not None
+    assert record.precision == record.parameters["precision"] == meant

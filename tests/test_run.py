@@ -153,3 +153,13 @@ def test_stand_in_is_told_and_recorded(tiny, tmp_path, no_data, capsys):
     assert record.data.stand_in
     assert record.data.name == "digits"
     assert len(record.warnings) == 1
+
+
+def test_record_says_what_was_computed_in_and_what_it_cost(tiny, tmp_path):
+    run = complete(tiny(output_dir=str(tmp_path), epochs=2))
+    record = read_record(run.folder)
+    assert record is not None
+    assert record.data is not None
+    assert record.precision == "float32"
+    assert record.training_pflop == pytest.approx(2 * 100 * 3_204_720 / 1e15)
+    assert record.data.provenance == "bundled"
