@@ -40,7 +40,7 @@ def write_run(
     index: np.ndarray | None = None,
 ) -> RunRecord:
     """Write a run whose model is right on the first `accuracy * 1000` of 1,000 test images, shifted by `lucky`."""
-    resolved = load_experiment(experiment, overrides={**(parameters or {}), "seed": seed})
+    resolved = load_experiment(experiment, profile="full", overrides={**(parameters or {}), "seed": seed})
     weights = WeightsRecord(name="imagenet", source="torchvision", sha256="ef" * 32)
     family = load_catalog().family_of(experiment)
     assert family is not None
