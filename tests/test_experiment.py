@@ -25,6 +25,7 @@ CONTRACT = [
     "weights",
     "weights_dir",
     "trainable",
+    "frozen_batchnorm",
     "init",
     "image_size",
     "augment",

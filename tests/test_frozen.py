@@ -81,6 +81,8 @@ def test_nothing_is_kept_where_images_change_or_memory_would_not_do(frozen_run, 
     parameters, build = frozen_run(augment=["horizontal_flip"])
     model, dataset = build(), load_dataset(parameters)
     assert without_frozen_part(model, dataset, parameters) == (model, dataset)
+    parameters, _ = frozen_run(frozen_batchnorm="train")
+    assert without_frozen_part(model, dataset, parameters) == (model, dataset)
     parameters, build = frozen_run()
     rest, kept = without_frozen_part(model, dataset, parameters)
     assert rest is not model

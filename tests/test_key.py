@@ -57,6 +57,11 @@ def test_key_does_not_change_with_anything_else(base, tmp_path):
 
 def test_idle_parameters_do_not_count(base):
     assert not changed(base, parameters=validate({"holdout_size": 700}))
+    assert not changed(base, parameters=validate({"frozen_batchnorm": "train"}))  # nothing is frozen
+    frozen = {"model": "resnet18", "weights": "imagenet", "trainable": "head"}
+    assert changed(
+        {**base, "parameters": validate(frozen)}, parameters=validate({**frozen, "frozen_batchnorm": "train"})
+    )
     held_out = {**base, "parameters": validate({"validation": "holdout"})}
     assert changed(held_out, parameters=validate({"validation": "holdout", "holdout_size": 700}))
 
@@ -106,6 +111,7 @@ def test_defaults_stay_as_they_are():
         "model": "net",
         "weights": None,
         "trainable": "all",
+        "frozen_batchnorm": "evaluate",
         "init": "default",
         "image_size": 32,
         "augment": [],

@@ -150,6 +150,16 @@ def test_frozen_batchnorm_keeps_its_statistics_and_learning_batchnorm_adapts():
     assert all(name.startswith("layer4") for name in changed)
 
 
+def test_frozen_batchnorm_adapts_where_it_is_asked_to():
+    model, _, _ = build_model(validate({"model": "resnet18"}))
+    freeze(model, "resnet18", "last_two_layers")
+    train_mode(model, "train")
+    assert all(module.training for module in model.modules())
+    before = model.bn1.running_mean.clone()
+    model(torch.randn(8, 3, 32, 32))
+    assert not torch.equal(model.bn1.running_mean, before)
+
+
 def test_train_mode_trains_everything_where_nothing_is_frozen():
     model = chosen("model", "lenet").build().eval()
     train_mode(model)

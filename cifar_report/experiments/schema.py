@@ -104,6 +104,10 @@ class Experiment(BaseModel):
     trainable: Literal["all", "head", "last_two_layers"] = Field(
         "all", description="layers that learn: all, head, last_two_layers; all but all need pretrained weights"
     )
+    frozen_batchnorm: Literal["evaluate", "train"] = Field(
+        "evaluate",
+        description="BatchNorm in frozen layers: evaluate (keeps its ImageNet statistics), train (uses each batch's)",
+    )
     init: Literal["default", "constant", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"] = (
         Field("default", description="initialization of convolution and linear weights; default: PyTorch's own")
     )
@@ -244,8 +248,11 @@ def with_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def effective(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that have an effect beside the others."""
-    idle = () if parameters.get("validation") == "holdout" else ("holdout_size",)
-    return {name: value for name, value in parameters.items() if name not in idle}
+    idle = {
+        "holdout_size": parameters.get("validation") != "holdout",
+        "frozen_batchnorm": parameters.get("trainable") == "all",
+    }
+    return {name: value for name, value in parameters.items() if not idle.get(name)}
 
 
 def shown(value: Any) -> str:

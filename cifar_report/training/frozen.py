@@ -32,13 +32,15 @@ def freeze(model: nn.Module, name: str, trainable: str) -> None:
         model.get_submodule(part).requires_grad_(True)
 
 
-def train_mode(model: nn.Module) -> None:
-    """Set training mode where layers learn; frozen layers stay in evaluation mode.
+def train_mode(model: nn.Module, frozen_batchnorm: str = "evaluate") -> None:
+    """Set training mode where layers learn; frozen layers evaluate, or train too if `frozen_batchnorm` is `train`.
 
-    So frozen BatchNorm layers keep their ImageNet statistics: what is frozen is a fixed function of the image.
+    Frozen BatchNorm that evaluates keeps its ImageNet statistics, so that what is frozen is a fixed function of the
+    image. In training mode, as code leaves it that only sets `requires_grad = False`, it normalizes with the statistics
+    of each batch and adapts the running ones, which evaluation uses.
     """
     model.train()
-    for module in model.modules():
+    for module in model.modules() if frozen_batchnorm == "evaluate" else ():
         parameters = list(module.parameters())
         if parameters and not any(p.requires_grad for p in parameters):
             module.eval()
@@ -51,15 +53,16 @@ def without_frozen_part(
 
     Those of training and validation, that is: the test images stay, for the whole network to be evaluated on.
 
-    Where there is no such part, where augmentation changes the images in every epoch, or where it would take more
-    than `MOST_BYTES`, model and dataset are returned as they are.
+    Where there is no such part, where its outputs change in every epoch (augmentation changes the images, or frozen
+    BatchNorm uses each batch's statistics), or where they would take more than `MOST_BYTES`, model and dataset are
+    returned as they are.
 
     Returns:
         the rest of the network, which shares its layers with `model`; and the dataset, its images being the rest's
         inputs: float32 (N, …), or `amp`.
     """
     frozen, rest = split_frozen(model, parameters.model)
-    if frozen is None or parameters.augment:
+    if frozen is None or parameters.augment or (parameters.frozen_batchnorm == "train" and _has_batchnorm(frozen)):
         return model, dataset
     one = _compute(frozen, Split(dataset.train.images[:1], dataset.train.labels[:1]), parameters, amp)
     splits = {id(split): split for split in (dataset.train, dataset.validation)}
@@ -82,13 +85,17 @@ def split_frozen(model: nn.Module, name: str) -> tuple[nn.Sequential | None, nn.
     return nn.Sequential(*stages[:count]), nn.Sequential(*stages[count:])
 
 
+def _has_batchnorm(stage: nn.Module) -> bool:
+    return any(isinstance(module, nn.BatchNorm2d) for module in stage.modules())
+
+
 def _is_random(stage: nn.Module) -> bool:
     return any(isinstance(module, nn.Dropout) for module in stage.modules())
 
 
 @torch.no_grad()
 def _compute(frozen: nn.Module, split: Split, parameters: Experiment, amp: torch.dtype | None) -> Split:
-    frozen.eval()
+    frozen.eval()  # right because `without_frozen_part` leaves alone what trains its BatchNorm
     outputs = []
     with torch.autocast(split.images.device.type, dtype=amp, enabled=amp is not None):
         for images in split.images.split(evaluation_batch(parameters.image_size)):

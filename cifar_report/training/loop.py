@@ -207,7 +207,7 @@ def train_one_epoch(training: Training, split: Split, parameters: Experiment) ->
         loss and accuracy, means over the epoch's images, each seen by the model as it was at that step.
     """
     network, optimizer, scaler = training.network, training.optimizer, training.scaler
-    train_mode(network)
+    train_mode(network, parameters.frozen_batchnorm)
     device = split.images.device
     amp = amp_dtype(parameters, device)
     losses, correct = [], []  # kept on the device: reading a loss would wait for it
