@@ -90,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
         "train complete runs again and say whether they reproduce; none named: the quickest one",
         "cifar-report verify --profile quick",
         "cifar-report verify EXP003 --profile reference",
+        "cifar-report verify --code EXP003 --profile reference --seeds 0,1,2",
+    )
+    verify.add_argument(
+        "--code",
+        action="store_true",
+        help="instead compare, in shortened runs, today's code with that of the recorded commits; records for which "
+        "weights and predictions agree count as complete",
     )
     show = _command(
         commands,
@@ -337,6 +344,10 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if options.code:
+        from cifar_report.pipeline.verify_code import verify_code
+
+        return DONE if verify_code(_plan(_request(options))) else RUN_FAILED
     from cifar_report.pipeline.verify import verify_runs
 
     return DONE if verify_runs(_plan(_request(options)), named=bool(options.experiments)) else RUN_FAILED

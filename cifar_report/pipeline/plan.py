@@ -31,6 +31,7 @@ from cifar_report.records.record import (
     refuse_newer,
     run_folder,
 )
+from cifar_report.records.verification import keys
 from cifar_report.training.weights import find_weights
 
 # Overrides that the command line expresses in another way.
@@ -75,7 +76,7 @@ class PlannedRun:
         if record.status == "failed":
             error = f"{record.error.type}: {record.error.message}".splitlines()[0] if record.error else ""
             return RunState("failed", f"{error} (since then {changed})" if changed else error)
-        if record.key != run_key(self.parameters, facts):
+        if run_key(self.parameters, facts) not in keys(self.folder, record):
             return RunState("stale", changed)
         damage = damaged_results(self.folder, record)
         return RunState("stale", damage) if damage else RunState("complete", not_compared)

@@ -59,7 +59,7 @@ def _verify(run: PlannedRun, record: RunRecord, say: Callable[[str], None]) -> b
         if repeated.status == "failed" or repeated.test is None or record.test is None:
             say(f"{run.name}: does not reproduce: {outcome(repeated)}")
             return False
-        same = _same_predictions(run.folder, again.folder)
+        same = same_predictions(run.folder, again.folder)
     told = f"{record.test.accuracy:.2%} on record, {repeated.test.accuracy:.2%} now"
     if same:
         say(f"{run.name}: reproduces to the last bit ({told})")
@@ -82,6 +82,7 @@ def _machine(record: RunRecord) -> dict | None:
     return record.environment.model_dump(exclude={"git_commit", "git_dirty"}) if record.environment else None
 
 
-def _same_predictions(first: Path, second: Path) -> bool:
+def same_predictions(first: Path, second: Path) -> bool:
+    """Whether two run folders hold the same answers to the same images, to the last bit."""
     with np.load(first / "predictions.npz") as a, np.load(second / "predictions.npz") as b:
         return all(np.array_equal(a[name], b[name]) for name in ("logits", "labels", "predicted", "index"))

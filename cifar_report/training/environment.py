@@ -15,7 +15,7 @@ from cifar_report.records.record import EnvironmentRecord
 
 def describe_environment(device: torch.device) -> EnvironmentRecord:
     """Describe the software and hardware of this process."""
-    commit, dirty = _git_state()
+    commit, dirty = git_state()
     return EnvironmentRecord(
         python=platform.python_version(),
         torch=torch.__version__,
@@ -42,7 +42,7 @@ def _device_name(device: torch.device) -> str:
 
 
 @cache
-def _git_state() -> tuple[str | None, bool | None]:
+def git_state() -> tuple[str | None, bool | None]:
     """Commit of the clone that the library runs from, and whether it has changes; `None` for an installed wheel."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
