@@ -505,6 +505,8 @@ def _execute(request: dict, options: argparse.Namespace) -> int:
         print(f"{restored} complete runs brought back from their copies")
     for warning in sorted({warning for run in plan for warning in run.warnings}):
         print(f"WARNING: {warning}")
+    for weights in sorted({run.local_weights for run in plan if run.local_weights}):
+        print(weights)
     say = partial(print, flush=True)
     if options.executor == "ray":
         from cifar_report.pipeline.cluster import execute_on_ray

@@ -123,6 +123,9 @@ class Run:
             )
             self._key = run_key(self.parameters, self._facts)
         self._warn(warning)
+        if self._weights:
+            weights = self._weights
+            print(f"ImageNet weights of {self.parameters.model}: {weights.source}, SHA-256 {weights.sha256[:16]}…")
         return self.model
 
     def train(self) -> list[EpochRecord]:

@@ -182,6 +182,11 @@ def test_several_seeds_are_described_by_their_mean_curve(tmp_path):
     assert learning.unsteadiness == pytest.approx(np.mean([jitter(run.epochs) for run in runs]))
 
 
+def test_overfitting_rises_by_a_share_of_the_lowest_loss(tmp_path):
+    write_run(tmp_path, "EXP001", validation_losses=(1.5, 0.8, 0.9, 1.0))
+    assert Learning.of(Journal.load(tmp_path).results["EXP001"]).rise == pytest.approx(0.25)
+
+
 def test_jitter_of_a_straight_line_is_zero(tmp_path):
     run = write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.25, 1.0, 0.75))
     assert jitter(run.epochs) == pytest.approx(0)

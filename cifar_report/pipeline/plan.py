@@ -47,6 +47,7 @@ class PlannedRun:
     facts: KeyFacts
     warnings: tuple[str, ...]
     absent: frozenset[str] = frozenset()  # which of data and weights are not at hand, so that others stand in
+    local_weights: str | None = None  # what its weights are, if they are the user's own file
 
     @property
     def name(self) -> str:
@@ -223,7 +224,7 @@ def _planned(seeded: Sequence[Experiment], look: bool) -> list[PlannedRun]:
     assert family is not None  # selected from the catalog
     wanted = parameters.model_copy(update={"offline": "stand_in"}) if look else parameters
     found: dict[str, str | None] = {"data": None, "weights": None}
-    data_sha256, weights_sha256 = "", None
+    data_sha256, weights_sha256, local_weights = "", None, None
     with _noted(found, "data") if look else nullcontext():
         images, found["data"] = load_images(wanted.dataset, data_dir=wanted.data_dir, offline=wanted.offline)
         data_sha256 = images.sha256
@@ -233,10 +234,12 @@ def _planned(seeded: Sequence[Experiment], look: bool) -> list[PlannedRun]:
         if parameters.weights:
             _, weights, found["weights"] = find_weights(wanted)
             weights_sha256 = weights.sha256 if weights else None
+            if weights and weights.is_local:
+                local_weights = f"ImageNet weights of {parameters.model}: {weights.source}, SHA-256 {weights.sha256}"
     facts = key_facts(parameters, family.notebook_path, data_sha256, weights_sha256)
     warnings = tuple(warning for warning in found.values() if warning)
     absent = frozenset(name for name, warning in found.items() if warning)
-    return [PlannedRun(parameters, family, facts, warnings, absent) for parameters in seeded]
+    return [PlannedRun(parameters, family, facts, warnings, absent, local_weights) for parameters in seeded]
 
 
 @contextmanager

@@ -93,6 +93,11 @@ class WeightsRecord(_Record):
     sha256: str
     provenance: Provenance | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether they are a file that the user named: version 1 of the records said so in `source` alone."""
+        return "local file" in (self.provenance, self.source)
+
 
 class EnvironmentRecord(_Record):
     """Software and hardware of a run."""

@@ -15,7 +15,9 @@ from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, effective, shown, with_defaults
 from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import RunRecord, read_runs, recorded_folder
+from cifar_report.records.verification import code_digests, is_of_this_code
 from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, verdict, wilson_interval
+from cifar_report.wording import listing
 
 SPEED = ("compile", "precision")  # how fast the same work is done
 
@@ -30,6 +32,7 @@ class Result:
     runs: tuple[RunRecord, ...] = ()
     failed: tuple[RunRecord, ...] = ()
     left_out: tuple[RunRecord, ...] = ()  # complete, but with other parameters, data or weights than `runs`
+    other_code: tuple[RunRecord, ...] = ()  # of `runs` those that this version's code is not known to give
 
     def folder(self, run: RunRecord) -> Path:
         return recorded_folder(self.output_dir, run)
@@ -77,6 +80,16 @@ class Result:
             return None
         (low, high), reference = self.interval, self.entry.reference_accuracy / 100
         return "reproduced" if low <= reference <= high else "above" if reference < low else "below"
+
+    @property
+    def mixed_code(self) -> bool:
+        """Whether the seeds were trained by versions of the code that are not known to give the same."""
+        return len({code_digests(self.folder(run), run) for run in self.runs}) > 1
+
+    @property
+    def local_weights(self) -> bool:
+        """Whether a run started from weights in a file of the user's own."""
+        return any(run.weights and run.weights.is_local for run in self.runs)
 
     @property
     def interval_kind(self) -> str:
@@ -134,7 +147,8 @@ class Journal:
             records = sorted((r for r in found if not seeds or r.seed in seeds), key=lambda r: r.seed)
             runs, left_out = _alike([r for r in records if r.status == "completed"])
             failed = tuple(r for r in records if r.status == "failed")
-            results[name] = Result(entry, family, root, runs, failed, left_out)
+            other_code = tuple(r for r in runs if not is_of_this_code(recorded_folder(root, r), r))
+            results[name] = Result(entry, family, root, runs, failed, left_out, other_code)
         return cls(root, results)
 
     @property
@@ -266,7 +280,7 @@ def compare(result: Result, base: Result) -> Comparison | None:
             for name, value in after_parameters.items()
             if name not in ("experiment", "seed") and before_parameters.get(name) != value
         ),
-        caveat=unlike(*pairs[0], paired=len(seeds) > 1) or _lonely_seed(seeds, result, base),
+        caveat=unlike(*pairs[0], paired=len(seeds) > 1) or _lonely_seed(seeds, result, base) or _mixed(result, base),
         full_budget=all(at_full_budget(run) for pair in pairs for run in pair),
     )
 
@@ -276,6 +290,12 @@ def _lonely_seed(seeds: Sequence[int], *sides: Result) -> str | None:
     if len(seeds) > 1 or all(len(side.runs) == 1 for side in sides):
         return None
     return f"seed {seeds[0]} alone is in both"
+
+
+def _mixed(*sides: Result) -> str | None:
+    """Seeds are pooled across versions of the code, but not in silence."""
+    names = [side.entry.id for side in sides if side.mixed_code]
+    return f"the seeds of {listing(names)} were trained by different code" if names else None
 
 
 def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,9 @@ def banner(journal: Journal, profile: str) -> Fragment:
         full=len(full),
         failures=journal.failures,
         left_out=[run for result in journal.results.values() for run in result.left_out],
+        other_code=_names(run for result in journal.results.values() for run in result.other_code),
+        mixed_code=[name for name, result in journal.complete.items() if result.mixed_code],
+        local_weights=[name for name, result in journal.complete.items() if result.local_weights],
         not_cifar10=any(run.data and run.data.name != "cifar10" for run in runs),
         warnings=[
             f"{listing(names)}: {warning}" if warning.startswith("its ") else warning
@@ -62,6 +65,12 @@ def banner(journal: Journal, profile: str) -> Fragment:
         versions=sorted({f"torch {run.environment.torch}" for run in runs if run.environment}),
         seconds=sum(run.seconds.total for run in runs),
     )
+
+
+def _names(runs: Iterable[RunRecord]) -> list[str]:
+    """Experiments with their seeds: `EXP003 seeds 0, 1`."""
+    seeds = grouped((run.experiment, str(run.seed)) for run in runs)
+    return [f"{name} seed{'s' if len(of) > 1 else ''} {', '.join(of)}" for name, of in seeds.items()]
 
 
 def headline(journal: Journal) -> Fragment:
