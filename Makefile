@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed$(if $(LOCKED),-locked)
-SOURCES := cifar_report tests notebooks
+SOURCES := cifar_report benchmarks tests notebooks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -40,7 +40,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 bench: $(INSTALLED)
-	@$(BIN)/python -m cifar_report bench $(PARTS)
+	@$(BIN)/python benchmarks/bench.py $(PARTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)

@@ -149,21 +149,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     badges.add_argument("--repo", metavar="OWNER/NAME", help="on GitHub; default: unchanged")
     badges.add_argument("--ref", help="branch, tag or commit; default: unchanged")
-    bench = _command(
-        commands,
-        "bench",
-        _bench,
-        "measure speed and memory side by side with what people use today",
-        "cifar-report bench",
-        "cifar-report bench training frozen",
-    )
-    bench.add_argument(
-        "parts",
-        nargs="*",
-        metavar="PART",
-        help="training, input, frozen, around, jobs, memory; none: all, 15 min",
-    )
-    bench.add_argument("--output", type=Path, default=Path("outputs/bench"), help="default: outputs/bench")
     report.add_argument("--no-run", action="store_true", help="execute no run: report what is there")
     run.add_argument("--dry-run", action="store_true", help="only print what would be executed, and how long it takes")
     for command in (run, report, status, fetch, verify, show):
@@ -429,18 +414,6 @@ def _badges(options: argparse.Namespace) -> int:
 
     changed = write_badges(options.repo, options.ref)
     print("\n".join(map(str, changed)) or "nothing to change")
-    return DONE
-
-
-def _bench(options: argparse.Namespace) -> int:
-    from cifar_report.bench import PARTS, run_bench
-    from cifar_report.pipeline.plan import check_writable
-
-    for part in options.parts:
-        if part not in PARTS:
-            raise RequestError(f"unknown part '{part}'{did_you_mean(part, PARTS)}")
-    check_writable(options.output)
-    run_bench(options.parts, output=options.output)
     return DONE
 
 

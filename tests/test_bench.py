@@ -1,11 +1,10 @@
 import json
 import os
+import sys
 
+import bench
 import pytest
 import torch
-
-from cifar_report import bench
-from cifar_report.cli import main
 
 
 def test_sides_take_turns_and_ratios_are_of_neighbours():
@@ -28,9 +27,11 @@ def test_sides_take_turns_and_ratios_are_of_neighbours():
     assert comparison.ratios == {"b / a": 2}
 
 
-def test_unknown_part_is_refused(tmp_path, capsys):
-    assert main(["bench", "trainings", "--output", str(tmp_path / "bench")]) == 2
-    assert "did you mean 'training'" in capsys.readouterr().err
+def test_unknown_part_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench.py", "trainings", "--output", str(tmp_path / "bench")])
+    with pytest.raises(SystemExit, match="2"):
+        bench.main()
+    assert "unknown part 'trainings'" in capsys.readouterr().err
     assert not (tmp_path / "bench").exists()
 
 
@@ -38,7 +39,8 @@ def test_results_and_a_warning_when_the_machine_is_busy(tmp_path, monkeypatch, c
     monkeypatch.setattr(bench.psutil, "cpu_percent", lambda interval: 80.0)
     made = bench.Comparison("T", [bench.Measurement("a", "s", [1.0, 2.0, 3.0])], {"r": 2.5}, "n")
     monkeypatch.setitem(bench.PARTS, "training", lambda device: [made])
-    assert main(["bench", "training", "--output", str(tmp_path)]) == 0
+    monkeypatch.setattr(sys, "argv", ["bench.py", "training", "--output", str(tmp_path)])
+    bench.main()
     printed = capsys.readouterr().out
     assert "WARNING: the machine is busy (80 %" in printed
     assert "2.50" in printed

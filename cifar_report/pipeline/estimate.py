@@ -10,7 +10,7 @@ from cifar_report.experiments.schema import Experiment
 from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.records.record import RunRecord, read_runs
 
-STARTUP = 2.0  # seconds that a run costs beyond its training: `cifar-report bench around`
+STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS=around`
 
 # Training cost of an image at 32 pixels relative to Net's, by floating point operations: only to order runs that
 # nothing is on record of.

@@ -1,10 +1,13 @@
 """Benchmarks: each comparison side by side in one process, interleaved (A B A B …) after a warm-up.
 
 Ratios within one run are what counts: seconds depend on the machine and on what else it is doing.
+
+    make bench PARTS="training frozen"
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import multiprocessing
@@ -289,7 +292,10 @@ def bench_input(device: torch.device) -> list[Comparison]:
     alone = interleaved(
         "Input at 224 px", "images/s", {"per-image pipeline, 2 workers": per_image, "ours": ours}, over="ours"
     )
-    return [alone, _training("ResNet-18, 224 px", parameters, 128, device, AT_224, repeats=3)]
+    epoch = _training("ResNet-18, 224 px", parameters, 128, device, AT_224, repeats=3)
+    step, preparation = epoch.sides[-1], alone.sides[-1]
+    epoch.ratios["preparing the input / the bare step, in time"] = step.median / preparation.median
+    return [alone, epoch]
 
 
 def bench_frozen(device: torch.device) -> list[Comparison]:
@@ -479,3 +485,18 @@ def _plot(comparisons: list[Comparison]) -> str:
         axes.set(xlim=(0, 1.2), xlabel="relative to the largest of the comparison")
         axes.invert_yaxis()
         return render(figure, "Benchmarks").svg
+
+
+def main() -> None:
+    """Run the parts named on the command line."""
+    parser = argparse.ArgumentParser(description="Measure speed and memory side by side with what people use today.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; none: all, 15 min")
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench"), help="default: outputs/bench")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"unknown part '{unknown.pop()}'; there are {', '.join(PARTS)}")
+    run_bench(options.parts, output=options.output)
+
+
+if __name__ == "__main__":
+    main()
