@@ -43,7 +43,7 @@ from cifar_report.experiments.catalog import load_experiment
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.files import atomic_file
 from cifar_report.records.record import read_record
-from cifar_report.report.figures import COLOURS, STYLE, render
+from cifar_report.report.plots import COLOURS, STYLE, render
 from cifar_report.training.augmentation import rotation
 from cifar_report.training.build import build_model
 from cifar_report.training.cores import cores

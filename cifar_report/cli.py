@@ -14,10 +14,10 @@ from cifar_report import __version__
 from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.experiments.errors import RequestError, did_you_mean
 from cifar_report.experiments.schema import shown
-from cifar_report.wording import duration, number, p_text, points
+from cifar_report.formatting import duration, number, p_text, points
 
 if TYPE_CHECKING:  # what costs time to import is imported by the commands that need it
-    from cifar_report.pipeline.plan import PlannedRun
+    from cifar_report.execution.plan import PlannedRun
 
 DONE, RUN_FAILED, REQUEST_WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -241,7 +241,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dry_run(request: dict) -> int:
-    from cifar_report.pipeline.estimate import estimate_seconds
+    from cifar_report.execution.estimate import estimate_seconds
 
     plan = [(run, state) for run in _plan(request, look=True) if (state := run.state()).word != "complete"]
     estimates = [estimate_seconds(run) for run, _ in plan]
@@ -297,7 +297,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from cifar_report.pipeline.execute import outcome
+    from cifar_report.execution.execute import outcome
     from cifar_report.records.record import read_record, run_folder
 
     request = _request(options)
@@ -330,10 +330,10 @@ def _show(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     if options.code:
-        from cifar_report.pipeline.verify_code import verify_code
+        from cifar_report.execution.verify_code import verify_code
 
         return DONE if verify_code(_plan(_request(options))) else RUN_FAILED
-    from cifar_report.pipeline.verify import verify_runs
+    from cifar_report.execution.verify import verify_runs
 
     return DONE if verify_runs(_plan(_request(options)), named=bool(options.experiments)) else RUN_FAILED
 
@@ -422,7 +422,7 @@ def _report(options: argparse.Namespace) -> int:
     if options.no_run and options.set:
         raise RequestError("--set is for runs to execute, and --no-run executes none")
     if options.no_run:
-        from cifar_report.pipeline.plan import check_writable
+        from cifar_report.execution.plan import check_writable
 
         check_writable(request["output_dir"])
         request["seeds"] = request["seeds"] if options.seeds else []
@@ -430,10 +430,17 @@ def _report(options: argparse.Namespace) -> int:
     else:
         code = _execute(request, options)
 
+    from cifar_report.execution.kernel import notebook_executor
     from cifar_report.report.export import make_report
 
     names = load_catalog().select(request["experiments"]) if request["experiments"] else []
-    page = make_report(request["output_dir"], profile=request["profile"], experiments=names, seeds=request["seeds"])
+    page = make_report(
+        request["output_dir"],
+        profile=request["profile"],
+        executor=notebook_executor,
+        experiments=names,
+        seeds=request["seeds"],
+    )
     print(f"report: {page}")
     return code
 
@@ -452,7 +459,7 @@ def _request(options: argparse.Namespace) -> dict:
 
 
 def _plan(request: dict, *, elsewhere: bool = False, look: bool = False) -> list[PlannedRun]:
-    from cifar_report.pipeline.plan import make_plan
+    from cifar_report.execution.plan import make_plan
 
     return make_plan(
         request["experiments"],
@@ -482,13 +489,13 @@ def _execute(request: dict, options: argparse.Namespace) -> int:
         print(weights)
     say = partial(print, flush=True)
     if options.executor == "ray":
-        from cifar_report.pipeline.cluster import execute_on_ray
+        from cifar_report.execution.cluster import execute_on_ray
 
         records = execute_on_ray(
             plan, address=options.ray_address, jobs=options.jobs, runs_per_gpu=options.runs_per_gpu, say=say
         )
     else:
-        from cifar_report.pipeline.execute import execute_plan
+        from cifar_report.execution.execute import execute_plan
 
         records = execute_plan(plan, jobs=options.jobs or 1, runs_per_gpu=options.runs_per_gpu, say=say)
     return RUN_FAILED if any(record.status == "failed" for record in records) else DONE
@@ -506,7 +513,7 @@ def _seeds(text: str) -> list[int]:
 
 def _default_profile() -> str:
     """`full` where there is a GPU, else `quick`; told at once, since it decides how long things take."""
-    from cifar_report.pipeline.resources import gpus
+    from cifar_report.execution.resources import gpus
 
     profile = "full" if gpus() else "quick"
     print(

@@ -9,6 +9,7 @@ import pytest
 from records import write_run
 
 from cifar_report.cli import main
+from cifar_report.execution.kernel import notebook_executor
 from cifar_report.records.record import ErrorRecord, read_record
 from cifar_report.report import export
 from cifar_report.report.export import make_report
@@ -38,7 +39,7 @@ def report(tmp_path_factory) -> Path:
         write_run(output, "EXP004", 0.74 + seed / 100, seed=seed, validation_losses=losses[::-1])
     error = ErrorRecord(type="ValueError", message=HOSTILE, cell=4, cell_source=f"raise ValueError('{HOSTILE}')")
     write_run(output, "EXP007", failed=error)
-    return make_report(output, profile=HOSTILE)
+    return make_report(output, executor=notebook_executor, profile=HOSTILE)
 
 
 @pytest.fixture(scope="module")

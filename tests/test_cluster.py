@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from records import write_run
 
+from cifar_report.execution.cluster import Request, _lost_by_ray, execute_on_ray, resource_request
+from cifar_report.execution.execute import told
+from cifar_report.execution.plan import PlannedRun, make_plan
 from cifar_report.experiments.errors import RequestError
-from cifar_report.pipeline.cluster import Request, _lost_by_ray, execute_on_ray, resource_request
-from cifar_report.pipeline.execute import told
-from cifar_report.pipeline.plan import PlannedRun, make_plan
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import read_record
 

@@ -14,14 +14,14 @@ import psutil
 import pytest
 from records import write_run
 
-from cifar_report.pipeline import worker
-from cifar_report.pipeline.estimate import STARTUP, estimate_seconds
-from cifar_report.pipeline.execute import execute_plan
-from cifar_report.pipeline.plan import make_plan
+from cifar_report.execution import worker
+from cifar_report.execution.estimate import STARTUP, estimate_seconds
+from cifar_report.execution.execute import execute_plan
+from cifar_report.execution.plan import make_plan
+from cifar_report.journal.results import Journal
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import read_record, write_record
 from cifar_report.report import export
-from cifar_report.report.journal import Journal
 from cifar_report.report.sections import results_frame
 
 TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "1"}
@@ -172,8 +172,8 @@ def test_thousands_of_records_are_planned_checked_and_tabulated_in_linear_time_a
             )
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from cifar_report.pipeline.plan import make_plan\n"
-        "from cifar_report.report.journal import Journal\n"
+        "from cifar_report.execution.plan import make_plan\n"
+        "from cifar_report.journal.results import Journal\n"
         "from cifar_report.report.sections import results_frame\n"
         "output, started = Path(sys.argv[1]), time.perf_counter()\n"
         f"plan = make_plan(profile='quick', seeds=range({seeds}), overrides={TINY}, output_dir=output)\n"

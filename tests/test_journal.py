@@ -6,15 +6,15 @@ from records import write_run
 from scipy import stats
 
 from cifar_report.experiments.catalog import load_catalog
+from cifar_report.formatting import p_text
+from cifar_report.journal.frames import results_frame
+from cifar_report.journal.learning_curves import Learning, jitter
+from cifar_report.journal.observations import observe
+from cifar_report.journal.results import Journal, at_full_budget, reproduce_command
+from cifar_report.journal.statistics import mcnemar, wilson_interval
+from cifar_report.journal.verdicts import verdicts
 from cifar_report.records.record import ErrorRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
-from cifar_report.report.frames import results_frame
-from cifar_report.report.journal import Journal, at_full_budget, reproduce_command
-from cifar_report.report.learning import Learning, jitter
-from cifar_report.report.observations import observe
-from cifar_report.report.statistics import mcnemar, wilson_interval
-from cifar_report.report.verdicts import verdicts
-from cifar_report.wording import p_text
 
 
 def family(journal, name):

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.live import Live as RichLive
 
-from cifar_report.pipeline import live
-from cifar_report.pipeline.live import Live
+from cifar_report.execution import live
+from cifar_report.execution.live import Live
 
 HEADER = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr,seconds\n"
 

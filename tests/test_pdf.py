@@ -8,9 +8,10 @@ import pytest
 from records import write_run
 
 from cifar_report.data.cache import load_images
+from cifar_report.execution.kernel import notebook_executor
 from cifar_report.records.record import ErrorRecord, run_folder, write_record
 from cifar_report.report.export import make_report
-from cifar_report.report.paper import write_pdf
+from cifar_report.report.pdf import write_pdf
 
 pdfplumber = pytest.importorskip("pdfplumber", reason="needs pdfplumber: pip install -e '.[dev]'")
 
@@ -32,7 +33,7 @@ def report(tmp_path_factory):
     hostile = "<img src=x> | <script> ![p](http://evil.example/x.png) [click](javascript:alert(1)) `x`"
     write_run(output, "EXP007", failed=ErrorRecord(type="X", message=hostile, cell=None, cell_source=None))
     told: list[str] = []
-    page = make_report(output, profile="full", say=told.append)
+    page = make_report(output, executor=notebook_executor, profile="full", say=told.append)
     if not (page.parent / "report.pdf").is_file():
         pytest.skip(f"this machine cannot make it: {told}")
     return page
@@ -79,15 +80,17 @@ def test_no_heading_is_left_alone_at_the_foot_of_a_page(report):
 
 def test_pdf_is_made_again_only_for_another_page(report):
     pdf = report.with_suffix(".pdf")
-    make_report(report.parent.parent, profile="full")  # now it says that nothing changed since the first
+    make_report(
+        report.parent.parent, executor=notebook_executor, profile="full"
+    )  # now it says that nothing changed since the first
     text = report.with_suffix(".md")
     assert "Nothing: all runs are those of the report of" in text.read_text()
     before = pdf.stat().st_mtime_ns, text.stat().st_mtime_ns
-    make_report(report.parent.parent, profile="full")
+    make_report(report.parent.parent, executor=notebook_executor, profile="full")
     assert (pdf.stat().st_mtime_ns, text.stat().st_mtime_ns) == before
-    make_report(report.parent.parent, profile="full", experiments=["EXP000"])
+    make_report(report.parent.parent, executor=notebook_executor, profile="full", experiments=["EXP000"])
     assert "EXP011" not in text.read_text().split("## Results at a glance")[1].split("## Introduction")[0]
-    make_report(report.parent.parent, profile="full")
+    make_report(report.parent.parent, executor=notebook_executor, profile="full")
 
 
 @pytest.mark.parametrize(

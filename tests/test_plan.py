@@ -8,10 +8,11 @@ from records import write_run
 from cifar_report.cli import main
 from cifar_report.data import sources
 from cifar_report.data.cache import load_images
+from cifar_report.execution.kernel import notebook_executor
+from cifar_report.execution.plan import make_plan
+from cifar_report.execution.verify import verify_runs
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
-from cifar_report.pipeline.plan import make_plan
-from cifar_report.pipeline.verify import verify_runs
 from cifar_report.records.key import run_key
 from cifar_report.records.record import CHECKPOINT, PROGRESS, ErrorRecord, KeyFacts, Progress, run_folder, write_record
 from cifar_report.report.export import make_report
@@ -115,7 +116,7 @@ def test_a_report_leaves_no_run_of_a_newer_version_out_in_silence(tmp_path):
     record = run_folder(tmp_path, "EXP001", 0) / "run.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"schema_version": 99}))
     with pytest.raises(RequestError, match="newer version of cifar-report"):
-        make_report(tmp_path, profile="full")
+        make_report(tmp_path, executor=notebook_executor, profile="full")
 
 
 def test_looking_fetches_nothing_and_spoils_no_later_download(tmp_path, no_data, server, monkeypatch):

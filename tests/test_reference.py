@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cifar_report.journal.learning_curves import jitter
+from cifar_report.journal.results import Journal
 from cifar_report.records.record import read_record
-from cifar_report.report.journal import Journal
-from cifar_report.report.learning import jitter
 
 REFERENCE = Path(__file__).parent.parent / "outputs" / "reference"
 FOLDERS = sorted(path.parent for path in REFERENCE.glob("**/run.json"))

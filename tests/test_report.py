@@ -10,11 +10,12 @@ import pytest
 from records import write_run
 
 from cifar_report.cli import main
+from cifar_report.execution.kernel import notebook_executor
 from cifar_report.experiments.catalog import load_catalog
+from cifar_report.journal.results import Journal
 from cifar_report.records.record import ErrorRecord, run_folder, write_record
 from cifar_report.report import sections
 from cifar_report.report.export import make_report
-from cifar_report.report.journal import Journal
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
@@ -81,7 +82,7 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
     hostile = "<script>alert(1)</script>"
     error = ErrorRecord(type="ValueError", message=hostile, cell=4, cell_source=f"raise ValueError('{hostile}')")
     write_run(tmp_path, "EXP007", failed=error)
-    path = make_report(tmp_path, profile="full")
+    path = make_report(tmp_path, executor=notebook_executor, profile="full")
     text = path.read_text()
     page = check(path)
     assert page.headings == [
@@ -105,7 +106,7 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
 
 @pytest.mark.slow
 def test_report_of_nothing_is_still_a_report(tmp_path, no_data):
-    page = check(make_report(tmp_path, profile="quick"))
+    page = check(make_report(tmp_path, executor=notebook_executor, profile="quick"))
     assert "Summary" in page.headings
 
 

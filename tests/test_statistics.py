@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_report.report.statistics import calibration, holm, mcnemar, paired_t, t_interval, wilson_interval
+from cifar_report.journal.statistics import calibration, holm, mcnemar, paired_t, t_interval, wilson_interval
 
 
 def test_wilson_interval_by_its_formula():

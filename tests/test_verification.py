@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from records import write_run
 
-from cifar_report.pipeline.plan import make_plan
+from cifar_report.execution.plan import make_plan
+from cifar_report.journal.results import Journal
 from cifar_report.records.key import key_facts, run_key
 from cifar_report.records.record import KeyFacts, read_record, run_folder, write_record
 from cifar_report.records.verification import (
@@ -19,7 +20,6 @@ from cifar_report.records.verification import (
     read_verification,
     write_verification,
 )
-from cifar_report.report.journal import Journal
 from cifar_report.report.sections import banner
 
 ROOT = Path(__file__).parent.parent

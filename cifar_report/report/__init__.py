@@ -1,1 +1,1 @@
-"""The journal: results read from run folders, statistics, figures, sections, export."""
+"""How results are shown: sections, plots, tables, pages."""

@@ -16,13 +16,13 @@ from scipy import stats
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import with_defaults
+from cifar_report.formatting import counted, number
+from cifar_report.journal.frames import results_frame
+from cifar_report.journal.results import Journal
+from cifar_report.journal.statistics import holm, mcnemar, paired_t, verdict
 from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import run_folder
-from cifar_report.report.frames import results_frame
-from cifar_report.report.journal import Journal
 from cifar_report.report.layout import fragment, page_style
-from cifar_report.report.statistics import holm, mcnemar, paired_t, verdict
-from cifar_report.wording import counted, number
 
 Pair = tuple[str, int]  # experiment and seed
 METRICS = ("test_loss", "epochs", "best_epoch", "parameters", "trainable_parameters", "train_images", "train_seconds")

@@ -16,15 +16,14 @@ from typing import Any
 
 from cifar_report.colab import TAG
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
-from cifar_report.pipeline.kernel import ForkedKernel, execute_notebook
+from cifar_report.journal.frames import results_frame
+from cifar_report.journal.results import Journal, at_full_budget
 from cifar_report.records.files import atomic_file, says, write_if_changed
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer
-from cifar_report.report.frames import results_frame
-from cifar_report.report.journal import Journal, at_full_budget
 from cifar_report.report.layout import TEMPLATES, page_style
 from cifar_report.report.markdown import write_markdown
-from cifar_report.report.paper import write_pdf
+from cifar_report.report.pdf import write_pdf
 from cifar_report.report.sections import notebook_link
 
 ACTIVE = ["meta", "base", "form", "script", "iframe", "frame", "object", "embed", "link", "portal"]
@@ -34,6 +33,7 @@ def make_report(
     output_dir: Path,
     *,
     profile: str,
+    executor: Callable[[], Callable[[Path, Path, dict[str, Any]], None]],
     experiments: Sequence[str] = (),
     seeds: Sequence[int] = (),
     say: Callable[[str], None] = print,
@@ -44,7 +44,9 @@ def make_report(
 
     Args:
         output_dir: folder that holds `runs/`; the report goes to `report/` in it.
-        profile: name of the profile, told at the top.
+        profile: name of the profile, stated at the top.
+        executor: returns a function that executes a notebook: its path, the target's path, parameters. Called when all
+            that the notebook needs is imported, and no thread runs.
         experiments: the experiments the report covers, as `Catalog.select` takes them; default: all.
         seeds: the seeds it covers; default: all that were run.
         say: told what could not be made, and why.
@@ -58,10 +60,10 @@ def make_report(
             refuse_newer(record.parent)
         journal = Journal.load(output_dir, experiments, seeds)
         executed = folder / "report.ipynb"
-        kernel = ForkedKernel() if ForkedKernel.possible() else None  # it needs what is imported here
+        execute = executor()
         with ThreadPoolExecutor(1) as meanwhile:  # another process draws the figures
             exported = meanwhile.submit(_export_notebooks, journal, folder)
-            execute_notebook(
+            execute(
                 packaged_folder("notebooks") / "report.ipynb",
                 executed,
                 {
@@ -70,7 +72,6 @@ def make_report(
                     "experiments": list(experiments),
                     "seeds": list(seeds),
                 },
-                kernel=kernel,
             )
             exported.result()
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")

@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cifar_report.experiments.schema import shown
-from cifar_report.report.figures import Picture
+from cifar_report.formatting import duration, number, p_text, points
 from cifar_report.report.fragment import Fragment
-from cifar_report.wording import duration, number, p_text, points
+from cifar_report.report.plots import Picture
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -15,25 +15,25 @@ from cifar_report.data.cache import find_images
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
-from cifar_report.records.predictions import Predictions
-from cifar_report.records.record import RunRecord, recorded_folder
-from cifar_report.report import figures, pictures, tables
-from cifar_report.report.changes import Side, changes, read_results, rows_by_run
-from cifar_report.report.fragment import Fragment
-from cifar_report.report.frames import results_frame
-from cifar_report.report.journal import (
+from cifar_report.formatting import grouped, listing
+from cifar_report.journal.frames import results_frame
+from cifar_report.journal.learning_curves import Learning
+from cifar_report.journal.observations import Observation, observe
+from cifar_report.journal.results import (
     Journal,
     Result,
     at_full_budget,
     changed_parameters,
     reproduce_command,
 )
+from cifar_report.journal.statistics import calibration
+from cifar_report.journal.verdicts import verdicts
+from cifar_report.records.predictions import Predictions
+from cifar_report.records.record import RunRecord, recorded_folder
+from cifar_report.report import confusion_matrix, image_grids, plots
+from cifar_report.report.changes import Side, changes, read_results, rows_by_run
+from cifar_report.report.fragment import Fragment
 from cifar_report.report.layout import figure, fragment, reference
-from cifar_report.report.learning import Learning
-from cifar_report.report.observations import Observation, observe
-from cifar_report.report.statistics import calibration
-from cifar_report.report.verdicts import verdicts
-from cifar_report.wording import grouped, listing
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
 
@@ -84,7 +84,7 @@ def headline(journal: Journal) -> Fragment:
         caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
     if not all(full):
         caption += "; rings mark what had other parameters, data or weights than the original"
-    ladder = figure(figures.accuracy_ladder(results), f"{caption}.", "ladder")
+    ladder = figure(plots.accuracy_ladder(results), f"{caption}.", "ladder")
     table = _results_table(journal, results, "Results of all experiments.", "results", sortable=True)
     return Fragment(ladder.html + table.html)
 
@@ -96,7 +96,7 @@ def dataset_figure(journal: Journal) -> Fragment:
     if not found:
         return fragment("note.html.j2", text="There is no picture of the data here: this machine does not have it.")
     images = found[0]
-    picture = pictures.classes_grid(images.pixels, images.labels[: images.train_size], images.classes)
+    picture = image_grids.classes_grid(images.pixels, images.labels[: images.train_size], images.classes)
     return figure(picture, f"Three training images of each class ({images.source}).", "classes")
 
 
@@ -119,7 +119,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     details: dict[str, Fragment] = {}
     if complete:
         several = any(len(result.runs) > 1 for result in complete)
-        picture = figures.learning_curves(figures.histories(runs))
+        picture = plots.learning_curves(plots.histories(runs))
         caption = (
             f"{family.title}: training and validation loss, and validation accuracy; rings mark the epoch with the "
             "lowest validation loss"
@@ -181,11 +181,11 @@ def _detail(result: Result) -> Fragment:
             which=which,
             counts=predictions.confusion_matrix(),
             classes=CLASSES[run.data.name],
-            tables=tables,
+            confusion_matrix=confusion_matrix,
         )
         curve = calibration(predictions.confidence, predictions.correct)
         reliability = figure(
-            figures.reliability(curve, name),
+            plots.reliability(curve, name),
             f"{which}: calibration of the answers: the share that is right among answers given a certain probability "
             f"(dotted: as it should be; the larger a point, the more answers; ten or more). Expected calibration error "
             f"{100 * curve.error:.1f} points (15 bins).",
@@ -215,7 +215,7 @@ def _mistakes(which: str, run: RunRecord, predictions: Predictions) -> Fragment 
     answered = images.pixels[images.train_size :]
     if len(predictions.index) < len(answered):
         answered = answered[predictions.index]
-    grid = pictures.confident_mistakes(answered, predictions, images.classes)
+    grid = image_grids.confident_mistakes(answered, predictions, images.classes)
     caption = f"{which}: the wrong answers it was surest of: label, answer, probability."
     return figure(grid, caption, f"wrong-{run.experiment}")
 

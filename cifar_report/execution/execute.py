@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 import psutil
 
 from cifar_report.data.download import OFFLINE
-from cifar_report.pipeline.estimate import longest_first
-from cifar_report.pipeline.live import Live
-from cifar_report.pipeline.plan import PlannedRun
-from cifar_report.pipeline.resources import gpus, slot_environments
-from cifar_report.pipeline.worker import Worker
+from cifar_report.execution.estimate import longest_first
+from cifar_report.execution.live import Live
+from cifar_report.execution.plan import PlannedRun
+from cifar_report.execution.resources import gpus, slot_environments
+from cifar_report.execution.worker import Worker
+from cifar_report.formatting import counted
 from cifar_report.records.lock import is_locked
 from cifar_report.records.record import RunRecord
 from cifar_report.training.cores import cores
-from cifar_report.wording import counted
 
 POLL = 0.5  # seconds between two looks at the workers
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cifar_report.report.journal import Result, of_equal_work
-from cifar_report.report.learning import OVERFITTING_RISE, PLATEAU, STEADY, Learning
-from cifar_report.wording import grouped, listing, percent, points
+from cifar_report.formatting import grouped, listing, percent, points
+from cifar_report.journal.learning_curves import OVERFITTING_RISE, PLATEAU, STEADY, Learning
+from cifar_report.journal.results import Result, of_equal_work
 
 
 def overfitting(curves: Sequence[Learning]) -> list[str]:

@@ -22,12 +22,12 @@ import papermill
 import torch
 import torchvision
 
-import cifar_report.pipeline.worker
+import cifar_report.execution.worker
 import cifar_report.report.figures
 import cifar_report.report.sections
 import cifar_report.run
 
-cifar_report.report.figures.bars({"": 1.0}, "", label="")  # fonts, and what the first figure imports
+cifar_report.report.plots.bars({"": 1.0}, "", label="")  # fonts, and what the first figure imports
 if FORK_SERVER:
     atexit.register(
         os._exit, 0

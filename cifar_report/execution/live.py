@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.live import Live as RichLive
 from rich.table import Table
 
-from cifar_report.pipeline.estimate import estimate_seconds
-from cifar_report.pipeline.plan import PlannedRun
+from cifar_report.execution.estimate import estimate_seconds
+from cifar_report.execution.plan import PlannedRun
+from cifar_report.formatting import duration
 from cifar_report.records.record import RunRecord
-from cifar_report.wording import duration
 
 
 class Live:

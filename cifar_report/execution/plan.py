@@ -16,10 +16,10 @@ from typing import Any
 from cifar_report.data.cache import load_images
 from cifar_report.data.download import OFFLINE
 from cifar_report.data.splits import split
+from cifar_report.execution.resources import gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
-from cifar_report.pipeline.resources import gpus
 from cifar_report.records.key import key_facts, run_key, stale_because
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import (

@@ -14,11 +14,11 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
+from cifar_report.execution.plan import PlannedRun
+from cifar_report.execution.resources import THREAD_VARIABLES
+from cifar_report.execution.verify import same_predictions
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import shown
-from cifar_report.pipeline.plan import PlannedRun
-from cifar_report.pipeline.resources import THREAD_VARIABLES
-from cifar_report.pipeline.verify import same_predictions
 from cifar_report.records.backup import BACKUP
 from cifar_report.records.key import stale_because
 from cifar_report.records.record import RunRecord, now, read_record

@@ -14,12 +14,12 @@ from typing import Any
 
 from filelock import Timeout
 
+from cifar_report.execution.estimate import longest_first
+from cifar_report.execution.execute import POLL, missing_runs, told
+from cifar_report.execution.plan import PlannedRun
+from cifar_report.execution.resources import THREAD_VARIABLES
+from cifar_report.execution.worker import Worker, failed_record, record_failure
 from cifar_report.experiments.errors import RequestError
-from cifar_report.pipeline.estimate import longest_first
-from cifar_report.pipeline.execute import POLL, missing_runs, told
-from cifar_report.pipeline.plan import PlannedRun
-from cifar_report.pipeline.resources import THREAD_VARIABLES
-from cifar_report.pipeline.worker import Worker, failed_record, record_failure
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import ErrorRecord, RunRecord, now, read_record

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cifar_report.experiments.schema import CLASSES
+from cifar_report.formatting import grouped, listing, p_text, percent, points
+from cifar_report.journal.results import Journal, Result, unlike
+from cifar_report.journal.statistics import SIGNIFICANCE, holm, mcnemar
 from cifar_report.records.record import RunRecord
-from cifar_report.report.journal import Journal, Result, unlike
-from cifar_report.report.statistics import SIGNIFICANCE, holm, mcnemar
-from cifar_report.wording import grouped, listing, p_text, percent, points
 
 
 def classes_changed(results: Sequence[Result], journal: Journal) -> tuple[list[str], list[str]]:

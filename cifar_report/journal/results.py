@@ -13,11 +13,11 @@ import numpy as np
 from cifar_report.experiments.catalog import Entry, Family, load_catalog, load_experiment, profiles
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, effective, shown, with_defaults
+from cifar_report.formatting import listing
+from cifar_report.journal.statistics import holm, mcnemar, paired_t, t_interval, verdict, wilson_interval
 from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import RunRecord, read_runs, recorded_folder
 from cifar_report.records.verification import code_digests, is_of_this_code
-from cifar_report.report.statistics import holm, mcnemar, paired_t, t_interval, verdict, wilson_interval
-from cifar_report.wording import listing
 
 SPEED = ("compile", "precision")  # how fast the same work is done
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_report.execution.execute import outcome
+from cifar_report.execution.plan import PlannedRun
+from cifar_report.execution.resources import THREAD_VARIABLES
+from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.errors import RequestError
-from cifar_report.pipeline.execute import outcome
-from cifar_report.pipeline.plan import PlannedRun
-from cifar_report.pipeline.resources import THREAD_VARIABLES
-from cifar_report.pipeline.worker import execute_run
 from cifar_report.records.backup import BACKUP
 from cifar_report.records.record import RESUMED_ELSEWHERE, RunRecord, read_record
 

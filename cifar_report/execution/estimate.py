@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from cifar_report.execution.plan import PlannedRun
 from cifar_report.experiments.schema import Experiment
-from cifar_report.pipeline.plan import PlannedRun
 from cifar_report.records.record import RunRecord, read_runs
 
 STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS=around`

@@ -7,8 +7,8 @@ from html import escape
 
 import numpy as np
 
+from cifar_report.journal.statistics import wilson_interval
 from cifar_report.report.fragment import Fragment
-from cifar_report.report.statistics import wilson_interval
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = "") -> Fragment:

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from cifar_report.journal.results import Result
 from cifar_report.records.record import EpochRecord, RunRecord
-from cifar_report.report.journal import Result
 
 OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting
 PLATEAU = 0.01  # share of images: a curve has flattened where it is this near to the highest it will reach

@@ -14,22 +14,23 @@ import pandas as pd
 import pytest
 from records import write_run
 
+from cifar_report.execution import estimate, resources
+from cifar_report.execution.estimate import estimate_seconds, longest_first
+from cifar_report.execution.execute import execute_plan
+from cifar_report.execution.kernel import notebook_executor
+from cifar_report.execution.plan import make_plan
+from cifar_report.execution.resources import gpus, slot_environments
+from cifar_report.execution.verify import verify_runs
+from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import MODELS, validate
-from cifar_report.pipeline import estimate, resources
-from cifar_report.pipeline.estimate import estimate_seconds, longest_first
-from cifar_report.pipeline.execute import execute_plan
-from cifar_report.pipeline.plan import make_plan
-from cifar_report.pipeline.resources import gpus, slot_environments
-from cifar_report.pipeline.verify import verify_runs
-from cifar_report.pipeline.worker import execute_run
+from cifar_report.journal.results import Journal
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import is_locked
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, write_record
 from cifar_report.report.export import make_report
-from cifar_report.report.journal import Journal
 from cifar_report.training import cores as training_cores
 from cifar_report.training.build import build_model
 from cifar_report.training.cores import cores
@@ -423,7 +424,7 @@ def test_a_damaged_checkpoint_costs_its_epochs_only_and_is_told(tmp_path):
     assert (record.status, len(record.epochs)) == ("completed", 150)
     assert record.warnings[0].startswith("its checkpoint was damaged (")
     assert visible(run.folder) == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "notebook.ipynb"}
-    page = make_report(tmp_path / "out", profile="quick").read_text()
+    page = make_report(tmp_path / "out", executor=notebook_executor, profile="quick").read_text()
     assert "EXP000 seed 0: its checkpoint was damaged" in page
 
 
@@ -529,8 +530,8 @@ def test_fewer_threads_that_the_user_has_set_stay(monkeypatch):
 
 
 def test_gpus_limit_the_jobs_of_runs_that_use_them_and_it_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("cifar_report.pipeline.execute.gpus", lambda: ("0",))
-    monkeypatch.setattr("cifar_report.pipeline.execute._Crew.start_what_can_start", lambda crew: crew.waiting.clear())
+    monkeypatch.setattr("cifar_report.execution.execute.gpus", lambda: ("0",))
+    monkeypatch.setattr("cifar_report.execution.execute._Crew.start_what_can_start", lambda crew: crew.waiting.clear())
     for device, told in (
         ("auto", ["1 run at a time: 1 GPU, each with room for 1 run (--runs-per-gpu)"]),
         ("cpu", []),

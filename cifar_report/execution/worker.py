@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import psutil
 from filelock import Timeout
 
-from cifar_report.pipeline.kernel import ForkedKernel, end_with, execute_notebook
-from cifar_report.pipeline.plan import PlannedRun
+from cifar_report.execution.kernel import ForkedKernel, end_with, execute_notebook
+from cifar_report.execution.plan import PlannedRun
 from cifar_report.records.backup import Backup
 from cifar_report.records.key import stale_because
 from cifar_report.records.lock import folder_lock, is_locked
@@ -70,7 +70,7 @@ def _context() -> ForkServerContext | SpawnContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cifar_report.pipeline.preload" if sys.platform == "linux" else __name__])
+    context.set_forkserver_preload(["cifar_report.execution.preload" if sys.platform == "linux" else __name__])
     return context
 
 

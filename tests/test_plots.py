@@ -10,9 +10,9 @@ from records import write_run
 
 from cifar_report.data.dataset import load_dataset
 from cifar_report.experiments.catalog import load_catalog
-from cifar_report.report import figures, pictures, tables
-from cifar_report.report.journal import Journal
-from cifar_report.report.statistics import calibration
+from cifar_report.journal.results import Journal
+from cifar_report.journal.statistics import calibration
+from cifar_report.report import confusion_matrix, image_grids, plots
 from cifar_report.training.evaluation import Evaluation
 
 
@@ -25,7 +25,7 @@ def drawing(picture):
 
 def test_learning_curves_say_what_they_show(tmp_path):
     run = write_run(tmp_path, "EXP003")
-    picture = figures.learning_curves({"EXP003": [run.epochs]})
+    picture = plots.learning_curves({"EXP003": [run.epochs]})
     assert drawing(picture).tag.endswith("svg")
     assert "validation loss lowest at epoch 2 (1.00) and 1.40 at the end" in picture.alt
     assert "70.00\N{NO-BREAK SPACE}%" in picture.alt
@@ -33,7 +33,7 @@ def test_learning_curves_say_what_they_show(tmp_path):
 
 def test_learning_curves_give_their_values_and_where_they_are_drawn(tmp_path):
     runs = [write_run(tmp_path, "EXP003", seed=seed, validation_losses=(1.5, 1.0, 1.2 + seed)) for seed in (0, 1)]
-    losses, accuracies = json.loads(figures.learning_curves(figures.histories(runs)).values())
+    losses, accuracies = json.loads(plots.learning_curves(plots.histories(runs)).values())
     assert losses["series"]["EXP003 validation"] == [1.5, 1.0, 1.7]  # means over seeds
     assert accuracies["series"]["EXP003"] == [66, 68, 70]
     for panel in (losses, accuracies):
@@ -45,7 +45,7 @@ def test_learning_curves_give_their_values_and_where_they_are_drawn(tmp_path):
 
 def test_several_seeds_are_a_line_and_a_band(tmp_path):
     runs = [write_run(tmp_path, "EXP003", seed=seed, validation_losses=(1.5, 1.0 + seed)) for seed in (0, 1)]
-    one, two = (figures.learning_curves(figures.histories(some)).svg for some in (runs[:1], runs))
+    one, two = (plots.learning_curves(plots.histories(some)).svg for some in (runs[:1], runs))
     assert "FillBetween" in two
     assert "FillBetween" not in one
 
@@ -53,31 +53,31 @@ def test_several_seeds_are_a_line_and_a_band(tmp_path):
 def test_numbers_in_words_keep_their_digits(tmp_path):
     run = write_run(tmp_path, "EXP003", validation_losses=(2.3026, 2.3029, 2.3031, 2.3035))
     flat = [epoch.model_copy(update={"train_loss": 2.303}) for epoch in run.epochs]
-    ticks = "".join(drawing(figures.learning_curves({"EXP003": [flat]})).itertext())
+    ticks = "".join(drawing(plots.learning_curves({"EXP003": [flat]})).itertext())
     assert "2.3030" in ticks
-    picture = figures.bars({"a": 0.00123, "b": 0.00456}, "x", label="y")
+    picture = plots.bars({"a": 0.00123, "b": 0.00456}, "x", label="y")
     assert "0.00123" in "".join(drawing(picture).itertext())
 
 
 def test_same_figure_same_bytes(tmp_path):
     run = write_run(tmp_path, "EXP003")
-    one, two = (figures.learning_curves({"EXP003": [run.epochs], "EXP004": [run.epochs]}) for _ in range(2))
+    one, two = (plots.learning_curves({"EXP003": [run.epochs], "EXP004": [run.epochs]}) for _ in range(2))
     assert one.svg == two.svg
 
 
 def test_experiments_of_a_family_look_different_and_always_the_same():
     for family in load_catalog().families:
-        looks = [figures.appearance(entry.id) for entry in family.experiments]
+        looks = [plots.appearance(entry.id) for entry in family.experiments]
         assert len({colour for colour, _ in looks}) == len(looks)
         assert len({str(style) for _, style in looks}) == len(looks)
-    assert figures.appearance("EXP004") == figures.appearance("exp004")
-    assert figures.appearance("MINE-1")[0] in figures.COLOURS
+    assert plots.appearance("EXP004") == plots.appearance("exp004")
+    assert plots.appearance("MINE-1")[0] in plots.COLOURS
 
 
 def test_confusion_matrix_names_the_most_frequent_mistake():
     counts = np.diag([90] * 10)
     counts[3, 5] = 10
-    table = tables.confusion_matrix(counts, [f"class {k}" for k in range(10)])
+    table = confusion_matrix.confusion_matrix(counts, [f"class {k}" for k in range(10)])
     assert "900 of 910 images are right" in table.text
     assert "10 images of class 3 taken for class 5" in table.text
     assert "<td><b>90.0</b></td><td>82.6–94.5</td>" in table.html  # 90 of 100, Wilson
@@ -85,7 +85,7 @@ def test_confusion_matrix_names_the_most_frequent_mistake():
 
 def test_confusion_matrix_of_a_class_without_images():
     counts = np.diag([10] * 9 + [0])
-    assert "<b>–</b>" in tables.confusion_matrix(counts, [str(k) for k in range(10)]).html
+    assert "<b>–</b>" in confusion_matrix.confusion_matrix(counts, [str(k) for k in range(10)]).html
 
 
 def test_shades_keep_their_text_legible():
@@ -95,7 +95,7 @@ def test_shades_keep_their_text_legible():
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     for count in range(2, 101):
-        paper, ink = re.search(r"background:(#\w+);color:(#\w+)", tables._shaded(count, count / 100)).groups()
+        paper, ink = re.search(r"background:(#\w+);color:(#\w+)", confusion_matrix._shaded(count, count / 100)).groups()
         ink = "#" + 2 * ink[1:] if len(ink) == 4 else ink
         dark, light = sorted([luminance(paper), luminance(ink)])
         assert (light + 0.05) / (dark + 0.05) >= 4.5, count  # WCAG 2.2, 1.4.3
@@ -103,65 +103,65 @@ def test_shades_keep_their_text_legible():
 
 def test_a_leap_leaves_the_plot_and_is_told(tmp_path):
     calm = write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.0, 1.2, 2.9))
-    assert figures.learning_curves(figures.histories([calm])).remark == ""
+    assert plots.learning_curves(plots.histories([calm])).remark == ""
     leaping = write_run(tmp_path, "EXP002", validation_losses=(1.5, 22.0, 1.2, 1.4))
-    picture = figures.learning_curves(figures.histories([calm, leaping]))
+    picture = plots.learning_curves(plots.histories([calm, leaping]))
     assert "The validation loss of EXP002 reaches 22 at epoch 2, above the plot." in picture.alt
     assert "loss of EXP001 reaches" not in picture.alt
     assert ">to 22<" in picture.svg
     assert "triangles" in picture.remark
     less = write_run(tmp_path, "EXP003", validation_losses=(1.5, 5.0, 1.2, 1.4))
-    assert "loss of EXP003 reaches 5 at" in figures.learning_curves(figures.histories([leaping, less])).alt
+    assert "loss of EXP003 reaches 5 at" in plots.learning_curves(plots.histories([leaping, less])).alt
     peaks = enumerate((1.2, 15.0))
     seeds = [write_run(tmp_path, "EXP004", seed=s, validation_losses=(1.5, p, 1.0, 1.0)) for s, p in peaks]
-    assert ">to 15<" in figures.learning_curves(figures.histories(seeds)).svg
+    assert ">to 15<" in plots.learning_curves(plots.histories(seeds)).svg
     assert picture.panels[0].series["EXP002 validation"][1] == 22.0  # who asks for the value gets it
 
 
 def test_ladder_tells_range_and_best(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.76)
-    picture = figures.accuracy_ladder(list(Journal.load(tmp_path).complete.values()))
+    picture = plots.accuracy_ladder(list(Journal.load(tmp_path).complete.values()))
     assert "from 70.00 % to 76.00 % (EXP003" in picture.alt
     assert "original report" in picture.svg
     assert "another budget" not in picture.svg
     write_run(tmp_path, "EXP003", 0.76, parameters={"epochs": 3})
-    mixed = figures.accuracy_ladder(list(Journal.load(tmp_path).complete.values()))
+    mixed = plots.accuracy_ladder(list(Journal.load(tmp_path).complete.values()))
     assert "another budget" in mixed.svg
     write_run(tmp_path, "EXP001", 0.76, parameters={"epochs": 3})
-    assert "original report" not in figures.accuracy_ladder(list(Journal.load(tmp_path).complete.values())).svg
+    assert "original report" not in plots.accuracy_ladder(list(Journal.load(tmp_path).complete.values())).svg
 
 
 def test_reliability_tells_its_error():
     curve = calibration(np.full(100, 0.9), np.arange(100) < 70)
-    assert "expected calibration error 20.0 points" in figures.reliability(curve, "EXP003").alt
+    assert "expected calibration error 20.0 points" in plots.reliability(curve, "EXP003").alt
 
 
 def test_pictures_escape_what_they_say(tmp_path):
-    picture = figures.bars({"<b>": 1.0}, '"><script>alert(1)</script>', label="<script>alert(2)</script>")
+    picture = plots.bars({"<b>": 1.0}, '"><script>alert(1)</script>', label="<script>alert(2)</script>")
     assert "<script>" not in picture.html()
     assert "<b>" in "".join(drawing(picture).itertext())
     assert picture._repr_mimebundle_()["text/plain"] == picture.alt
-    grid = pictures.image_grid(np.zeros((1, 3, 2, 2), np.uint8), ["<script>"], '"><script>')
+    grid = image_grids.image_grid(np.zeros((1, 3, 2, 2), np.uint8), ["<script>"], '"><script>')
     assert "<script>" not in grid.html
-    assert "<script>" not in tables.confusion_matrix(np.eye(2, dtype=int), ["<script>", "b"]).html
+    assert "<script>" not in confusion_matrix.confusion_matrix(np.eye(2, dtype=int), ["<script>", "b"]).html
 
 
 def test_histories_are_those_of_each_experiments_seeds(tmp_path):
     runs = [write_run(tmp_path, "EXP003", seed=seed) for seed in (0, 1)] + [write_run(tmp_path, "EXP004")]
-    found = figures.histories(runs)
+    found = plots.histories(runs)
     assert {name: len(several) for name, several in found.items()} == {"EXP003": 2, "EXP004": 1}
 
 
 @pytest.mark.parametrize("limit", [10, 3])
 def test_classes_grid_takes_what_there_is(tiny, limit):
     train = load_dataset(tiny(train_limit=limit)).train
-    pictures.classes_grid(train.images.numpy(), train.labels.numpy(), [str(k) for k in range(10)])
+    image_grids.classes_grid(train.images.numpy(), train.labels.numpy(), [str(k) for k in range(10)])
 
 
 def test_a_perfect_model_has_no_mistakes_to_show(tiny):
     dataset = load_dataset(tiny())
     perfect = Evaluation(torch.nn.functional.one_hot(dataset.test.labels, 10).float(), dataset.test.labels)
     predictions = perfect.predictions(dataset.test_index)
-    shown = pictures.confident_mistakes(dataset.test.images.numpy(), predictions, dataset.classes)
+    shown = image_grids.confident_mistakes(dataset.test.images.numpy(), predictions, dataset.classes)
     assert shown.text == "Most confident mistakes: none."

@@ -10,7 +10,9 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,11 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
             if kernel:  # also where it was never wanted: nobody waits for it then
                 kernel.kill()
                 kernel.wait()
+
+
+def notebook_executor() -> Callable[[Path, Path, dict], None]:
+    """What executes one notebook: in a kernel forked from this process now, with all it has imported, where it can."""
+    return partial(execute_notebook, kernel=ForkedKernel() if ForkedKernel.possible() else None)
 
 
 class ForkedKernel:

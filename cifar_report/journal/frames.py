@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 
-from cifar_report.report.journal import Journal, at_full_budget
+from cifar_report.journal.results import Journal, at_full_budget
 
 COUNTS = (
     "correct",

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cifar_report.experiments.schema import CLASSES
+from cifar_report.formatting import grouped, listing, p_text, percent, points
+from cifar_report.journal.class_observations import classes_changed, confused
+from cifar_report.journal.curve_observations import convergence, generalisation_gap, overfitting, plateau, stability
+from cifar_report.journal.learning_curves import Learning
+from cifar_report.journal.results import Comparison, Journal, Result, of_equal_work
+from cifar_report.journal.statistics import wilson_interval
 from cifar_report.records.record import RunRecord
-from cifar_report.report.class_observations import classes_changed, confused
-from cifar_report.report.curve_observations import convergence, generalisation_gap, overfitting, plateau, stability
-from cifar_report.report.journal import Comparison, Journal, Result, of_equal_work
-from cifar_report.report.learning import Learning
-from cifar_report.report.statistics import wilson_interval
-from cifar_report.wording import grouped, listing, p_text, percent, points
 
 NOISE = 1.5  # the same work was seen to take 1.3 times as long where other programs ran beside it
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cifar_report.experiments.catalog import load_catalog
-from cifar_report.report.journal import Comparison, Journal
-from cifar_report.report.statistics import SIGNIFICANCE
-from cifar_report.wording import percent, points
+from cifar_report.formatting import percent, points
+from cifar_report.journal.results import Comparison, Journal
+from cifar_report.journal.statistics import SIGNIFICANCE
 
 Answer = Literal["supported", "refuted", "undecided"]
 

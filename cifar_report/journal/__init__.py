@@ -1,0 +1,1 @@
+"""What the records show: results, statistics, learning curves, comparisons, observations."""

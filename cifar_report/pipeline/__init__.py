@@ -1,1 +1,0 @@
-"""From a request to finished runs: plan, then execute."""
