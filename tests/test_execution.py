@@ -157,7 +157,7 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
         ("predictions.npz", flipped, "predictions.npz is missing or damaged"),
         ("history.csv", b"epoch,validation_loss\n1,0.5\n", "history.csv is missing or damaged"),
         ("history.csv", history.replace(b"0.01", b"0.02"), "history.csv contradicts run.json"),
-        ("model.safetensors", b"garbage", "model.safetensors is missing or damaged"),
+        ("model.safetensors", b"garbage", "model.safetensors is damaged"),
         ("run.json", contrary, "run.json contradicts itself"),
         ("run.json", b"{", "its record cannot be read"),
     ]:

@@ -34,6 +34,9 @@ from cifar_report.records.record import (
 from cifar_report.records.verification import keys
 from cifar_report.training.weights import find_weights
 
+# Nothing but `predict` needs the trained weights, so records are kept and shared without them.
+WITHOUT_WEIGHTS = "its trained weights are not kept here"
+
 # Overrides that the command line expresses in another way.
 RESERVED = {"experiment": "name the experiment instead", "seed": "use --seeds", "output_dir": "use --output"}
 
@@ -79,8 +82,10 @@ class PlannedRun:
             return RunState("failed", f"{error} (since then {changed})" if changed else error)
         if run_key(self.parameters, facts) not in keys(self.folder, record):
             return RunState("stale", changed)
-        damage = damaged_results(self.folder, record)
-        return RunState("stale", damage) if damage else RunState("complete", not_compared)
+        if damage := damaged_results(self.folder, record):
+            return RunState("stale", damage)
+        kept = (self.folder / "model.safetensors").exists()
+        return RunState("complete", "; ".join(filter(None, [not_compared, "" if kept else WITHOUT_WEIGHTS])))
 
     def is_complete(self) -> bool:
         """Whether the folder holds this very run's complete result."""
@@ -137,7 +142,8 @@ def damaged_results(folder: Path, record: RunRecord) -> str:
         return "history.csv is missing or damaged"
     if list(map(repr, history)) != list(map(repr, record.epochs)):  # NaN equals nothing
         return "history.csv contradicts run.json"
-    return "" if _is_whole(folder / "model.safetensors") else "model.safetensors is missing or damaged"
+    weights = folder / "model.safetensors"
+    return "model.safetensors is damaged" if weights.exists() and not _is_whole(weights) else ""
 
 
 def _is_whole(weights: Path) -> bool:

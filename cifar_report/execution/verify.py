@@ -37,7 +37,7 @@ def verify_runs(plan: Sequence[PlannedRun], *, named: bool, say: Callable[[str],
     complete = []
     for run in plan:
         state, record = run.state(), read_record(run.folder)
-        if state.word == "complete" and state.because:
+        if state.word == "complete" and run.absent:
             say(f"{run.name}: cannot be verified here: {state.because}")
         elif state.word == "complete" and record:
             complete.append((run, record))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError, did_you_mean
 from cifar_report.experiments.schema import Experiment, validate
@@ -26,6 +26,36 @@ class Entry(BaseModel):
     title: str
     builds_on: str | None = None
     reference_accuracy: float | None = None
+    same_as: str | None = None  # the experiment that it repeats
+
+
+class Statement(BaseModel):
+    """What the original report says, and what tests it on record: exactly one of the last four.
+
+    `contrasts`, such as `EXP003 EXP004 > EXP005 EXP006` (the mean of some above that of others), `EXP017 > EXP011 + 10`
+    or `EXP001 = EXP003` (equivalent within the margin), are of the `measure` and hold together or not at all.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    of: str
+    says: str
+    measure: str = "accuracy"
+    margin: float | None = None  # in the measure's unit; of accuracy in points
+    seeds_from: int = 0  # a statement that earlier seeds suggested is tested on later ones
+    post_hoc: bool = False
+    caveat: str | None = None  # what beside the statement's cause differs, too
+    contrasts: list[str] = []
+    figures: dict[str, float] = {}  # the original's figure of an experiment, to agree with where one run is expected
+    at_least: dict[str, float] = {}  # what an experiment, or the `best` by accuracy, is to be above
+    untested: str | None = None  # why no record of this journal tests it
+
+    @model_validator(mode="after")
+    def _tested_in_one_way(self) -> Statement:
+        if sum(map(bool, (self.contrasts, self.figures, self.at_least, self.untested))) != 1:
+            raise ValueError(f"'{self.says}' needs contrasts, figures, at_least or untested, and one of them only")
+        if self.contrasts and self.measure != "accuracy" and self.margin is None:
+            raise ValueError(f"'{self.says}' needs a margin: the journal's is of accuracy")
+        return self
 
 
 class Family(BaseModel):
@@ -49,7 +79,9 @@ class Catalog(BaseModel):
     title: str
     repository: str
     ref: str
+    margin: float  # points: a smaller difference of accuracy counts as none
     families: list[Family]
+    statements: list[Statement]
 
     @property
     def entries(self) -> dict[str, Entry]:

@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 
-from cifar_report.journal.results import Journal, at_full_budget
+from cifar_report.journal.results import Comparison, Journal, Reproduction, at_full_budget
 
 COUNTS = (
     "correct",
@@ -26,6 +26,7 @@ def results_frame(journal: Journal) -> pd.DataFrame:
     for result in journal.results.values():
         for run in (*result.runs, *result.failed):
             comparison = journal.comparisons.get(run.experiment)
+            reproduction = journal.reproduction(run.experiment)
             low, high = result.interval if result.runs else (float("nan"), float("nan"))
             rows.append(
                 {
@@ -44,10 +45,16 @@ def results_frame(journal: Journal) -> pd.DataFrame:
                     "interval": result.interval_kind if result.runs else None,
                     "reference_accuracy": result.entry.reference_accuracy,
                     "full_budget": at_full_budget(run) if run.status == "completed" else None,
-                    "reproduces": result.reproduces if result.runs else None,
+                    "reproduction": reproduction.word if reproduction else None,
+                    "prediction_low": _end(reproduction, 0),
+                    "prediction_high": _end(reproduction, 1),
+                    "substitutes": ", ".join(result.substitutes) or None,
                     "builds_on": result.entry.builds_on,
                     "difference": 100 * comparison.difference if comparison else None,
+                    "difference_low": _end(comparison, 0),
+                    "difference_high": _end(comparison, 1),
                     "p_holm": comparison.p if comparison else None,
+                    "p_equivalent": comparison.p_equivalent if comparison else None,
                     "verdict": comparison.verdict if comparison else None,
                     "test": comparison.test if comparison else None,
                     "compared_seeds": comparison.seeds if comparison else None,
@@ -71,6 +78,11 @@ def results_frame(journal: Journal) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS if rows else (), "Int64"))
+
+
+def _end(found: Comparison | Reproduction | None, which: int) -> float | None:
+    """An end of an interval, in percent or points."""
+    return 100 * found.interval[which] if found and found.interval else None
 
 
 def family_frame(journal: Journal, family: str) -> pd.DataFrame:

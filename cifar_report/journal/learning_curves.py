@@ -59,8 +59,8 @@ class Learning:
 
     @property
     def rise(self) -> float:
-        """Share by which the validation loss ends above its lowest."""
-        return self.last.validation_loss / self.best.validation_loss - 1
+        """Share by which the validation loss of the mean curve ends above its lowest."""
+        return rise(self.epochs)
 
     @property
     def course(self) -> Literal["overfits", "rises", "falls"] | None:
@@ -108,6 +108,17 @@ class Learning:
         seconds = sum(run.seconds.train for run in self.runs)
         images = sum(run.data.train_size * len(run.epochs) for run in self.runs if run.data)
         return images / seconds if seconds and images else None
+
+
+def rise(history: Sequence[EpochRecord]) -> float:
+    """Share by which the validation loss ends above its lowest."""
+    return history[-1].validation_loss / min(e.validation_loss for e in history) - 1
+
+
+def epochs_to(history: Sequence[EpochRecord], *, share: float = 1.0, less: float = 0.0) -> int:
+    """The first epoch whose validation accuracy is at least a share of the highest, or so much less."""
+    enough = share * max(e.validation_accuracy for e in history) - less - 1e-9
+    return next(e.epoch for e in history if e.validation_accuracy >= enough)
 
 
 def jitter(history: Sequence[EpochRecord]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import CLASSES
 from cifar_report.formatting import grouped, listing, p_text, percent, points
 from cifar_report.journal.class_observations import classes_changed, confused
@@ -62,23 +63,30 @@ def _observation(topic: str, sentences: Iterable[str | None], *shown_by: str) ->
 def _differences(results: Sequence[Result], journal: Journal) -> list[str]:
     """Each experiment against the one it builds on, with the tests and what makes comparisons unlike."""
     found = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
-    sentences, open_ones = [], []
+    sentences: list[str] = []
+    unshown: dict[str, list[str]] = {}
     for c in found:
         if not c.changed:
-            but = f", but not like with like: {c.caveat}" if c.caveat else ""
+            but = f", but not directly comparable: {c.caveat}" if c.caveat else ""
             sentences.append(f"{c.experiment} repeats {c.base} with the same parameters: {_figures(c)}{but}.")
         elif c.caveat:
             how = "not shown to differ from" if c.verdict == "no difference shown" else f"{c.verdict} than"
             sentences.append(
-                f"The accuracy of {c.experiment} is {how} that of {c.base} ({_figures(c)}), but not like with like: "
-                f"{c.caveat}."
+                f"The accuracy of {c.experiment} is {how} that of {c.base} ({_figures(c)}), but not directly "
+                f"comparable: {c.caveat}."
             )
-        elif c.verdict == "no difference shown":
-            open_ones.append(f"{c.experiment} against {c.base} ({_figures(c)})")
+        elif c.verdict in ("no difference shown", "open", "equivalent"):
+            unshown.setdefault(c.verdict, []).append(f"{c.experiment} against {c.base} ({_figures(c)})")
+        elif c.p_equivalent is None:
+            sentences.append(f"The accuracy of {c.experiment} is {c.verdict} than that of {c.base}: {_figures(c)}.")
         else:
             sentences.append(f"{c.experiment} is {c.verdict} than {c.base}: {_figures(c)}.")
-    if open_ones:
-        sentences.append(f"No difference is shown for {listing(open_ones)}.")
+    words = {
+        "no difference shown": "No difference is shown for",
+        "open": "It is open whether there is a difference for",
+        "equivalent": f"Equivalent within {load_catalog().margin:g} point{'s' if load_catalog().margin != 1 else ''}:",
+    }
+    sentences += [f"{word} {listing(unshown[verdict])}." for verdict, word in words.items() if verdict in unshown]
     tests = grouped((c.test, c.experiment) for c in found)
     told = "; ".join(test if len(tests) == 1 else f"{listing(names)}: {test}" for test, names in tests.items())
     if found:
@@ -87,7 +95,8 @@ def _differences(results: Sequence[Result], journal: Journal) -> list[str]:
 
 
 def _figures(c: Comparison) -> str:
-    return f"{points(c.difference)} points, {p_text(c.p)}"
+    interval = f" ({points(c.interval[0])} to {points(c.interval[1])})" if c.interval else ""
+    return f"{points(c.difference)}{interval} points, {p_text(c.p)}"
 
 
 def _ranking(results: Sequence[Result]) -> list[str]:

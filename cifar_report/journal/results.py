@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from cifar_report.experiments.catalog import Entry, Family, load_catalog, load_e
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, effective, shown, with_defaults
 from cifar_report.formatting import listing
-from cifar_report.journal.statistics import holm, mcnemar, paired_t, t_interval, verdict, wilson_interval
+from cifar_report.journal.spread import Spread, Values, contrast
+from cifar_report.journal.statistics import SIGNIFICANCE, holm, mcnemar, t_interval, verdict, wilson_interval
 from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import RunRecord, read_runs, recorded_folder
 from cifar_report.records.verification import code_digests, is_of_this_code
 
+WIDE = 0.02  # half the width of a prediction interval beyond which nothing is said to agree
 SPEED = ("compile", "precision")  # how fast the same work is done
 
 
@@ -71,15 +74,17 @@ class Result:
         return all(at_full_budget(run) for run in self.runs)
 
     @property
-    def reproduces(self) -> str | None:
-        """The original's accuracy against our interval: `reproduced`, or ours is `above` or `below`.
-
-        `None` where there is nothing to compare with, or the work was another than the original's.
-        """
-        if self.entry.reference_accuracy is None or not self.full_budget:
-            return None
-        (low, high), reference = self.interval, self.entry.reference_accuracy / 100
-        return "reproduced" if low <= reference <= high else "above" if reference < low else "below"
+    def substitutes(self) -> list[str]:
+        """What stood in for the original's data, weights and precision."""
+        found = []
+        for run in self.runs:
+            if run.data and "official" not in (run.data.provenance, run.data.source.split()[0]):
+                found.append(f"{run.data.provenance or run.data.source} of CIFAR-10")
+            if run.weights and run.weights.is_local:
+                found.append("weights from a local file")
+            if run.precision not in (None, "float32"):
+                found.append(str(run.precision))
+        return list(dict.fromkeys(found))
 
     @property
     def mixed_code(self) -> bool:
@@ -103,10 +108,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One experiment against another. `difference` is a fraction; `p` is Holm-adjusted within the family.
+    """One experiment against another. `difference` is a fraction; p values are Holm-adjusted within the family.
 
-    `changed` names the parameters in which they differ; `caveat` says what makes the comparison unlike the one that the
-    two experiments mean.
+    Where it is known how much runs differ by their seed alone, methods are compared: `interval` is that of the
+    difference, `p_equivalent` of its being less than the margin. Else two trained models are compared on the same
+    images. `changed` names the parameters in which they differ; `caveat` says what makes the comparison unlike the one
+    that the two experiments mean.
     """
 
     experiment: str
@@ -118,12 +125,37 @@ class Comparison:
     changed: tuple[str, ...]
     caveat: str | None
     full_budget: bool
+    interval: tuple[float, float] | None = None
+    p_equivalent: float | None = None
 
     @property
     def verdict(self) -> str:
-        """In words; of work that is not alike only which accuracy is `higher` or `lower`, not what is better."""
-        plain = verdict(self.difference, self.p)
-        return {"better": "higher", "worse": "lower"}.get(plain, plain) if self.caveat else plain
+        """In words: of methods `better`, `worse`, `equivalent` or `open`.
+
+        One seed speaks of two trained models, and work that is not alike of accuracies, never of methods: these are
+        `higher`, `lower`, or there is `no difference shown`.
+        """
+        if self.p_equivalent is None or self.caveat:
+            plain = verdict(self.difference, self.p)
+            return {"better": "higher", "worse": "lower"}.get(plain, plain)
+        if self.p_equivalent < SIGNIFICANCE:
+            return "equivalent"
+        return verdict(self.difference, self.p) if self.p < SIGNIFICANCE else "open"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The original's single run against where one new run of ours is to be expected."""
+
+    answer: Literal["agrees", "ours is above", "ours is below", "too wide to tell", "spread unknown"]
+    interval: tuple[float, float] | None = None  # prediction interval of one run
+    borrowed: bool = False  # whether the spread is that of other experiments of the network
+    substitutes: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """`reproduced` only where nothing stood in for the original's data, weights and precision."""
+        return "reproduced" if self.answer == "agrees" and not self.substitutes else self.answer
 
 
 @dataclass(frozen=True)
@@ -174,6 +206,65 @@ class Journal:
         return [run for result in self.family_results(name) for run in result.runs]
 
     @cached_property
+    def groups(self) -> dict[str, tuple]:
+        """Of each experiment the network and budget whose runs share a spread."""
+        found = {}
+        for name, result in self.complete.items():
+            run = result.runs[0]
+            settings = done(run)
+            network = tuple(str(settings[key]) for key in ("model", "weights", "trainable", "image_size"))
+            data = (run.data.sha256, run.data.split_sha256, run.data.train_size) if run.data else None
+            found[name] = (network, data, len(run.epochs), len({r.data.test_size for r in result.runs if r.data}))
+        return found
+
+    def values(self, measure: Callable[[RunRecord], float | None], seeds_from: int = 0) -> Values:
+        """A figure of every complete run, by experiment and seed."""
+        found = {
+            name: {r.seed: value for r in result.runs if r.seed >= seeds_from and (value := measure(r)) is not None}
+            for name, result in self.complete.items()
+        }
+        return {name: runs for name, runs in found.items() if runs}
+
+    def spreads(self, values: Values, resolution: float) -> dict[str, Spread | None]:
+        """Of each experiment the spread of its group. Experiments that repeat another count once."""
+        repeated = {name for name, entry in load_catalog().entries.items() if entry.same_as in values}
+        found: dict[str, Spread | None] = {}
+        for group in set(self.groups.values()):
+            members = [name for name in values if self.groups[name] == group]
+            counted = {name: values[name] for name in members if name not in repeated}
+            found |= dict.fromkeys(members, Spread.of(counted or {n: values[n] for n in members}, resolution))
+        return found
+
+    @cached_property
+    def resolution(self) -> float:
+        """Smallest difference between two accuracies: one image."""
+        return min((result.resolution for result in self.complete.values()), default=1.0)
+
+    @cached_property
+    def accuracy_spreads(self) -> dict[str, Spread | None]:
+        return self.spreads(self.accuracies, self.resolution)
+
+    @cached_property
+    def accuracies(self) -> Values:
+        return self.values(lambda run: run.test.accuracy if run.test else None)
+
+    def reproduction(self, name: str) -> Reproduction | None:
+        """The original's accuracy against ours; `None` where there is none, or the work was another's."""
+        result = self.complete.get(name)
+        if result is None or result.entry.reference_accuracy is None or not result.full_budget:
+            return None
+        substitutes, spread = tuple(result.substitutes), self.accuracy_spreads[name]
+        if spread is None:
+            return Reproduction("spread unknown", substitutes=substitutes)
+        low, high = interval = spread.prediction(result.accuracy, len(result.runs))
+        reference = result.entry.reference_accuracy / 100
+        if high - low > 2 * WIDE:
+            answer = "too wide to tell"
+        else:
+            answer = "agrees" if low <= reference <= high else "ours is above" if reference < low else "ours is below"
+        return Reproduction(answer, interval, len(result.runs) == 1, substitutes)  # type: ignore[arg-type]
+
+    @cached_property
     def comparisons(self) -> dict[str, Comparison]:
         """Each experiment against the one it builds on, by name; p values Holm-adjusted within the family.
 
@@ -184,11 +275,20 @@ class Journal:
             raw = []
             for result in results:
                 base = self.complete.get(result.entry.builds_on or "")
-                if base and result.runs and (comparison := compare(result, base)):
+                if base and result.runs and (comparison := compare(result, base, self)):
                     raw.append(comparison)
             asked = [c for c in raw if c.changed]
-            adjusted = dict(zip([c.experiment for c in asked], holm([c.p for c in asked]), strict=True))
-            found |= {c.experiment: replace(c, p=adjusted.get(c.experiment, c.p)) for c in raw}
+            adjusted = holm([c.p for c in asked])
+            methods = [c for c in asked if c.p_equivalent is not None]
+            equivalent = holm([c.p_equivalent for c in methods if c.p_equivalent is not None])
+            p = {c.experiment: value for c, value in zip(asked, adjusted, strict=True)}
+            p_equivalent = {c.experiment: value for c, value in zip(methods, equivalent, strict=True)}
+            found |= {
+                c.experiment: replace(
+                    c, p=p.get(c.experiment, c.p), p_equivalent=p_equivalent.get(c.experiment, c.p_equivalent)
+                )
+                for c in raw
+            }
         return found
 
 
@@ -240,31 +340,33 @@ def of_equal_work(results: Sequence[Result]) -> list[list[Result]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def compare(result: Result, base: Result) -> Comparison | None:
-    """Compare two experiments on what they share: several seeds, or the same test images of one.
+def compare(result: Result, base: Result, journal: Journal) -> Comparison | None:
+    """Compare two experiments: over seeds where the spread is known, else one seed on the test images it shares.
 
-    Returns `None` where they share neither.
+    Returns `None` where neither is possible.
     """
     here, there = ({run.seed: run for run in r.runs} for r in (result, base))
     seeds = sorted(here.keys() & there.keys())
-    if not seeds:
-        return None
-    pairs = [(there[seed], here[seed]) for seed in seeds]
+    pairs = [(there[seed], here[seed]) for seed in seeds] or [(base.runs[0], result.runs[0])]
     if any(base.data is None or run.data is None or base.data.sha256 != run.data.sha256 for base, run in pairs):
         return None
-    if len(seeds) > 1:
-        scores = [[run.test.accuracy for run in side if run.test] for side in zip(*pairs, strict=True)]
-        difference = float(np.mean(scores[1]) - np.mean(scores[0]))
-        p = paired_t(scores[0], scores[1], max(result.resolution, base.resolution))
-        test = f"paired t-test, {len(seeds)} seeds"
+    names = result.entry.id, base.entry.id
+    found = contrast(names[:1], names[1:], journal.accuracies, journal.accuracy_spreads, journal.groups)
+    paired = found is not None
+    interval = p_equivalent = None
+    if found is not None:
+        difference, p, interval, n = found.difference, found.p, found.interval, found.seeds
+        p_equivalent = found.p_equivalent(load_catalog().margin / 100)
+        together = "paired by seed" if journal.groups[names[0]] == journal.groups[names[1]] else "Welch"
+        test = f"t-test, pooled spread, {together}, n = {n} seed{'s' if n > 1 else ''}"
     else:
         before, after = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
-        if before is None or after is None:
+        if before is None or after is None or not seeds:
             return None
         shared, i, j = np.intersect1d(before.index, after.index, return_indices=True)
         if len(shared) == 0:
             return None
-        difference = float(after.correct[j].mean() - before.correct[i].mean())
+        n, difference = 1, float(after.correct[j].mean() - before.correct[i].mean())
         p = mcnemar(before.correct[i], after.correct[j])
         test = f"McNemar, {len(shared):,} images, n = 1 seed"
     before_parameters, after_parameters = (with_defaults(run.parameters) for run in pairs[0])
@@ -274,22 +376,17 @@ def compare(result: Result, base: Result) -> Comparison | None:
         difference=difference,
         p=p,
         test=test,
-        seeds=len(seeds),
+        seeds=n,
         changed=tuple(
             name
             for name, value in after_parameters.items()
             if name not in ("experiment", "seed") and before_parameters.get(name) != value
         ),
-        caveat=unlike(*pairs[0], paired=len(seeds) > 1) or _lonely_seed(seeds, result, base) or _mixed(result, base),
+        caveat=unlike(*pairs[0], paired=paired) or _mixed(result, base),
         full_budget=all(at_full_budget(run) for pair in pairs for run in pair),
+        interval=interval,
+        p_equivalent=p_equivalent,
     )
-
-
-def _lonely_seed(seeds: Sequence[int], *sides: Result) -> str | None:
-    """Where one seed is compared and a side's accuracy is of several, the difference is not that of the accuracies."""
-    if len(seeds) > 1 or all(len(side.runs) == 1 for side in sides):
-        return None
-    return f"seed {seeds[0]} alone is in both"
 
 
 def _mixed(*sides: Result) -> str | None:

@@ -26,8 +26,8 @@ from cifar_report.journal.results import (
     changed_parameters,
     reproduce_command,
 )
+from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
-from cifar_report.journal.verdicts import verdicts
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, recorded_folder
 from cifar_report.report import confusion_matrix, image_grids, plots
@@ -229,9 +229,12 @@ def motivation(family: Family) -> Markup:
     return Markup(markdown2html("\n\n".join(cells)))  # noqa: S704 - text of our own notebooks
 
 
-def verdict_table(journal: Journal) -> Fragment:
-    """Hypotheses and questions with what these data say of them."""
-    return fragment("verdicts.html.j2", verdicts=verdicts(journal))
+def statement_table(journal: Journal) -> Fragment:
+    """What the original report says, and what these records say of it."""
+    found = findings(journal)
+    answers = [finding.answer for finding in found]
+    counts = [(answer, answers.count(answer)) for answer in dict.fromkeys(answers)]
+    return fragment("statements.html.j2", findings=found, counts=counts, margin=f"{load_catalog().margin:g}")
 
 
 def general_notes(journal: Journal) -> Fragment:
@@ -288,11 +291,12 @@ def _results_table(
         comparisons=journal.comparisons,
         compared=bool(compared),
         unlike=any(comparison.caveat for comparison in compared),
+        margin=f"{load_catalog().margin:g}",
         caption=caption,
         anchor=anchor,
         sortable=sortable,
         several=any(len(result.runs) > 1 for result in results),
-        judged=any(result.reproduces for result in results),
+        reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
     )
 
 

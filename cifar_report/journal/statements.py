@@ -1,0 +1,281 @@
+"""What the original report says, tested on a journal's records: `statements` in `params/journal.yaml`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from scipy import stats
+
+from cifar_report.experiments.catalog import Statement, load_catalog
+from cifar_report.formatting import duration, listing
+from cifar_report.journal.learning_curves import PLATEAU, STEADY, epochs_to, jitter, rise
+from cifar_report.journal.results import Journal, at_full_budget
+from cifar_report.journal.spread import Contrast, Spread, Values, contrast
+from cifar_report.journal.statistics import SIGNIFICANCE, holm
+from cifar_report.records.record import RunRecord
+
+Verdict = Literal["equivalent", "better", "worse", "open"]
+Answer = Literal["holds", "does not hold", "open", "cannot be tested"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of a run. `scale` takes it to the unit in which it is written; the rest is in that unit.
+
+    `step` is its resolution (`None`: one test image). A prediction interval of more than ± `wide` says nothing. What is
+    `exact` depends on no seed.
+    """
+
+    of: Callable[[RunRecord], float | None]
+    unit: str
+    scale: float = 1.0
+    step: float | None = None
+    wide: float = math.inf
+    exact: bool = False
+
+
+MEASURES = {
+    "accuracy": Measure(lambda run: run.test.accuracy if run.test else None, "points", 100, wide=2),
+    "first epoch's accuracy": Measure(lambda run: run.epochs[0].validation_accuracy, "points", 100, wide=2),
+    "rise of validation loss": Measure(lambda run: rise(run.epochs), "%", 100, 0.1),
+    "jitter of validation loss": Measure(
+        lambda run: jitter(run.epochs) if len(run.epochs) >= STEADY else None, "nats", 1, 0.001
+    ),
+    "epochs to 95 % of the highest accuracy": Measure(
+        lambda run: epochs_to(run.epochs, share=0.95), "epochs", 1, 1, wide=5
+    ),
+    "epochs to a point below the highest accuracy": Measure(
+        lambda run: epochs_to(run.epochs, less=PLATEAU), "epochs", 1, 1, wide=5
+    ),
+    "epochs to the lowest validation loss": Measure(lambda run: run.best_epoch, "epochs", 1, 1, wide=5),
+    "training cost": Measure(lambda run: run.training_pflop, "PFLOP", 1, 1e-6, exact=True),
+}
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One contrast of a statement. Figures are in the measure's written unit; p values are adjusted."""
+
+    text: str
+    relation: Literal["<", ">", "="]
+    unit: str
+    margin: float
+    contrast: Contrast | None
+    p: float = 1.0
+    p_equivalent: float = 1.0
+    obstacle: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Equivalence within the margin goes first, whatever the direction."""
+        if self.contrast is None or self.obstacle:
+            return "open"
+        if self.p_equivalent < SIGNIFICANCE:
+            return "equivalent"
+        if self.p >= SIGNIFICANCE:
+            return "open"
+        return "better" if self.contrast.difference > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A statement, what these records say of it, and on what grounds."""
+
+    statement: Statement
+    answer: Answer
+    reason: str
+    tested: tuple[Tested, ...] = ()
+
+
+def findings(journal: Journal) -> list[Finding]:
+    """Every statement, judged. p values are Holm-adjusted over all planned contrasts, and over all post hoc ones."""
+    statements = load_catalog().statements
+    tested = [[_tested(journal, s, text) for text in s.contrasts] for s in statements]
+    for post_hoc in (False, True):
+        group = {
+            (t.text, s.measure, s.seeds_from): t
+            for s, several in zip(statements, tested, strict=True)
+            for t in several
+            if s.post_hoc is post_hoc and t.contrast
+        }
+        p = dict(zip(group, holm([t.contrast.p for t in group.values() if t.contrast]), strict=True))
+        equivalent = [t.contrast.p_equivalent(t.margin) for t in group.values() if t.contrast]
+        p_equivalent = dict(zip(group, holm(equivalent), strict=True))
+        for s, several in zip(statements, tested, strict=True):
+            if s.post_hoc is post_hoc:
+                keys = [(t.text, s.measure, s.seeds_from) for t in several]
+                several[:] = [
+                    replace(t, p=p.get(key, 1.0), p_equivalent=p_equivalent.get(key, 1.0))
+                    for key, t in zip(keys, several, strict=True)
+                ]
+    counts = [sum(s.post_hoc is post_hoc for s in statements for _ in s.contrasts) for post_hoc in (False, True)]
+    return [
+        _finding(journal, s, tuple(several), SIGNIFICANCE / max(1, counts[s.post_hoc]))
+        for s, several in zip(statements, tested, strict=True)
+    ]
+
+
+def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
+    measure = MEASURES[statement.measure]
+    relation = next(sign for sign in "<>=" if sign in text)
+    sides, _, offset = text.partition("+")
+    above, below = (side.split() for side in sides.split(relation))
+    values, spreads = _values(journal, statement)
+    found = contrast(above, below, values, spreads, journal.groups)
+    if found and offset:
+        found = replace(found, difference=found.difference - float(offset))
+    margin = statement.margin or load_catalog().margin
+    return Tested(
+        text=text,
+        relation=relation,  # type: ignore[arg-type]
+        unit=measure.unit,
+        margin=margin,
+        contrast=found,
+        obstacle=_obstacle(journal, [*above, *below], found, statement.seeds_from),
+    )
+
+
+def _values(journal: Journal, statement: Statement) -> tuple[Values, Mapping[str, Spread | None]]:
+    """The statement's measure of every run, in the unit in which it is written, and its spreads."""
+    measure = MEASURES[statement.measure]
+    values = {
+        name: {seed: measure.scale * value for seed, value in runs.items()}
+        for name, runs in journal.values(measure.of, statement.seeds_from).items()
+    }
+    step = measure.step or measure.scale * journal.resolution
+    exact = dict.fromkeys(values, Spread(step, 1000, step, 1000))
+    return values, exact if measure.exact else journal.spreads(values, step)
+
+
+def _obstacle(journal: Journal, names: Iterable[str], found: Contrast | None, seeds_from: int) -> str:
+    """What forbids a verdict on methods; an empty text if nothing does."""
+    results = {name: journal.complete.get(name) for name in names}
+    if missing := [name for name, result in results.items() if result is None]:
+        return f"not on record: {listing(missing)}"
+    if small := [n for n, result in results.items() if result and not all(map(at_full_budget, result.runs))]:
+        return f"not at full budget: {listing(small)}"
+    if found is None:
+        later = f" from seed {seeds_from}" if seeds_from else ""
+        return f"spread unknown: one run{later} of {listing(results)} alone cannot tell a method from luck"
+    return ""
+
+
+def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...], alpha: float) -> Finding:
+    if statement.untested:
+        return Finding(statement, "cannot be tested", statement.untested)
+    if statement.figures:
+        return _figures(journal, statement)
+    if statement.at_least:
+        return _at_least(journal, statement)
+    verdicts = [t.verdict if t.relation != "<" else _opposite(t.verdict) for t in tested]
+    pairs = list(zip(tested, verdicts, strict=True))
+    contradicts = {"=": ("better", "worse"), ">": ("worse", "equivalent"), "<": ("worse", "equivalent")}
+    if all(v == ("equivalent" if t.relation == "=" else "better") for t, v in pairs):
+        answer: Answer = "holds"
+    else:
+        answer = "does not hold" if any(v in contradicts[t.relation] for t, v in pairs) else "open"
+    reasons = [_words(t) for t in tested]
+    if answer == "open":
+        reasons += _to_decide(journal, statement, tested, alpha)
+    if statement.caveat:
+        reasons.append(statement.caveat)
+    return Finding(statement, answer, "; ".join(dict.fromkeys(reasons)), tested)
+
+
+def _opposite(verdict: Verdict) -> Verdict:
+    return {"better": "worse", "worse": "better"}.get(verdict, verdict)  # type: ignore[return-value]
+
+
+def _words(t: Tested) -> str:
+    if t.contrast is None or t.obstacle:
+        return f"{t.text}: {t.obstacle}"
+    low, high = t.contrast.interval
+    word = {"better": "higher", "worse": "lower"}.get(t.verdict, t.verdict)
+    if t.verdict == "equivalent":
+        word += f" within {t.margin:g}"
+    figure = f"{t.contrast.difference:+.2f} ({low:+.2f} to {high:+.2f}) {t.unit}".replace("-", "\N{MINUS SIGN}")
+    return f"{t.text}: {figure}, {word}, n = {t.contrast.seeds}"
+
+
+def _to_decide(journal: Journal, statement: Statement, tested: Iterable[Tested], alpha: float) -> list[str]:
+    """How many seeds would decide an open statement, and what they would cost."""
+    needed: list[int] = []
+    for t in tested:
+        if t.contrast is None or t.obstacle or t.verdict != "open":
+            continue
+        n = t.contrast.seeds_needed(t.margin, alpha=alpha, equivalence=t.relation == "=")
+        if n is None:
+            return ["more than 1,000 seeds would be needed"]
+        needed.append(max(n, t.contrast.seeds + 1))
+    if not needed:
+        return []
+    names = {name for t in tested for name in t.text.replace("=", " ").replace(">", " ").replace("<", " ").split()}
+    minutes = sum(
+        max(0, max(needed) - len(result.runs)) * sum(r.seconds.total for r in result.runs) / len(result.runs)
+        for name in names
+        if (result := journal.complete.get(name))
+    )
+    return [f"{max(needed)} seeds would decide with 80 % power, {duration(math.ceil(minutes))} more of training"]
+
+
+def _figures(journal: Journal, statement: Statement) -> Finding:
+    """Whether the original's figures lie where one new run of ours is expected."""
+    values, spreads = _values(journal, statement)
+    unit, answers, reasons = MEASURES[statement.measure].unit, [], []
+    for name, figure in statement.figures.items():
+        obstacle = _obstacle(journal, [name], None, 0) if name not in values or spreads[name] is None else ""
+        if obstacle or not journal.complete[name].full_budget:
+            answers.append("open")
+            reasons.append(f"{name}: {obstacle or 'not at full budget'}")
+            continue
+        spread, runs = spreads[name], list(values[name].values())
+        assert spread is not None
+        mean = sum(runs) / len(runs)
+        low, high = spread.prediction(mean, len(runs))
+        wide = high - low > 2 * MEASURES[statement.measure].wide
+        answers.append("open" if wide else "holds" if low <= figure <= high else "does not hold")
+        reasons.append(
+            f"{name}: {mean:.1f} {unit} and the original's {figure:g}; one new run {low:.1f} to {high:.1f}, "
+            f"n = {len(runs)}" + (", too wide to tell" if wide else "")
+        )
+    return Finding(statement, _together(answers), "; ".join(reasons))
+
+
+def _at_least(journal: Journal, statement: Statement) -> Finding:
+    """Whether experiments are above a bound, by the interval of their mean."""
+    values, spreads = _values(journal, statement)
+    unit, answers, reasons = MEASURES[statement.measure].unit, [], []
+    for word, bound in statement.at_least.items():
+        real = [n for n, r in journal.complete.items() if r.runs[0].data and r.runs[0].data.name == "cifar10"]
+        name = max(real, key=lambda n: journal.complete[n].accuracy, default="") if word == "best" else word
+        if name not in values:
+            answers.append("open")
+            reasons.append(f"not on record: {name or 'any run on CIFAR-10'}")
+            continue
+        result, spread, runs = journal.complete[name], spreads[name], list(values[name].values())
+        mean = sum(runs) / len(runs)
+        if spread is not None:
+            half = float(stats.t.ppf(0.975, spread.total_df)) * spread.total / math.sqrt(len(runs))
+            low, high, kind = mean - half, mean + half, f"n = {len(runs)}"
+        else:
+            low, high, kind = *(100 * end for end in result.interval), result.interval_kind
+        tried = (
+            [n for n, entry in load_catalog().entries.items() if entry.reference_accuracy] if word == "best" else [name]
+        )
+        everything = all(n in journal.complete and journal.complete[n].full_budget for n in tried)
+        answers.append("holds" if low >= bound else "does not hold" if high < bound and everything else "open")
+        of = f"{name}, the best of {len(real)} by test accuracy," if word == "best" else name
+        reasons.append(f"{of} {mean:.2f} ({low:.2f} to {high:.2f}) {unit}, {kind}")
+        if answers[-1] == "open" and not everything:
+            reasons.append("not everything is on record at full budget")
+    return Finding(statement, _together(answers), "; ".join(reasons))
+
+
+def _together(answers: Sequence[str]) -> Answer:
+    """Several parts hold together, or not at all."""
+    if "does not hold" in answers:
+        return "does not hold"
+    return "open" if "open" in answers else "holds"

@@ -1,0 +1,112 @@
+"""The model of the spread, against statsmodels, scipy and figures by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestIndPower
+from statsmodels.stats.weightstats import ttost_ind
+
+from cifar_report.journal.spread import Contrast, Spread, contrast
+from cifar_report.journal.statistics import holm
+
+ROWS = {"A": [0.71, 0.72, 0.70], "B": [0.735, 0.74, 0.72], "C": [0.70, 0.725, 0.71], "D": [0.69, 0.70]}
+VALUES = {name: dict(enumerate(row)) for name, row in ROWS.items()}
+
+
+def frame():
+    return pd.DataFrame(
+        [(n, str(s), v) for n, runs in VALUES.items() for s, v in runs.items()], columns=["e", "s", "y"]
+    )
+
+
+def test_total_and_residual_are_those_of_linear_models():
+    spread = Spread.of(VALUES, 1e-9)
+    one, two = (ols(f"y ~ {terms}", frame()).fit() for terms in ("C(e)", "C(e) + C(s)"))
+    assert (spread.total, spread.total_df) == (pytest.approx(math.sqrt(one.mse_resid)), one.df_resid)
+    assert (spread.residual, spread.residual_df) == (pytest.approx(math.sqrt(two.mse_resid)), two.df_resid)
+
+
+def test_spread_of_one_experiment_is_its_standard_deviation():
+    spread = Spread.of({"A": VALUES["A"]}, 1e-9)
+    assert spread.total == spread.residual == pytest.approx(np.std(ROWS["A"], ddof=1))
+    assert spread.total_df == spread.residual_df == 2
+
+
+def test_single_runs_have_no_spread_and_equal_runs_that_of_one_image():
+    assert Spread.of({"A": {0: 0.7}, "B": {0: 0.8}}, 0.001) is None
+    assert Spread.of({"A": {0: 0.7, 1: 0.7}}, 0.001).total == 0.001
+
+
+def test_prediction_interval_by_hand():
+    # mean 2, sd 1, t quantile 4.3027 with two degrees of freedom, sqrt(1 + 1/3)
+    low, high = Spread(1.0, 2, 1.0, 2).prediction(2.0, 3)
+    assert (low, high) == pytest.approx((2 - 4.3027 * (4 / 3) ** 0.5, 2 + 4.3027 * (4 / 3) ** 0.5), abs=1e-3)
+
+
+def test_contrast_within_a_group_is_on_the_residual_and_the_shared_seeds():
+    groups, spread = dict.fromkeys(VALUES, "lenet"), Spread.of(VALUES, 1e-9)
+    spreads = dict.fromkeys(VALUES, spread)
+    found = contrast(["B"], ["A"], VALUES, spreads, groups)
+    assert found.difference == pytest.approx(np.mean(ROWS["B"]) - np.mean(ROWS["A"]))
+    assert found.error == pytest.approx(spread.residual * math.sqrt(2 / 3))
+    assert contrast(["D"], ["A"], VALUES, spreads, groups).seeds == 2
+    several = contrast(["A", "B"], ["C"], VALUES, spreads, groups)
+    assert several.error == pytest.approx(spread.residual * math.sqrt((1 / 4 + 1 / 4 + 1) / 3))
+
+
+def test_contrast_of_a_whole_table_is_the_linear_models():
+    """Where every experiment has every seed, the contrast is a coefficient of the two-way model."""
+    full = {name: VALUES[name] for name in "ABC"}
+    data = frame().query("e != 'D'")
+    fit = ols("y ~ C(e) + C(s)", data).fit()
+    found = contrast(["B"], ["A"], full, dict.fromkeys(full, Spread.of(full, 1e-9)), dict.fromkeys(full, 0))
+    name = "C(e)[T.B]"
+    assert (found.difference, found.error) == pytest.approx((fit.params[name], fit.bse[name]))
+    assert found.p == pytest.approx(fit.pvalues[name])
+    assert found.interval == pytest.approx(tuple(fit.conf_int().loc[name]))
+
+
+def test_contrast_between_networks_is_welchs():
+    values = {"A": VALUES["A"], "B": {seed: 10 * value for seed, value in VALUES["B"].items()}}
+    spreads = {name: Spread.of({name: runs}, 1e-9) for name, runs in values.items()}
+    found = contrast(["B"], ["A"], values, spreads, {"A": "net", "B": "lenet"})
+    expected = stats.ttest_ind(list(values["B"].values()), list(values["A"].values()), equal_var=False)
+    assert (found.p, found.df) == pytest.approx((expected.pvalue, expected.df))
+
+
+def test_equivalence_is_two_one_sided_tests():
+    a, b = np.array(ROWS["A"]), np.add(ROWS["A"], [0.001, 0.004, -0.002])
+    error = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 3)
+    found = Contrast(float(b.mean() - a.mean()), error, 4, 3, error * 3**0.5)
+    assert found.p_equivalent(0.03) == pytest.approx(ttost_ind(b, a, -0.03, 0.03)[0])
+
+
+@pytest.mark.parametrize("margin", [0.5, 1.0])
+def test_seeds_needed_are_those_of_a_power_table(margin):
+    """With many degrees of freedom, as statsmodels has it for two independent samples."""
+    found = Contrast(0.3, 1.0, 10_000, 3, 0.47 * 2**0.5)
+    n = found.seeds_needed(margin, alpha=0.05, equivalence=False)
+    wanted = TTestIndPower().solve_power(margin / 0.47, power=0.8, alpha=0.05)
+    assert n == pytest.approx(wanted, abs=1.5)
+
+
+def test_seeds_needed_for_equivalence_do_what_they_promise():
+    """In 4,000 simulated pairs of equal experiments, at least 80 % are shown to be equivalent."""
+    df, unit = 14, 0.47 * 2**0.5
+    n = Contrast(0.0, 1.0, df, 3, unit).seeds_needed(1.0, alpha=0.05, equivalence=True)
+    random = np.random.default_rng(0)
+    differences = random.normal(0, unit / n**0.5, 4000)
+    errors = unit / n**0.5 * np.sqrt(random.chisquare(df, 4000) / df)
+    shown = np.mean(stats.t.sf((1.0 - abs(differences)) / errors, df) < 0.05)
+    assert 0.8 <= shown < 0.95
+    assert Contrast(0.0, 1.0, df, 3, 1e6).seeds_needed(1.0, alpha=0.05, equivalence=True) is None
+
+
+def test_holm_is_statsmodels():
+    p = [0.04, 0.001, 0.03, 0.2, 0.011]
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])

@@ -1,0 +1,162 @@
+"""What the original report says, as data, and what made-up records say of it."""
+
+import pytest
+from records import write_run
+
+from cifar_report.experiments import catalog
+from cifar_report.experiments.catalog import Catalog, Statement, load_catalog
+from cifar_report.experiments.errors import RequestError
+from cifar_report.journal import statements
+from cifar_report.journal.results import Journal
+from cifar_report.journal.statements import MEASURES, findings
+from cifar_report.report.sections import statement_table
+
+NOISE = (0.001, -0.001, 0.002, -0.002, 0.0)
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch):
+    """A function that judges one statement on the runs below `tmp_path`."""
+
+    def judge(**given):
+        statement = Statement(of="EXP000", says="It is so.", **given)
+        only = load_catalog().model_copy(update={"statements": [statement]})
+        monkeypatch.setattr(statements, "load_catalog", lambda: only)
+        (found,) = findings(Journal.load(tmp_path))
+        return found
+
+    return judge
+
+
+def runs(folder, experiment, accuracy, seeds=range(5), **given):
+    for seed in seeds:
+        shift = sum(map(ord, experiment)) % 5
+        write_run(folder, experiment, accuracy + NOISE[(seed + shift) % 5], seed=seed, **given)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "answer"),
+    [
+        ("EXP003 > EXP001", "holds"),
+        ("EXP001 > EXP003", "does not hold"),
+        ("EXP001 < EXP003", "holds"),
+        ("EXP003 = EXP001", "does not hold"),
+        ("EXP004 = EXP001", "holds"),
+        ("EXP004 > EXP001", "does not hold"),  # equivalent
+        ("EXP003 EXP001 > EXP004 EXP001", "holds"),
+        ("EXP003 > EXP001 + 2", "holds"),
+        ("EXP003 > EXP001 + 4", "does not hold"),
+    ],
+)
+def test_contrasts_hold_or_do_not(tmp_path, judged, contrast, answer):
+    runs(tmp_path, "EXP001", 0.70)
+    runs(tmp_path, "EXP003", 0.73)
+    runs(tmp_path, "EXP004", 0.70)
+    assert judged(contrasts=[contrast]).answer == answer
+
+
+def test_several_contrasts_hold_together(tmp_path, judged):
+    runs(tmp_path, "EXP001", 0.70)
+    runs(tmp_path, "EXP003", 0.73)
+    runs(tmp_path, "EXP004", 0.70)
+    assert judged(contrasts=["EXP003 > EXP001", "EXP003 > EXP004"]).answer == "holds"
+    assert judged(contrasts=["EXP003 > EXP001", "EXP004 > EXP001"]).answer == "does not hold"
+    assert judged(contrasts=["EXP003 > EXP001", "EXP005 > EXP001"]).answer == "open"
+
+
+def test_what_is_open_names_the_seeds_that_would_decide(tmp_path, judged):
+    for seed, (first, second) in enumerate([(0.70, 0.72), (0.72, 0.71), (0.71, 0.73)]):
+        write_run(tmp_path, "EXP001", first, seed=seed)
+        write_run(tmp_path, "EXP003", second, seed=seed)
+    found = judged(contrasts=["EXP003 = EXP001"])
+    assert found.answer == "open"
+    assert "seeds would decide with 80 % power" in found.reason
+
+
+def test_one_run_each_is_open_for_want_of_a_spread(tmp_path, judged):
+    write_run(tmp_path, "EXP001", 0.70)
+    write_run(tmp_path, "EXP003", 0.90)
+    found = judged(contrasts=["EXP003 > EXP001"])
+    assert found.answer == "open"
+    assert "spread unknown" in found.reason
+
+
+def test_what_is_missing_or_smaller_is_open(tmp_path, judged):
+    runs(tmp_path, "EXP001", 0.70)
+    assert "not on record: EXP003" in judged(contrasts=["EXP003 > EXP001"]).reason
+    runs(tmp_path, "EXP003", 0.90, parameters={"epochs": 3})
+    found = judged(contrasts=["EXP003 > EXP001"])
+    assert (found.answer, "not at full budget: EXP003" in found.reason) == ("open", True)
+
+
+def test_later_seeds_alone_test_what_earlier_ones_suggested(tmp_path, judged):
+    runs(tmp_path, "EXP001", 0.70, seeds=range(6))
+    runs(tmp_path, "EXP003", 0.72, seeds=range(3))
+    runs(tmp_path, "EXP003", 0.70, seeds=range(3, 6))
+    assert "n = 6" in judged(contrasts=["EXP003 > EXP001"]).reason
+    later = judged(contrasts=["EXP003 > EXP001"], seeds_from=3, post_hoc=True)
+    assert later.answer == "does not hold"
+    assert "n = 3" in later.reason
+
+
+def test_figures_of_the_original_lie_where_a_run_is_expected(tmp_path, judged):
+    runs(tmp_path, "EXP000", 0.65, validation_losses=(1.5, 1.0, 1.2, 1.4))
+    given = {"measure": "epochs to the lowest validation loss"}
+    assert judged(**given, figures={"EXP000": 2}).answer == "holds"
+    assert judged(**given, figures={"EXP000": 9}).answer == "does not hold"
+    assert judged(**given, figures={"EXP002": 9}).answer == "open"
+
+
+def test_a_bound_is_reached_by_the_interval(tmp_path, judged):
+    runs(tmp_path, "EXP003", 0.79)
+    assert judged(at_least={"EXP003": 78}).answer == "holds"
+    assert judged(at_least={"EXP003": 80}).answer == "does not hold"
+    assert judged(at_least={"best": 78}).answer == "holds"
+    assert judged(at_least={"best": 80}).answer == "open"  # not everything was tried
+    for name, entry in load_catalog().entries.items():
+        if entry.reference_accuracy:
+            runs(tmp_path, name, 0.79)
+    assert judged(at_least={"best": 80}).answer == "does not hold"
+
+
+def test_training_cost_needs_no_spread(tmp_path, judged):
+    from cifar_report.records.record import run_folder, write_record
+
+    for name, cost in (("EXP011", 3.0), ("EXP014", 1.0)):
+        record = write_run(tmp_path, name, 0.7)
+        write_record(run_folder(tmp_path, name, 0), record.model_copy(update={"training_pflop": cost}))
+    given = {"measure": "training cost", "margin": 0.1}
+    assert judged(**given, contrasts=["EXP014 < EXP011"]).answer == "holds"
+
+
+def test_statements_of_the_journal_are_about_its_experiments_and_measures(tmp_path):
+    known = set(load_catalog().entries)
+    for statement in load_catalog().statements:
+        assert statement.measure in MEASURES
+        words = {word for text in statement.contrasts for word in text.split()} | {*statement.figures}
+        assert {word for word in words if word.startswith("EXP")} <= known
+    assert {f.answer for f in findings(Journal.load(tmp_path))} == {"open", "cannot be tested"}
+
+
+@pytest.mark.parametrize("given", [{}, {"untested": "so", "at_least": {"best": 1}}])
+def test_a_statement_is_tested_in_one_way(given):
+    with pytest.raises(ValueError, match="one of them only"):
+        Statement(of="EXP000", says="It is so.", **given)
+
+
+def test_a_statement_is_added_by_one_entry(tmp_path, monkeypatch):
+    """Nothing but `params/journal.yaml` names it."""
+    content = load_catalog().model_dump()
+    content["statements"].append({"of": "us", "says": "A new question.", "contrasts": ["EXP003 > EXP001"]})
+    monkeypatch.setattr(statements, "load_catalog", lambda: Catalog.model_validate(content))
+    assert "A new question." in statement_table(Journal.load(tmp_path)).html
+
+
+def test_a_wrong_statement_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / "params"
+    folder.mkdir()
+    text = (catalog.packaged_folder("params") / "journal.yaml").read_text()
+    (folder / "journal.yaml").write_text(text.replace("    contrasts: [EXP001 > EXP000]\n", "", 1))
+    monkeypatch.setattr(catalog, "packaged_folder", lambda name: folder)
+    with pytest.raises(RequestError, match="LeNet is a significant improvement"):
+        load_catalog.__wrapped__()
