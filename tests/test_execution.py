@@ -166,6 +166,9 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
         assert state() == f"stale: {message}"
         (folder / name).write_bytes(content)
     assert state() == "complete: "
+    (folder / "model.safetensors").rename(folder / "elsewhere")  # records are kept and shared without them
+    assert state() == "complete: its trained weights are not kept here"
+    (folder / "elsewhere").rename(folder / "model.safetensors")
 
     (folder / "predictions.npz").write_bytes(b"")
     (repaired,) = execute_plan(plan(tmp_path, "EXP000"), say=said.append)

@@ -79,7 +79,7 @@ class Result:
         found = []
         for run in self.runs:
             if run.data and "official" not in (run.data.provenance, run.data.source.split()[0]):
-                found.append(f"{run.data.provenance or run.data.source} of CIFAR-10")
+                found.append(f"{run.data.provenance or 'copy'} of CIFAR-10")
             if run.weights and run.weights.is_local:
                 found.append("weights from a local file")
             if run.precision not in (None, "float32"):
