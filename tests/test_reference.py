@@ -1,6 +1,5 @@
 """The records that the documentation speaks of are what it says they are."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 
 from cifar_report.journal.learning_curves import jitter
 from cifar_report.journal.results import Journal
+from cifar_report.journal.statements import findings
 from cifar_report.records.record import read_record
 
 REFERENCE = Path(__file__).parent.parent / "outputs" / "reference"
@@ -43,11 +43,25 @@ def test_the_small_networks_did_the_originals_work(journal):
 def test_readme_states_what_is_on_record(journal):
     text = (REFERENCE.parent.parent / "README.md").read_text(encoding="utf-8")
     for name in FULL_BUDGET:
-        result = journal.results[name]
-        low, high = result.interval
-        ours = f"{100 * result.accuracy:.2f} % ({100 * low:.2f}-{100 * high:.2f})"
-        stated = f"{ours} | {result.entry.reference_accuracy:.2f} %"
-        assert re.search(rf"^\| {name}, [^|]+\| {re.escape(stated)} \|", text, re.MULTILINE), name
+        result, found = journal.results[name], journal.reproduction(name)
+        low, high = (100 * end for end in result.interval)
+        least, most = (100 * end for end in found.interval)
+        row = (
+            f"| {name}, {result.entry.title} | {100 * result.accuracy:.2f} ({low:.2f}-{high:.2f}), n = "
+            f"{len(result.runs)} | {result.entry.reference_accuracy:.2f} | {least:.1f}-{most:.1f} | {found.word} |"
+        )
+        assert row in text, row
+
+
+def test_readme_counts_the_statements_that_are_decided(journal):
+    text = " ".join((REFERENCE.parent.parent / "README.md").read_text(encoding="utf-8").split())
+    answers = [finding.answer for finding in findings(journal)]
+    counts = {answer: answers.count(answer) for answer in answers}
+    stated = (
+        f"Of {len(answers)} statements of the original, {counts['holds']} hold, {counts['does not hold']} do not, "
+        f"{counts['open']} are open and {counts['cannot be tested']} cannot be tested"
+    )
+    assert stated in text, stated
 
 
 def test_notebooks_claim_what_is_on_record(journal):

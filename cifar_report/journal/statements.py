@@ -12,7 +12,7 @@ from scipy import stats
 from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.formatting import duration, listing
 from cifar_report.journal.learning_curves import PLATEAU, STEADY, epochs_to, jitter, rise
-from cifar_report.journal.results import Journal, at_full_budget
+from cifar_report.journal.results import Journal
 from cifar_report.journal.spread import Contrast, Spread, Values, contrast
 from cifar_report.journal.statistics import SIGNIFICANCE, holm
 from cifar_report.records.record import RunRecord
@@ -67,11 +67,12 @@ class Tested:
     p: float = 1.0
     p_equivalent: float = 1.0
     obstacle: str = ""
+    missing: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """Equivalence within the margin goes first, whatever the direction."""
-        if self.contrast is None or self.obstacle:
+        if self.contrast is None or self.obstacle or self.missing:
             return "open"
         if self.p_equivalent < SIGNIFICANCE:
             return "equivalent"
@@ -135,6 +136,7 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
         margin=margin,
         contrast=found,
         obstacle=_obstacle(journal, [*above, *below], found, statement.seeds_from),
+        missing=tuple(name for name in (*above, *below) if name not in journal.complete),
     )
 
 
@@ -150,17 +152,20 @@ def _values(journal: Journal, statement: Statement) -> tuple[Values, Mapping[str
     return values, exact if measure.exact else journal.spreads(values, step)
 
 
-def _obstacle(journal: Journal, names: Iterable[str], found: Contrast | None, seeds_from: int) -> str:
+def _obstacle(journal: Journal, names: Sequence[str], found: Contrast | None, seeds_from: int) -> str:
     """What forbids a verdict on methods; an empty text if nothing does."""
-    results = {name: journal.complete.get(name) for name in names}
-    if missing := [name for name, result in results.items() if result is None]:
-        return f"not on record: {listing(missing)}"
-    if small := [n for n, result in results.items() if result and not all(map(at_full_budget, result.runs))]:
-        return f"not at full budget: {listing(small)}"
+    if obstacle := _obstacle_of_budget(journal, names):
+        return obstacle
     if found is None:
         later = f" from seed {seeds_from}" if seeds_from else ""
-        return f"spread unknown: one run{later} of {listing(results)} alone cannot tell a method from luck"
+        return f"spread unknown: one run{later} of {listing(names)} alone cannot tell a method from luck"
     return ""
+
+
+def _obstacle_of_budget(journal: Journal, names: Sequence[str]) -> str:
+    results = [journal.complete[name] for name in names if name in journal.complete]
+    small = [result.entry.id for result in results if not result.full_budget]
+    return f"not at full budget: {listing(small)}" if small else ""
 
 
 def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...], alpha: float) -> Finding:
@@ -177,7 +182,10 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
         answer: Answer = "holds"
     else:
         answer = "does not hold" if any(v in contradicts[t.relation] for t, v in pairs) else "open"
-    reasons = [_words(t) for t in tested]
+    missing = [name for t in tested for name in t.missing]
+    reasons = [_words(t) for t in tested if not t.missing]
+    if missing:
+        reasons.append(f"not on record: {listing(dict.fromkeys(missing))}")
     if answer == "open":
         reasons += _to_decide(journal, statement, tested, alpha)
     if statement.caveat:
@@ -204,7 +212,7 @@ def _to_decide(journal: Journal, statement: Statement, tested: Iterable[Tested],
     """How many seeds would decide an open statement, and what they would cost."""
     needed: list[int] = []
     for t in tested:
-        if t.contrast is None or t.obstacle or t.verdict != "open":
+        if t.contrast is None or t.obstacle or t.missing or t.verdict != "open":
             continue
         n = t.contrast.seeds_needed(t.margin, alpha=alpha, equivalence=t.relation == "=")
         if n is None:
@@ -226,13 +234,16 @@ def _figures(journal: Journal, statement: Statement) -> Finding:
     values, spreads = _values(journal, statement)
     unit, answers, reasons = MEASURES[statement.measure].unit, [], []
     for name, figure in statement.figures.items():
-        obstacle = _obstacle(journal, [name], None, 0) if name not in values or spreads[name] is None else ""
-        if obstacle or not journal.complete[name].full_budget:
+        if name not in values:
             answers.append("open")
-            reasons.append(f"{name}: {obstacle or 'not at full budget'}")
+            reasons.append(f"not on record: {name}")
             continue
         spread, runs = spreads[name], list(values[name].values())
-        assert spread is not None
+        obstacle = _obstacle(journal, [name], None, 0) if spread is None else _obstacle_of_budget(journal, [name])
+        if spread is None or obstacle:
+            answers.append("open")
+            reasons.append(obstacle)
+            continue
         mean = sum(runs) / len(runs)
         low, high = spread.prediction(mean, len(runs))
         wide = high - low > 2 * MEASURES[statement.measure].wide

@@ -73,6 +73,31 @@ def _names(runs: Iterable[RunRecord]) -> list[str]:
     return [f"{name} seed{'s' if len(of) > 1 else ''} {', '.join(of)}" for name, of in seeds.items()]
 
 
+def abstract(journal: Journal) -> Fragment:
+    """The report in a few computed sentences: what was run, the best, what helped, what did not, what is open."""
+    results = list(journal.complete.values())
+    if not results:
+        return fragment("note.html.j2", text="No run is complete yet.")
+    substitutes = dict.fromkeys(word for result in results for word in result.substitutes)
+    best = max(results, key=lambda r: r.accuracy)
+    asked = [c for c in journal.comparisons.values() if c.changed]
+    judged = [found for result in results if (found := journal.reproduction(result.entry.id))]
+    return fragment(
+        "abstract.html.j2",
+        experiments=len(results),
+        runs=sum(len(result.runs) for result in results),
+        full=sum(result.full_budget for result in results),
+        substitutes=list(substitutes),
+        best=best,
+        helped=[c for c in asked if c.verdict in ("better", "higher")],
+        harmed=[c for c in asked if c.verdict in ("worse", "lower", "equivalent")],
+        unshown=[c for c in asked if c.verdict in ("open", "no difference shown")],
+        agree=[found.answer for found in judged].count("agrees"),
+        judged=len(judged),
+        answers=grouped((finding.answer, finding) for finding in findings(journal)),
+    )
+
+
 def headline(journal: Journal) -> Fragment:
     """Every experiment's accuracy in one picture and one table."""
     results = list(journal.complete.values())

@@ -76,7 +76,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   input.type = "search";
   input.placeholder = "LeNet, better, EXP01 …";
   count.setAttribute("role", "status");
-  label.append("Show rows with ", input);
+  label.append("Filter ", input);
   form.append(label, " ", count);
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
