@@ -293,7 +293,15 @@ def test_two_pipelines_on_one_folder_execute_each_run_once(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process group")
 def test_interrupt_ends_within_seconds_leaves_no_process_and_the_run_goes_on(tmp_path):
     words = command(tmp_path, "EXP000", epochs="150", train_limit="1400", test_limit="355")
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     history = tmp_path / "out" / "runs" / "exp000" / "seed-0" / "history.csv"
     wait_for(lambda: history.exists() and len(history.read_text().splitlines()) > 3)
     os.killpg(process.pid, signal.SIGINT)

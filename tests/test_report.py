@@ -89,7 +89,8 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
         load_catalog().title,
         *("Results at a glance", "Introduction", "Experiment journal"),
         *(family.title for family in load_catalog().families),
-        *("Summary", "General notes", "What worked and what did not", "Possible improvements"),
+        *("Summary", "General notes", "What the original report says, and what these records say of it"),
+        "Possible improvements",
         "Changed since the last report",
     ]
     assert "t, n = 2 seeds" in text
