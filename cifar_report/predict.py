@@ -45,6 +45,10 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
     record = read_record(folder)
     if record is None or record.status != "completed" or record.data is None:
         raise RequestError(f"there is no complete run in {folder}; run it first")
+    if not (folder / "model.safetensors").exists():
+        raise RequestError(
+            f"{folder} is kept without its trained weights; run it again in a folder of its own (--output)"
+        )
     network = chosen("model", record.parameters["model"])
     model = network.build()
     if hasattr(network, "HEAD"):

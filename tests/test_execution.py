@@ -272,6 +272,15 @@ def command(tmp_path, *words, **given):
     return [*COMMAND, *words, "--output", str(tmp_path / "out"), "--set", pairs]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="imported by the fork server, on Linux")
+def test_what_runs_are_forked_from_can_be_imported():
+    """The fork server passes over an import that fails, and every run would import torch anew."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import cifar_report.execution.preload"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_two_pipelines_on_one_folder_execute_each_run_once(tmp_path):
     runs = plan(tmp_path, "EXP000", "EXP003")

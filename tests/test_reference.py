@@ -53,6 +53,15 @@ def test_readme_states_what_is_on_record(journal):
         assert row in text, row
 
 
+def test_readme_says_what_three_seeds_showed(journal):
+    text = " ".join((REFERENCE.parent.parent / "README.md").read_text(encoding="utf-8").split())
+    first = [run.test.accuracy for run in journal.results["EXP000"].runs if run.seed < 3]
+    stated = f"gave {100 * np.mean(first):.2f} % with a spread of {100 * np.std(first, ddof=1):.2f} points"
+    assert stated in text
+    every = journal.results["EXP000"].accuracies
+    assert (len(every), np.mean(every) < 0.63, np.std(every, ddof=1) > 0.008) == (10, True, True)
+
+
 def test_readme_counts_the_statements_that_are_decided(journal):
     text = " ".join((REFERENCE.parent.parent / "README.md").read_text(encoding="utf-8").split())
     answers = [finding.answer for finding in findings(journal)]

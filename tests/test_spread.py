@@ -82,14 +82,14 @@ def test_contrast_between_networks_is_welchs():
 def test_equivalence_is_two_one_sided_tests():
     a, b = np.array(ROWS["A"]), np.add(ROWS["A"], [0.001, 0.004, -0.002])
     error = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 3)
-    found = Contrast(float(b.mean() - a.mean()), error, 4, 3, error * 3**0.5)
+    found = Contrast(float(b.mean() - a.mean()), error, 4, 3, error * 3**0.5, paired=False)
     assert found.p_equivalent(0.03) == pytest.approx(ttost_ind(b, a, -0.03, 0.03)[0])
 
 
 @pytest.mark.parametrize("margin", [0.5, 1.0])
 def test_seeds_needed_are_those_of_a_power_table(margin):
     """With many degrees of freedom, as statsmodels has it for two independent samples."""
-    found = Contrast(0.3, 1.0, 10_000, 3, 0.47 * 2**0.5)
+    found = Contrast(0.3, 1.0, 10_000, 3, 0.47 * 2**0.5, paired=True)
     n = found.seeds_needed(margin, alpha=0.05, equivalence=False)
     wanted = TTestIndPower().solve_power(margin / 0.47, power=0.8, alpha=0.05)
     assert n == pytest.approx(wanted, abs=1.5)
@@ -98,13 +98,13 @@ def test_seeds_needed_are_those_of_a_power_table(margin):
 def test_seeds_needed_for_equivalence_do_what_they_promise():
     """In 4,000 simulated pairs of equal experiments, at least 80 % are shown to be equivalent."""
     df, unit = 14, 0.47 * 2**0.5
-    n = Contrast(0.0, 1.0, df, 3, unit).seeds_needed(1.0, alpha=0.05, equivalence=True)
+    n = Contrast(0.0, 1.0, df, 3, unit, paired=True).seeds_needed(1.0, alpha=0.05, equivalence=True)
     random = np.random.default_rng(0)
     differences = random.normal(0, unit / n**0.5, 4000)
     errors = unit / n**0.5 * np.sqrt(random.chisquare(df, 4000) / df)
     shown = np.mean(stats.t.sf((1.0 - abs(differences)) / errors, df) < 0.05)
     assert 0.8 <= shown < 0.95
-    assert Contrast(0.0, 1.0, df, 3, 1e6).seeds_needed(1.0, alpha=0.05, equivalence=True) is None
+    assert Contrast(0.0, 1.0, df, 3, 1e6, paired=True).seeds_needed(1.0, alpha=0.05, equivalence=True) is None
 
 
 def test_holm_is_statsmodels():

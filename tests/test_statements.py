@@ -45,6 +45,7 @@ def runs(folder, experiment, accuracy, seeds=range(5), **given):
         ("EXP004 > EXP001", "does not hold"),  # equivalent
         ("EXP003 EXP001 > EXP004 EXP001", "holds"),
         ("EXP003 > EXP001 + 2", "holds"),
+        ("EXP003 > EXP001 + 3", "open"),  # within the margin of a stated gain is neither above nor below it
         ("EXP003 > EXP001 + 4", "does not hold"),
     ],
 )
@@ -119,6 +120,36 @@ def test_a_bound_is_reached_by_the_interval(tmp_path, judged):
     assert judged(at_least={"best": 80}).answer == "does not hold"
 
 
+def test_nothing_is_said_from_later_seeds_that_are_not_there(tmp_path, judged):
+    runs(tmp_path, "EXP001", 0.70, seeds=range(4))
+    runs(tmp_path, "EXP003", 0.75, seeds=range(3))
+    found = judged(contrasts=["EXP003 > EXP001"], seeds_from=3)
+    assert (found.answer, found.reason) == ("open", "not on record from seed 3: EXP003")
+
+
+def test_a_bound_on_another_measure_needs_a_spread_and_the_full_budget(tmp_path, judged):
+    """One run's Wilson interval is of its test accuracy, and of nothing else."""
+    given = {"measure": "first epoch's accuracy", "at_least": {"EXP003": 50}}
+    write_run(tmp_path, "EXP003", 0.79)
+    assert "spread unknown" in judged(**given).reason
+    runs(tmp_path, "EXP003", 0.79)
+    assert judged(**given).answer == "holds"
+    runs(tmp_path, "EXP003", 0.79, parameters={"epochs": 3})
+    assert judged(**given).reason == "not at full budget: EXP003"
+
+
+def test_unlike_precisions_are_named(tmp_path, judged):
+    from cifar_report.records.record import run_folder, write_record
+
+    runs(tmp_path, "EXP001", 0.70)
+    runs(tmp_path, "EXP003", 0.75)
+    for name, precision in (("EXP001", "float32"), ("EXP003", "bfloat16")):
+        for seed in range(5):
+            record = write_run(tmp_path, name, 0.7 + NOISE[seed], seed=seed)
+            write_record(run_folder(tmp_path, name, seed), record.model_copy(update={"precision": precision}))
+    assert "computed in bfloat16 and float32" in judged(contrasts=["EXP003 > EXP001"]).reason
+
+
 def test_training_cost_needs_no_spread(tmp_path, judged):
     from cifar_report.records.record import run_folder, write_record
 
@@ -142,6 +173,11 @@ def test_statements_of_the_journal_are_about_its_experiments_and_measures(tmp_pa
 def test_a_statement_is_tested_in_one_way(given):
     with pytest.raises(ValueError, match="one of them only"):
         Statement(of="EXP000", says="It is so.", **given)
+
+
+def test_the_best_experiment_is_that_of_the_highest_accuracy(tmp_path):
+    with pytest.raises(ValueError, match="of no other measure"):
+        Statement(of="EXP000", says="It is so.", measure="first epoch's accuracy", at_least={"best": 90})
 
 
 def test_a_statement_is_added_by_one_entry(tmp_path, monkeypatch):

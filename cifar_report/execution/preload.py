@@ -23,7 +23,7 @@ import torch
 import torchvision
 
 import cifar_report.execution.worker
-import cifar_report.report.figures
+import cifar_report.report.plots
 import cifar_report.report.sections
 import cifar_report.run
 

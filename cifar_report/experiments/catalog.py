@@ -53,6 +53,10 @@ class Statement(BaseModel):
     def _tested_in_one_way(self) -> Statement:
         if sum(map(bool, (self.contrasts, self.figures, self.at_least, self.untested))) != 1:
             raise ValueError(f"'{self.says}' needs contrasts, figures, at_least or untested, and one of them only")
+        if "best" in self.at_least and self.measure != "accuracy":
+            raise ValueError(
+                f"'{self.says}': the best experiment is that of the highest accuracy, and of no other measure"
+            )
         if self.contrasts and self.measure != "accuracy" and self.margin is None:
             raise ValueError(f"'{self.says}' needs a margin: the journal's is of accuracy")
         return self

@@ -78,8 +78,8 @@ class Result:
         """What stood in for the original's data, weights and precision."""
         found = []
         for run in self.runs:
-            if run.data and "official" not in (run.data.provenance, run.data.source.split()[0]):
-                found.append(f"{run.data.provenance or 'copy'} of CIFAR-10")
+            if run.data and not run.data.is_official:
+                found.append("copy of CIFAR-10" if run.data.name == "cifar10" else "handwritten digits")
             if run.weights and run.weights.is_local:
                 found.append("weights from a local file")
             if run.precision not in (None, "float32"):
@@ -213,8 +213,9 @@ class Journal:
             run = result.runs[0]
             settings = done(run)
             network = tuple(str(settings[key]) for key in ("model", "weights", "trainable", "image_size"))
-            data = (run.data.sha256, run.data.split_sha256, run.data.train_size) if run.data else None
-            found[name] = (network, data, len(run.epochs), len({r.data.test_size for r in result.runs if r.data}))
+            d = run.data
+            data = (d.sha256, d.split_sha256, d.train_size, d.test_size) if d else None
+            found[name] = (network, data, len(run.epochs))
         return found
 
     def values(self, measure: Callable[[RunRecord], float | None], seeds_from: int = 0) -> Values:
@@ -357,8 +358,8 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     if found is not None:
         difference, p, interval, n = found.difference, found.p, found.interval, found.seeds
         p_equivalent = found.p_equivalent(load_catalog().margin / 100)
-        together = "paired by seed" if journal.groups[names[0]] == journal.groups[names[1]] else "Welch"
-        test = f"t-test, pooled spread, {together}, n = {n} seed{'s' if n > 1 else ''}"
+        how = "paired by seed" if found.paired else "Welch"
+        test = f"t-test, pooled spread, {how}, n = {n} seed{'s' if n > 1 else ''}"
     else:
         before, after = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
         if before is None or after is None or not seeds:

@@ -73,6 +73,7 @@ class Contrast:
     df: float
     seeds: int  # of the side that has fewer
     unit: float  # standard error with a single seed a side
+    paired: bool  # over the same seeds of one network and budget
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -121,7 +122,7 @@ def contrast(
         difference = sum(w * np.mean([values[name][s] for s in shared]) for w, name in zip(weights, names, strict=True))
         unit = spread.residual * math.sqrt(sum(w**2 for w in weights))
         n = len(shared)
-        return Contrast(float(difference), unit / math.sqrt(n), spread.residual_df, n, unit)
+        return Contrast(float(difference), unit / math.sqrt(n), spread.residual_df, n, unit, paired=True)
     difference = sum(w * np.mean(list(values[name].values())) for w, name in zip(weights, names, strict=True))
     parts: dict = {}  # variance of each group's share, and its degrees of freedom
     unit = 0.0
@@ -134,4 +135,4 @@ def contrast(
     whole = sum(variance for variance, _ in parts.values())
     df = whole**2 / sum(variance**2 / df for variance, df in parts.values())
     seeds = min(len(values[name]) for name in names)
-    return Contrast(float(difference), math.sqrt(whole), df, seeds, math.sqrt(unit))
+    return Contrast(float(difference), math.sqrt(whole), df, seeds, math.sqrt(unit), paired=False)

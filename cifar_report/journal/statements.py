@@ -67,14 +67,14 @@ class Tested:
     p: float = 1.0
     p_equivalent: float = 1.0
     obstacle: str = ""
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # what the records do not have
 
     @property
     def verdict(self) -> Verdict:
-        """Equivalence within the margin goes first, whatever the direction."""
+        """Equivalence within the margin goes first, whatever the direction; above a stated gain it means nothing."""
         if self.contrast is None or self.obstacle or self.missing:
             return "open"
-        if self.p_equivalent < SIGNIFICANCE:
+        if self.p_equivalent < SIGNIFICANCE and "+" not in self.text:
             return "equivalent"
         if self.p >= SIGNIFICANCE:
             return "open"
@@ -135,8 +135,8 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
         unit=measure.unit,
         margin=margin,
         contrast=found,
-        obstacle=_obstacle(journal, [*above, *below], found, statement.seeds_from),
-        missing=tuple(name for name in (*above, *below) if name not in journal.complete),
+        obstacle=_obstacle(journal, [*above, *below], unknown=found is None),
+        missing=tuple(name for name in (*above, *below) if name not in values),
     )
 
 
@@ -152,20 +152,21 @@ def _values(journal: Journal, statement: Statement) -> tuple[Values, Mapping[str
     return values, exact if measure.exact else journal.spreads(values, step)
 
 
-def _obstacle(journal: Journal, names: Sequence[str], found: Contrast | None, seeds_from: int) -> str:
-    """What forbids a verdict on methods; an empty text if nothing does."""
-    if obstacle := _obstacle_of_budget(journal, names):
-        return obstacle
-    if found is None:
-        later = f" from seed {seeds_from}" if seeds_from else ""
-        return f"spread unknown: one run{later} of {listing(names)} alone cannot tell a method from luck"
-    return ""
-
-
-def _obstacle_of_budget(journal: Journal, names: Sequence[str]) -> str:
+def _obstacle(journal: Journal, names: Sequence[str], *, unknown: bool) -> str:
+    """What forbids a verdict on methods; an empty text if nothing does. `unknown`: that the spread is."""
     results = [journal.complete[name] for name in names if name in journal.complete]
-    small = [result.entry.id for result in results if not result.full_budget]
-    return f"not at full budget: {listing(small)}" if small else ""
+    if small := [result.entry.id for result in results if not result.full_budget]:
+        return f"not at full budget: {listing(small)}"
+    return f"spread unknown: one run of {listing(names)} cannot tell a method from luck" if unknown else ""
+
+
+def _caveats(journal: Journal, names: Iterable[str]) -> list[str]:
+    """What makes the runs of a statement unlike, beside what it is about."""
+    results = [journal.complete[name] for name in dict.fromkeys(names) if name in journal.complete]
+    precisions = {run.precision for result in results for run in result.runs}
+    mixed = [result.entry.id for result in results if result.mixed_code]
+    found = [f"computed in {listing(sorted(map(str, precisions)))}"] if len(precisions) > 1 else []
+    return found + ([f"the seeds of {listing(mixed)} were trained by different code"] if mixed else [])
 
 
 def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...], alpha: float) -> Finding:
@@ -185,9 +186,12 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
     missing = [name for t in tested for name in t.missing]
     reasons = [_words(t) for t in tested if not t.missing]
     if missing:
-        reasons.append(f"not on record: {listing(dict.fromkeys(missing))}")
+        later = f" from seed {statement.seeds_from}" if statement.seeds_from else ""
+        reasons.append(f"not on record{later}: {listing(dict.fromkeys(missing))}")
     if answer == "open":
-        reasons += _to_decide(journal, statement, tested, alpha)
+        reasons += _to_decide(journal, tested, alpha)
+    if not missing:
+        reasons += _caveats(journal, _names(tested))
     if statement.caveat:
         reasons.append(statement.caveat)
     return Finding(statement, answer, "; ".join(dict.fromkeys(reasons)), tested)
@@ -208,7 +212,13 @@ def _words(t: Tested) -> str:
     return f"{t.text}: {figure}, {word}, n = {t.contrast.seeds}"
 
 
-def _to_decide(journal: Journal, statement: Statement, tested: Iterable[Tested], alpha: float) -> list[str]:
+def _names(tested: Iterable[Tested]) -> list[str]:
+    """The experiments of contrasts."""
+    words = (word for t in tested for word in t.text.partition("+")[0].split())
+    return list(dict.fromkeys(word for word in words if word not in "<>="))
+
+
+def _to_decide(journal: Journal, tested: Sequence[Tested], alpha: float) -> list[str]:
     """How many seeds would decide an open statement, and what they would cost."""
     needed: list[int] = []
     for t in tested:
@@ -220,13 +230,12 @@ def _to_decide(journal: Journal, statement: Statement, tested: Iterable[Tested],
         needed.append(max(n, t.contrast.seeds + 1))
     if not needed:
         return []
-    names = {name for t in tested for name in t.text.replace("=", " ").replace(">", " ").replace("<", " ").split()}
-    minutes = sum(
+    seconds = sum(
         max(0, max(needed) - len(result.runs)) * sum(r.seconds.total for r in result.runs) / len(result.runs)
-        for name in names
+        for name in _names(tested)
         if (result := journal.complete.get(name))
     )
-    return [f"{max(needed)} seeds would decide with 80 % power, {duration(math.ceil(minutes))} more of training"]
+    return [f"{max(needed)} seeds would decide with 80 % power, {duration(math.ceil(seconds))} more of training"]
 
 
 def _figures(journal: Journal, statement: Statement) -> Finding:
@@ -239,7 +248,7 @@ def _figures(journal: Journal, statement: Statement) -> Finding:
             reasons.append(f"not on record: {name}")
             continue
         spread, runs = spreads[name], list(values[name].values())
-        obstacle = _obstacle(journal, [name], None, 0) if spread is None else _obstacle_of_budget(journal, [name])
+        obstacle = _obstacle(journal, [name], unknown=spread is None)
         if spread is None or obstacle:
             answers.append("open")
             reasons.append(obstacle)
@@ -267,16 +276,19 @@ def _at_least(journal: Journal, statement: Statement) -> Finding:
             reasons.append(f"not on record: {name or 'any run on CIFAR-10'}")
             continue
         result, spread, runs = journal.complete[name], spreads[name], list(values[name].values())
+        obstacle = "" if word == "best" else _obstacle(journal, [name], unknown=spread is None)
+        if obstacle:
+            answers.append("open")
+            reasons.append(obstacle)
+            continue
         mean = sum(runs) / len(runs)
-        if spread is not None:
+        if spread is None:  # of the best accuracy alone: that it can be had, one run shows
+            low, high, kind = *(100 * end for end in result.interval), result.interval_kind
+        else:
             half = float(stats.t.ppf(0.975, spread.total_df)) * spread.total / math.sqrt(len(runs))
             low, high, kind = mean - half, mean + half, f"n = {len(runs)}"
-        else:
-            low, high, kind = *(100 * end for end in result.interval), result.interval_kind
-        tried = (
-            [n for n, entry in load_catalog().entries.items() if entry.reference_accuracy] if word == "best" else [name]
-        )
-        everything = all(n in journal.complete and journal.complete[n].full_budget for n in tried)
+        originals = [n for n, entry in load_catalog().entries.items() if entry.reference_accuracy]
+        everything = word != "best" or all(n in journal.complete and journal.complete[n].full_budget for n in originals)
         answers.append("holds" if low >= bound else "does not hold" if high < bound and everything else "open")
         of = f"{name}, the best of {len(real)} by test accuracy," if word == "best" else name
         reasons.append(f"{of} {mean:.2f} ({low:.2f} to {high:.2f}) {unit}, {kind}")

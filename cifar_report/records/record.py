@@ -84,6 +84,11 @@ class DataRecord(_Record):
     stand_in: bool = False
     provenance: Provenance | None = None
 
+    @property
+    def is_official(self) -> bool:
+        """Whether they are the official archive's: version 1 of the records said so in `source` alone."""
+        return self.provenance == "official" or (self.provenance is None and self.source == "official archive")
+
 
 class WeightsRecord(_Record):
     """Which pretrained weights a run started from."""
