@@ -453,7 +453,7 @@ def test_two_reports_at_once_are_both_right(tmp_path):
     words = [word.replace("run", "report") if word == "run" else word for word in command(tmp_path, "EXP000", "EXP003")]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     told = [process.communicate(timeout=200) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    assert [process.returncode for process in both] == [0, 0], "\n".join(out + err for out, err in told)
     assert all("report: " in out for out, _ in told)
     table = pd.read_csv(tmp_path / "out" / "report" / "results.csv")
     assert table["experiment"].tolist() == ["EXP000", "EXP003"]
