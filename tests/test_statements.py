@@ -9,7 +9,7 @@ from cifar_report.experiments.errors import RequestError
 from cifar_report.journal import statements
 from cifar_report.journal.results import Journal
 from cifar_report.journal.statements import MEASURES, findings
-from cifar_report.report.sections import statement_table
+from cifar_report.report.sections import abstract, statement_table
 
 NOISE = (0.001, -0.001, 0.002, -0.002, 0.0)
 
@@ -88,6 +88,13 @@ def test_what_is_missing_or_smaller_is_open(tmp_path, judged):
     runs(tmp_path, "EXP003", 0.90, parameters={"epochs": 3})
     found = judged(contrasts=["EXP003 > EXP001"])
     assert (found.answer, "not at full budget: EXP003" in found.reason) == ("open", True)
+
+
+def test_what_keeps_several_contrasts_open_is_said_once(tmp_path, judged):
+    for name in ("EXP003", "EXP004"):
+        runs(tmp_path, name, 0.7, parameters={"epochs": 3})
+    found = judged(contrasts=["EXP003 > EXP004", "EXP003 > EXP005", "EXP004 > EXP005"])
+    assert found.reason == "not on record: EXP005; not at full budget: EXP003 and EXP004"
 
 
 def test_later_seeds_alone_test_what_earlier_ones_suggested(tmp_path, judged):
@@ -196,3 +203,19 @@ def test_a_wrong_statement_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(catalog, "packaged_folder", lambda name: folder)
     with pytest.raises(RequestError, match="LeNet is a significant improvement"):
         load_catalog.__wrapped__()
+
+
+def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):
+    for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.76)):
+        write_run(tmp_path, name, accuracy)
+    one = " ".join(abstract(Journal.load(tmp_path)).html.split())
+    assert "What helped, in points.</b> Nothing is shown to." in one
+    assert "1 compare trained models, not methods" in one
+    for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.76), ("EXP004", 0.70), ("EXP005", 0.60)):
+        runs(tmp_path, name, accuracy)
+    html = " ".join(abstract(Journal.load(tmp_path)).html.split())
+    assert "EXP003</a> better than EXP001 (+6.00" in html
+    assert "EXP004</a> equivalent to EXP001" in html
+    assert "EXP005</a> worse than EXP001" in html
+    assert "Highest accuracy.</b> EXP003, LeNet, Xavier uniform: 76.00" in html
+    assert "compare trained models" not in html

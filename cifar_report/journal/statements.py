@@ -66,13 +66,13 @@ class Tested:
     contrast: Contrast | None
     p: float = 1.0
     p_equivalent: float = 1.0
-    obstacle: str = ""
-    missing: tuple[str, ...] = ()  # what the records do not have
+    missing: tuple[str, ...] = ()  # experiments that are not on record
+    small: tuple[str, ...] = ()  # those that are, but not at full budget
 
     @property
     def verdict(self) -> Verdict:
         """Equivalence within the margin goes first, whatever the direction; above a stated gain it means nothing."""
-        if self.contrast is None or self.obstacle or self.missing:
+        if self.contrast is None or self.missing or self.small:
             return "open"
         if self.p_equivalent < SIGNIFICANCE and "+" not in self.text:
             return "equivalent"
@@ -129,14 +129,15 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
     if found and offset:
         found = replace(found, difference=found.difference - float(offset))
     margin = statement.margin or load_catalog().margin
+    small = _small(journal, [*above, *below])
     return Tested(
         text=text,
         relation=relation,  # type: ignore[arg-type]
         unit=measure.unit,
         margin=margin,
         contrast=found,
-        obstacle=_obstacle(journal, [*above, *below], unknown=found is None),
-        missing=tuple(name for name in (*above, *below) if name not in values),
+        missing=tuple(name for name in (*above, *below) if name not in values and name not in small),
+        small=tuple(small),
     )
 
 
@@ -152,12 +153,12 @@ def _values(journal: Journal, statement: Statement) -> tuple[Values, Mapping[str
     return values, exact if measure.exact else journal.spreads(values, step)
 
 
-def _obstacle(journal: Journal, names: Sequence[str], *, unknown: bool) -> str:
-    """What forbids a verdict on methods; an empty text if nothing does. `unknown`: that the spread is."""
-    results = [journal.complete[name] for name in names if name in journal.complete]
-    if small := [result.entry.id for result in results if not result.full_budget]:
-        return f"not at full budget: {listing(small)}"
-    return f"spread unknown: one run of {listing(names)} cannot tell a method from luck" if unknown else ""
+UNKNOWN = "spread unknown: one run of {} cannot tell a method from luck"
+
+
+def _small(journal: Journal, names: Iterable[str]) -> list[str]:
+    """The experiments that are on record, but not at full budget: of them nothing is said."""
+    return [name for name in names if name in journal.complete and not journal.complete[name].full_budget]
 
 
 def _caveats(journal: Journal, names: Iterable[str]) -> list[str]:
@@ -183,14 +184,16 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
         answer: Answer = "holds"
     else:
         answer = "does not hold" if any(v in contradicts[t.relation] for t, v in pairs) else "open"
-    missing = [name for t in tested for name in t.missing]
-    reasons = [_words(t) for t in tested if not t.missing]
+    missing, small = (dict.fromkeys(n for t in tested for n in getattr(t, why)) for why in ("missing", "small"))
+    reasons = [_words(t) for t in tested if not t.missing and not t.small]
     if missing:
         later = f" from seed {statement.seeds_from}" if statement.seeds_from else ""
-        reasons.append(f"not on record{later}: {listing(dict.fromkeys(missing))}")
+        reasons.append(f"not on record{later}: {listing(missing)}")
+    if small:
+        reasons.append(f"not at full budget: {listing(small)}")
     if answer == "open":
         reasons += _to_decide(journal, tested, alpha)
-    if not missing:
+    if not missing and not small:
         reasons += _caveats(journal, _names(tested))
     if statement.caveat:
         reasons.append(statement.caveat)
@@ -202,8 +205,8 @@ def _opposite(verdict: Verdict) -> Verdict:
 
 
 def _words(t: Tested) -> str:
-    if t.contrast is None or t.obstacle:
-        return f"{t.text}: {t.obstacle}"
+    if t.contrast is None:
+        return f"{t.text}: {UNKNOWN.format('each')}"
     low, high = t.contrast.interval
     word = {"better": "higher", "worse": "lower"}.get(t.verdict, t.verdict)
     if t.verdict == "equivalent":
@@ -222,7 +225,7 @@ def _to_decide(journal: Journal, tested: Sequence[Tested], alpha: float) -> list
     """How many seeds would decide an open statement, and what they would cost."""
     needed: list[int] = []
     for t in tested:
-        if t.contrast is None or t.obstacle or t.missing or t.verdict != "open":
+        if t.contrast is None or t.missing or t.small or t.verdict != "open":
             continue
         n = t.contrast.seeds_needed(t.margin, alpha=alpha, equivalence=t.relation == "=")
         if n is None:
@@ -248,10 +251,9 @@ def _figures(journal: Journal, statement: Statement) -> Finding:
             reasons.append(f"not on record: {name}")
             continue
         spread, runs = spreads[name], list(values[name].values())
-        obstacle = _obstacle(journal, [name], unknown=spread is None)
-        if spread is None or obstacle:
+        if spread is None or _small(journal, [name]):
             answers.append("open")
-            reasons.append(obstacle)
+            reasons.append(f"not at full budget: {name}" if _small(journal, [name]) else UNKNOWN.format(name))
             continue
         mean = sum(runs) / len(runs)
         low, high = spread.prediction(mean, len(runs))
@@ -276,10 +278,9 @@ def _at_least(journal: Journal, statement: Statement) -> Finding:
             reasons.append(f"not on record: {name or 'any run on CIFAR-10'}")
             continue
         result, spread, runs = journal.complete[name], spreads[name], list(values[name].values())
-        obstacle = "" if word == "best" else _obstacle(journal, [name], unknown=spread is None)
-        if obstacle:
+        if word != "best" and (spread is None or _small(journal, [name])):
             answers.append("open")
-            reasons.append(obstacle)
+            reasons.append(f"not at full budget: {name}" if _small(journal, [name]) else UNKNOWN.format(name))
             continue
         mean = sum(runs) / len(runs)
         if spread is None:  # of the best accuracy alone: that it can be had, one run shows
