@@ -75,7 +75,9 @@ def _commit() -> str:
 def _cannot_be_compared(run: PlannedRun, record: RunRecord) -> str:
     """Why a record's code cannot be compared with today's; an empty text if it can."""
     environment, facts = record.environment, record.key_facts
-    if environment is None or environment.git_commit is None or environment.git_dirty or facts is None:
+    if facts is None:
+        return "not verified: the record does not say which code, data and weights it is of"
+    if environment is None or environment.git_commit is None or environment.git_dirty:
         return "its code cannot be had again: the record names no commit, or one with changes"
     if _git("cat-file", "-e", f"{environment.git_commit}^{{commit}}"):
         return f"its commit {environment.git_commit[:8]} is not in this clone"
