@@ -343,7 +343,8 @@ def _diff(options: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from cifar_report.report.changes import changes, compare_experiments, difference_page, is_experiment, read_side
+    from cifar_report.journal.changes import changes, compare_experiments, is_experiment, read_side
+    from cifar_report.report.layout import difference_page
 
     names = [options.before, options.after]
     named = any(not Path(name).exists() for name in names)  # an experiment, then
@@ -362,7 +363,7 @@ def _diff(options: argparse.Namespace) -> int:
         gained = "" if c.difference is None else points(c.difference)
         metrics = ", ".join(f"{name} {number(old)} -> {number(new)}" for name, (old, new) in c.metrics.items())
         changed = ", ".join(f"{name} {shown(old)} -> {shown(new)}" for name, (old, new) in c.parameters.items())
-        table.add_row(*map(Text, (c.name, c.what, c.before_text, c.after_text, gained, told, metrics, changed)))
+        table.add_row(*map(Text, (c.name, c.what, *c.accuracies, gained, told, metrics, changed)))
     if found:
         Console(width=None if sys.stdout.isatty() else 240, highlight=False).print(table)
     adjusted = "p values are Holm-adjusted for the number of comparisons"

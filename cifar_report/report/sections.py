@@ -16,22 +16,16 @@ from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
 from cifar_report.formatting import grouped, listing
-from cifar_report.journal.frames import results_frame
+from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command
+from cifar_report.journal.changes import Side, changes, read_results
 from cifar_report.journal.learning_curves import Learning
 from cifar_report.journal.observations import Observation, observe
-from cifar_report.journal.results import (
-    Journal,
-    Result,
-    at_full_budget,
-    changed_parameters,
-    reproduce_command,
-)
+from cifar_report.journal.results import Journal, Result
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, recorded_folder
 from cifar_report.report import confusion_matrix, image_grids, plots
-from cifar_report.report.changes import Side, changes, read_results, rows_by_run
 from cifar_report.report.fragment import Fragment
 from cifar_report.report.layout import figure, fragment, reference
 
@@ -296,7 +290,7 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
         for (name, seed), row in rows.items()
         if name in journal.results and (not seeds or seed in seeds)
     }
-    now = Side("now", rows_by_run(results_frame(journal)), journal.output_dir)
+    now = Side.of("now", journal, journal.output_dir)
     return fragment("changes.html.j2", changes=changes(Side("last", last), now), since=since)
 
 
