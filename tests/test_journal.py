@@ -145,9 +145,10 @@ def test_observations_carry_the_right_figures(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
     write_run(tmp_path, "EXP002", 0.8, validation_losses=(1.5, 1.2, 1.0, 0.9))
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
-    assert "EXP001 overfits after epoch 2" in sentences
-    assert "ends 40 % above its lowest (1.00 at epoch 2, 1.40 at the end)" in sentences
-    assert "its training loss falls to 0.40, its validation accuracy changes by +4.00 points" in sentences
+    assert (
+        "Overfitting. While the training loss falls, validation loss rises: EXP001 after epoch 2 (validation loss ends "
+        "40 % higher, its accuracy changes by +4.00 points)."
+    ) in sentences
     assert "No overfitting in EXP002 (4 epochs)" in sentences
     assert "Highest accuracy of the family: EXP002 with 80.00 %, 10.00 points above EXP001" in sentences
 
@@ -171,8 +172,8 @@ def test_what_several_experiments_share_is_said_once(tmp_path):
         "Higher accuracy than EXP001: EXP005 (+10.00 points, p < 0.001). "
         "(McNemar, 1,000 images, n = 1 seed; p values Holm-adjusted within the family.)"
     ) in sentences
-    assert "EXP003 overfits after epoch 2: its validation loss ends 30 % above its lowest (1.00 at epoch 2" in sentences
-    assert "EXP004 ends 10 % above its lowest (1.00 at epoch 3, 1.10 at the end), but only in the last" in sentences
+    assert "rises: EXP003 after epoch 2 (validation loss ends 30 % higher" in sentences
+    assert "EXP004 ends 10 % above its lowest at epoch 3, but only in the last epoch" in sentences
     assert "No overfitting in EXP005 (4 epochs)" in sentences
     assert "No plateau yet: EXP003, EXP004 and EXP005 still gained in the last epochs." in sentences
 
@@ -282,8 +283,8 @@ def test_a_rising_loss_is_overfitting_only_while_the_training_loss_falls(tmp_pat
     write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.0, 1.2, 1.4))
     history(tmp_path, "EXP001", train_loss=(1.5, 1.0, 1.1, 1.3))
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
-    assert "overfits" not in sentences
-    assert "but so does its training loss (1.00, 1.30)" in sentences
+    assert "While the training loss falls" not in sentences
+    assert "but so does its training loss (1.00, then 1.30)" in sentences
 
 
 def test_a_curve_has_flattened_where_its_highest_rises_no_more(tmp_path):
@@ -305,7 +306,7 @@ def test_a_model_that_guesses_is_said_to_and_no_more(tmp_path):
         "EXP002 is not shown to be better than guessing, which is right in 10 % of cases: its interval over the test "
         "images is 9.2 %"
     ) in sentences
-    assert "overfit" not in sentences
+    assert "validation loss" not in sentences
     assert "confused" not in sentences
 
 

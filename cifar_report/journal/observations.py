@@ -33,7 +33,7 @@ VERDICTS = {
 class Observation:
     """Sentences on one topic, and what shows them.
 
-    `shown_by`: the `ladder`, the family's `curves`, `learning` or `results`, or the experiments whose classes do.
+    `shown_by`: the `ladder`, the family's `curves`, `learning`, or the experiments whose classes do.
     """
 
     topic: str
@@ -54,14 +54,14 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     found: list[tuple[str, Iterable[str | None], Sequence[str]]] = [
         ("Differences", _differences(complete, journal), ["ladder"]),
         ("Ranking", _ranking(complete), ["ladder"]),
-        ("Guessing", map(_guesses, complete), ["results"]),
+        ("Guessing", map(_guesses, complete), ["learning"]),
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
         ("Generalization gap", _gap(curves), ["curves"]),
         ("Convergence", _convergence(learned), ["curves"]),
         ("Stability", _stability(learned), ["curves", "learning"]),
         ("Speed", (_speed(result, journal) for result in complete), ["learning"]),
-        ("Classes", classes, classes_of or ["results"]),
+        ("Classes", classes, classes_of or ["learning"]),
         ("Confusions", confusions, confusions_of),
     ]
     texts = ((topic, " ".join(filter(None, sentences)), shown_by) for topic, sentences, shown_by in found)
@@ -117,20 +117,22 @@ def _guesses(result: Result) -> str | None:
 
 def _overfitting(curves: Sequence[Learning]) -> Iterator[str]:
     """Whose validation loss rises while the training loss falls, from which epoch and by how much."""
+    if overfit := [c for c in curves if c.course == "overfits"]:
+        parts = (
+            f"{c.name} after epoch {c.best.epoch} (validation loss ends {percent(c.rise)} higher, its accuracy changes "
+            f"by {points(c.last.validation_accuracy - c.best.validation_accuracy)} points)"
+            for c in overfit
+        )
+        yield f"While the training loss falls, validation loss rises: {listing(parts)}."
     for c in curves:
-        losses = f"{c.best.validation_loss:.2f} at epoch {c.best.epoch}, {c.last.validation_loss:.2f} at the end"
-        if c.course == "overfits":
-            gained = points(c.last.validation_accuracy - c.best.validation_accuracy)
-            yield (
-                f"{c.name} overfits after epoch {c.best.epoch}: its validation loss ends {percent(c.rise)} above its "
-                f"lowest ({losses}), its training loss falls to {c.last.train_loss:.2f}, its validation accuracy "
-                f"changes by {gained} points."
-            )
         if c.course == "rises":
             why = "only in the last epoch, which may be noise"
             if c.last.train_loss >= c.best.train_loss:
-                why = f"so does its training loss ({c.best.train_loss:.2f}, {c.last.train_loss:.2f})"
-            yield f"The validation loss of {c.name} ends {percent(c.rise)} above its lowest ({losses}), but {why}."
+                why = f"so does its training loss ({c.best.train_loss:.2f}, then {c.last.train_loss:.2f})"
+            yield (
+                f"The validation loss of {c.name} ends {percent(c.rise)} above its lowest at epoch {c.best.epoch}, "
+                f"but {why}."
+            )
     if falling := [c for c in curves if c.course == "falls"]:
         yield (
             f"No overfitting in {listing(f'{c.name} ({len(c.epochs)} epochs)' for c in falling)}: validation loss ends "

@@ -59,12 +59,11 @@ def table_number(anchor: str) -> int:
     return _number("Table", anchor)
 
 
-def reference(anchor: str) -> Markup:
-    """A link to a figure or table made before: `Figure 3`."""
-    if anchor not in _numbers:
-        return Markup("")
-    word, number = _numbers[anchor]
-    return Markup('<a href="#{}">{} {}</a>').format(anchor, word, number)
+def reference(anchor: str, text: str = "") -> Markup:
+    """A link to a figure or table: `Figure 3`; to one that is made later, by this text."""
+    if anchor in _numbers:
+        text = "{} {}".format(*_numbers[anchor])
+    return Markup('<a href="#{}">{}</a>').format(anchor, text) if text else Markup("")
 
 
 def _number(word: str, anchor: str) -> int:

@@ -286,7 +286,7 @@ def reliability(curve: Any, name: str) -> Picture:
 
 
 def accuracy_ladder(results: Sequence[Any]) -> Picture:
-    """Every experiment's accuracy with its interval, in journal order.
+    """Every experiment's accuracy with its interval, in journal order, a colour a family.
 
     Where the work was the original's, the original's accuracy stands beside it; rings are the other experiments.
     """
@@ -296,7 +296,8 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         rows = range(len(results))
         values = np.array([100 * r.accuracy for r in results])
         intervals = 100 * np.array([r.interval for r in results])
-        colours = [appearance(r.entry.id)[0] for r in results]
+        families = {family.name: (family.title, at) for at, family in enumerate(load_catalog().families)}
+        colours = [COLOURS[families[r.family.name][1] % len(COLOURS)] for r in results]
         axes.hlines(rows, intervals[:, 0], intervals[:, 1], colors=colours, linewidth=2.2)
         full = np.array([r.full_budget for r in results])
         originals = np.array([(r.full_budget and r.entry.reference_accuracy) or np.nan for r in results])
@@ -318,6 +319,10 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         axes.set_yticks(rows, [_shortened(f"{r.entry.id}  {r.entry.title}") for r in results])
         axes.invert_yaxis()
         axes.set(xlabel="test accuracy (%)")
+        for row, (result, colour) in enumerate(zip(results, colours, strict=True)):
+            if row == 0 or results[row - 1].family.name != result.family.name:
+                title, where = families[result.family.name][0], ("axes fraction", "data")
+                axes.annotate(title, (1.01, row), xycoords=where, va="center", fontsize=7.5, color=colour)
         best = results[int(values.argmax())]
         return render(
             figure,

@@ -99,13 +99,23 @@ def headline(journal: Journal) -> Fragment:
     if not results:
         return fragment("note.html.j2", text="No run is complete yet, so there are no results to show.")
     full = [result.full_budget for result in results]
-    caption = "Test accuracy of every experiment with its 95 % interval"
+    caption = "Test accuracy of every experiment with its 95 % interval, a colour a family"
     if any(full):
         caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
     if not all(full):
         caption += "; rings mark what had other parameters, data or weights than the original"
     ladder = figure(plots.accuracy_ladder(results), f"{caption}.", "ladder")
-    table = _results_table(journal, results, "Results of all experiments.", "results", sortable=True)
+    compared = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
+    table = fragment(
+        "results.html.j2",
+        results=results,
+        comparisons=journal.comparisons,
+        compared=bool(compared),
+        unlike=any(comparison.caveat for comparison in compared),
+        margin=f"{load_catalog().margin:g}",
+        several=any(len(result.runs) > 1 for result in results),
+        reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
+    )
     return Fragment(ladder.html + table.html)
 
 
@@ -131,12 +141,11 @@ def protocol(journal: Journal) -> Fragment:
 
 
 def family_section(family: Family, journal: Journal) -> Fragment:
-    """One family of the journal: facts, motivation, results, curves, observations, and each experiment in detail."""
+    """One family of the journal: facts, motivation, results, curves, and observations."""
     results = journal.family_results(family.name)
     complete = [result for result in results if result.runs]
     runs = [run for result in complete for run in result.runs]
-    curves = table = learning = None
-    details: dict[str, Fragment] = {}
+    curves = learning = None
     if complete:
         several = any(len(result.runs) > 1 for result in complete)
         picture = plots.learning_curves(plots.histories(runs))
@@ -147,14 +156,18 @@ def family_section(family: Family, journal: Journal) -> Fragment:
             + f"{picture.remark}."
         )
         curves = figure(picture, caption, f"curves-{family.name}")
-        table = _results_table(journal, complete, f"{family.title}: results.", f"results-{family.name}")
-        learning = _learning_table(family, complete)
-        details = {result.entry.id: _detail(result) for result in complete}
+        learning = fragment(
+            "learning.html.j2",
+            family=family,
+            rows=[(result, Learning.of(result)) for result in complete],
+            comparisons=journal.comparisons,
+            anchor=f"learning-{family.name}",
+            several=several,
+        )
     entries = load_catalog().entries
     return fragment(
         "family.html.j2",
         family=family,
-        results=results,
         complete=complete,
         started=min((run.started_at for run in runs), default=None),
         finished=max((run.finished_at for run in runs), default=None),
@@ -162,27 +175,34 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         history=sorted({entries[r.entry.id].builds_on or "" for r in results if r.entry.id in entries} - {""}),
         motivation=motivation(family),
         curves=curves,
-        table=table,
-        details=details,
         learning=learning,
-        observations=[(seen, _shown_in(seen, family)) for seen in observe(results, journal)],
+        observations=_observations(family, journal, of_classes=False),
+        absent=[result for result in results if not result.runs and not result.failed],
         failures=[run for result in results for run in result.failed],
-        at_full_budget=at_full_budget,
         notebook_link=partial(notebook_link, journal.output_dir),
     )
 
 
-def _learning_table(family: Family, complete: Sequence[Result]) -> Fragment:
-    """What the learning curves say, in numbers."""
-    curves = [Learning.of(result) for result in complete]
-    several = any(len(curve.runs) > 1 for curve in curves)
-    return fragment("learning.html.j2", family=family, curves=curves, anchor=f"learning-{family.name}", several=several)
+def appendix(journal: Journal) -> Fragment:
+    """Every complete experiment in detail: classes, calibration, mistakes, and the provenance of its runs."""
+    families = [
+        (family, [_detail(r) for r in results if r.runs], _observations(family, journal, of_classes=True))
+        for family, results in journal.families()
+        if any(result.runs for result in results)
+    ]
+    return fragment("appendix.html.j2", families=families)
+
+
+def _observations(family: Family, journal: Journal, *, of_classes: bool) -> list[tuple[Observation, Markup]]:
+    """Those that speak of classes, for the appendix, or the others; each with links to what shows it."""
+    found = observe(journal.family_results(family.name), journal)
+    return [(o, _shown_in(o, family)) for o in found if (o.topic in ("Classes", "Confusions")) is of_classes]
 
 
 def _shown_in(seen: Observation, family: Family) -> Markup:
     """Links to the figures and tables that show an observation."""
-    named = {name: f"{name}-{family.name}" for name in ("curves", "learning", "results")} | {"ladder": "ladder"}
-    links = [reference(named.get(name) or f"confusion-{name}") for name in seen.shown_by]
+    named = {name: f"{name}-{family.name}" for name in ("curves", "learning")} | {"ladder": "ladder"}
+    links = [reference(named.get(name) or f"confusion-{name}", f"classes of {name}") for name in seen.shown_by]
     return Markup(", ").join(filter(None, links))
 
 
@@ -299,25 +319,6 @@ def notebook_link(output_dir: Path, run: RunRecord) -> str | None:
     if not (recorded_folder(output_dir, run) / "notebook.ipynb").is_file():
         return None
     return f"{NOTEBOOK_FOLDER}/{run.experiment.lower()}-{recorded_folder('', run).name}.html"
-
-
-def _results_table(
-    journal: Journal, results: Sequence[Result], caption: str, anchor: str, *, sortable: bool = False
-) -> Fragment:
-    compared = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
-    return fragment(
-        "results.html.j2",
-        results=results,
-        comparisons=journal.comparisons,
-        compared=bool(compared),
-        unlike=any(comparison.caveat for comparison in compared),
-        margin=f"{load_catalog().margin:g}",
-        caption=caption,
-        anchor=anchor,
-        sortable=sortable,
-        several=any(len(result.runs) > 1 for result in results),
-        reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
-    )
 
 
 def _dataset_text(run: RunRecord) -> str:
