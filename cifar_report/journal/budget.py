@@ -20,9 +20,10 @@ def parameters_of(run: RunRecord) -> dict[str, Any]:
 
 
 def work_of(run: RunRecord) -> tuple[dict, tuple[str, str] | None, str | None]:
-    """What a run did, its seed aside: parameters, data with its split, and weights."""
-    parameters = {n: value for n, value in effective(parameters_of(run)).items() if n != "seed"}
-    data = (run.data.sha256, run.data.split_sha256) if run.data else None
+    """What a run did, its seed and fold aside: parameters, data with its split, and weights."""
+    parameters = {n: value for n, value in effective(parameters_of(run)).items() if n not in ("seed", "fold")}
+    split = run.data.split_sha256 if run.data and run.parameters.get("fold") is None else ""
+    data = (run.data.sha256, split) if run.data else None
     return parameters, data, run.weights.sha256 if run.weights else None
 
 
@@ -71,7 +72,8 @@ def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     `paired`: several seeds are compared; of single runs only the images that both were tested on are.
     """
     found = differences(parameters_of(base), parameters_of(run))
-    meant = differences(*(full_budget_parameters(r.experiment) or with_defaults(r.parameters) for r in (base, run)))
+    full = [full_budget_parameters(r.experiment) for r in (base, run)]
+    meant = differences(full[0], full[1]) if full[0] and full[1] else found  # of one's own: whatever it changes
     reasons = [
         f"{name} is {shown(before)} and {shown(after)}"
         for name, (before, after) in found.items()
@@ -81,6 +83,8 @@ def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     reasons += [f"{name} is {shown(same.get(name))} in both" for name in meant if name not in found]
     if base.data and run.data and base.data.train_size != run.data.train_size and not reasons:
         reasons.append(f"trained on {base.data.train_size:,} and {run.data.train_size:,} images")
+    if run.parameters.get("fold") is not None:
+        reasons.append("folds share training images, so the test is too sure")
     reasons += [f"{r.experiment} was initialized randomly" for r in (base, run) if lacks_weights(r)]
     return "; ".join(reasons) or None
 

@@ -22,7 +22,7 @@ from cifar_report.journal.statistics import holm, mcnemar, paired_t, verdict
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import run_folder
 
-Pair = tuple[str, int]  # experiment and seed
+Pair = tuple[str, tuple[int, ...]]  # experiment, and seed; of a fold also which, and of how many
 Row = Mapping[str, Any]
 METRICS = ["test_loss", "epochs", "best_epoch", "model_parameters", "trainable_parameters", "train_images"]
 COLUMNS = {"experiment", "seed", "status", "correct", "test_images", "dataset", "key", "settings"}  # what is needed
@@ -82,7 +82,7 @@ def read_side(what: str, output_dir: Path) -> Side:
         known = what.upper() in load_catalog().entries
         every = Side.of(what, Journal.load(output_dir, [what] if known else []), output_dir)
         rows = {pair: row for pair, row in every.rows.items() if pair[0].upper() == what.upper()}
-        side = Side(next(iter(rows), (what.upper(), 0))[0], rows, output_dir)
+        side = Side(next((name for name, _ in rows), what.upper()), rows, output_dir)
     elif (path / "runs").is_dir():
         side = Side.of(what, Journal.load(path), path)
     elif (table := _table(path)).is_file():
@@ -128,9 +128,14 @@ def read_results(table: Path) -> dict[Pair, Row]:
 
 
 def rows_by_run(frame: pd.DataFrame) -> dict[Pair, Row]:
-    """A frame of results as its rows by experiment and seed, with `None` where a value is missing."""
+    """A frame of results as its rows by experiment, seed and fold, with `None` where a value is missing."""
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return {(row["experiment"], int(row["seed"])): row for row in rows}
+    found = {}
+    for row in rows:
+        settings = json.loads(row["settings"])
+        fold = () if settings.get("fold") is None else (settings["fold"], settings["folds"])
+        found[row["experiment"], (int(row["seed"]), *fold)] = row
+    return found
 
 
 def changes(before: Side, after: Side) -> list[Change]:
@@ -138,7 +143,7 @@ def changes(before: Side, after: Side) -> list[Change]:
     found = []
     for pair in sorted(before.rows.keys() | after.rows.keys()):
         old, new = before.rows.get(pair), after.rows.get(pair)
-        name = f"{pair[0]} seed {pair[1]}"
+        name = f"{pair[0]} {_words(pair[1])}"
         if old is None or new is None:
             row = new or old or {}
             what = ("new" if new else "gone") + (", failed" if row["status"] == "failed" else "")
@@ -163,7 +168,7 @@ def compare_experiments(before: Side, after: Side) -> list[Change]:
         raise RequestError(f"{before.name} and {after.name} have no seed in common")
     against = f"{after.name} against {before.name}"
     found = [
-        _changed(f"{against}, seed {seed}", before, (before.name, seed), after, (after.name, seed)) for seed in seeds
+        _changed(f"{against}, {_words(seed)}", before, (before.name, seed), after, (after.name, seed)) for seed in seeds
     ]
     both = [c for c in found if c.before is not None and c.after is not None]
     if len(both) < 2:
@@ -200,7 +205,7 @@ def _changed(name: str, before: Side, old_pair: Pair, after: Side, new_pair: Pai
         for key in (METRICS if again else [*METRICS, "train_seconds"])  # no two executions take the same time
         if number(old.get(key)) != number(new.get(key)) and "completed" == old["status"] == new["status"]
     }
-    folders = [side.folder and run_folder(side.folder, *pair) for side, pair in ((before, old_pair), (after, new_pair))]
+    folders = [_folder(before, old_pair), _folder(after, new_pair)]
     return Change(name, what, _accuracy(old), _accuracy(new), *_test(old, new, folders), metrics, parameters)
 
 
@@ -218,6 +223,16 @@ def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None,
         return difference, mcnemar(right_before, right_after), f"McNemar, {len(right_after):,} images"
     counts = [[int(row["correct"]), int(row["test_images"]) - int(row["correct"])] for row in (old, new)]
     return after - before, float(stats.fisher_exact(counts).pvalue), "Fisher's exact test on the counts"
+
+
+def _words(seed: tuple[int, ...]) -> str:
+    return f"seed {seed[0]}" + (f" fold {seed[1]} of {seed[2]}" if seed[1:] else "")
+
+
+def _folder(side: Side, pair: Pair) -> Path | None:
+    name, (seed, *of) = pair
+    fold, folds = of or (None, None)
+    return side.folder and run_folder(side.folder, name, seed, fold=fold, folds=folds)
 
 
 def _accuracy(row: Row | None) -> float | None:

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from cifar_report.experiments.catalog import Entry, Family, load_catalog
+from cifar_report.experiments.schema import shown
+from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import grouped
 from cifar_report.journal.budget import at_full_budget, images_of, parameters_of, work_of
 from cifar_report.journal.comparison import Comparison, Reproduction, adjusted, compare, reproduction
@@ -57,7 +59,12 @@ class Result:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """95 % interval: over seeds where there are several, else over the test images of the one run."""
+        """95 % interval: over seeds where there are several, else over the test images of the one run.
+
+        Folds share training images, so of several only the range is given.
+        """
+        if self.folds > 1:
+            return min(self.accuracies), max(self.accuracies)
         if len(self.runs) > 1:
             return t_interval(self.accuracies, self.resolution)
         test = self.runs[0].test
@@ -67,7 +74,14 @@ class Result:
     @property
     def interval_kind(self) -> str:
         n = len(self.runs)
+        if self.folds > 1:
+            return f"range of {n} runs, {self.folds} folds"
         return f"t, n = {n} seeds" if n > 1 else "Wilson, n = 1"
+
+    @property
+    def folds(self) -> int:
+        """Number of cross-validation folds on record; 1 where runs are no folds."""
+        return len({run.parameters.get("fold") for run in self.runs})
 
     @property
     def resolution(self) -> float:
@@ -180,9 +194,13 @@ class Journal:
         return found
 
     def values(self, measure: Callable[[RunRecord], float | None], seeds_from: int = 0) -> Values:
-        """A figure of every complete run, by experiment and seed."""
+        """A figure of every complete run, by experiment and by seed and fold."""
         found = {
-            name: {r.seed: value for r in result.runs if r.seed >= seeds_from and (value := measure(r)) is not None}
+            name: {
+                (r.seed, r.parameters.get("fold") or 0): value
+                for r in result.runs
+                if r.seed >= seeds_from and (value := measure(r)) is not None
+            }
             for name, result in self.complete.items()
         }
         return {name: runs for name, runs in found.items() if runs}
@@ -226,15 +244,22 @@ class Journal:
 
 
 def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family | None]]:
-    """Experiments of the user's own below `root`, in the families whose notebooks ran them."""
+    """Experiments of the user's own below `root`, in the families whose notebooks ran them.
+
+    One that is named after another, such as `EXP003-lr-0_02`, builds on it.
+    """
     catalog = load_catalog()
     listed = {name.lower() for name in catalog.entries}
-    folders = sorted(path for path in (root / "runs").glob("*") if path.name not in listed)
-    return {
-        run.experiment: (Entry(id=run.experiment, title="an experiment of one's own"), catalog.family_named(run.family))
-        for folder in folders
-        for run in read_runs(folder)
-    }
+    found: dict[str, tuple[Entry, Family | None]] = {}
+    for folder in sorted(path for path in (root / "runs").glob("*") if path.name not in listed):
+        for run in read_runs(folder):
+            base, swept = swept_parameters(run.experiment)
+            entry = Entry(id=run.experiment, title="an experiment of one's own")
+            if base in catalog.entries and swept:
+                values = ", ".join(f"{name} = {shown(run.parameters[name])}" for name in swept)
+                entry = Entry(id=run.experiment, title=f"{base}, {values}", builds_on=base)
+            found[run.experiment] = (entry, catalog.family_named(run.family))
+    return found
 
 
 def of_equal_work(results: Sequence[Result]) -> list[list[Result]]:

@@ -335,6 +335,26 @@ def _shortened(name: str, most: int = 44) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
+def sweep(label: str, points: Sequence[tuple[float, Any]]) -> Picture:
+    """Accuracy with its interval against a parameter's value; on a log scale where the values span a factor of ten.
+
+    Args:
+        label: the parameter.
+        points: its values, above 0 for a log scale, each with a `Result`.
+    """
+    with rc_context(STYLE):
+        figure, (axes,) = _plots(5.2, 3.0)
+        values = [value for value, _ in points]
+        means = np.array([100 * result.accuracy for _, result in points])
+        ends = np.array([[100 * end for end in result.interval] for _, result in points])
+        axes.errorbar(values, means, np.abs(ends.T - means), fmt="o-", color=COLOURS[0], capsize=3, linewidth=1.2)
+        if min(values) > 0 and max(values) >= 10 * min(values):
+            axes.set_xscale("log")
+        axes.set(xlabel=label, ylabel="test accuracy (%)")
+        parts = ", ".join(f"{value:g}: {mean:.2f} %" for value, mean in zip(values, means, strict=True))
+        return render(figure, f"Test accuracy against {label}: {parts}.")
+
+
 def bars(values: Mapping[str, float], alt: str, *, label: str, log: bool = False, number: str = "{:,.3g}") -> Picture:
     """Horizontal bars, one a name, each with its value."""
     with rc_context({**STYLE, "axes.grid": False}):

@@ -23,6 +23,7 @@ from cifar_report.journal.observations import Observation, observe
 from cifar_report.journal.results import Journal, Result
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
+from cifar_report.journal.sweeps import sweeps
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, recorded_folder
 from cifar_report.report import confusion_matrix, image_grids, plots
@@ -146,6 +147,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     complete = [result for result in results if result.runs]
     runs = [run for result in complete for run in result.runs]
     curves = learning = None
+    swept: list[Fragment] = []
     if complete:
         several = any(len(result.runs) > 1 for result in complete)
         picture = plots.learning_curves(plots.histories(runs))
@@ -164,6 +166,14 @@ def family_section(family: Family, journal: Journal) -> Fragment:
             anchor=f"learning-{family.name}",
             several=several,
         )
+        swept = [
+            figure(
+                plots.sweep(sweep.parameter, sweep.points),
+                f"{sweep.base} with other values of {sweep.parameter}: test accuracy with 95 % intervals.",
+                f"sweep-{sweep.base}-{sweep.parameter}",
+            )
+            for sweep in sweeps(journal, family.name)
+        ]
     entries = load_catalog().entries
     return fragment(
         "family.html.j2",
@@ -176,6 +186,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         motivation=motivation(family),
         curves=curves,
         learning=learning,
+        swept=swept,
         observations=_observations(family, journal, of_classes=False),
         absent=[result for result in results if not result.runs and not result.failed],
         failures=[run for result in results for run in result.failed],
@@ -308,7 +319,7 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
     last = {
         (name, seed): row
         for (name, seed), row in rows.items()
-        if name in journal.results and (not seeds or seed in seeds)
+        if name in journal.results and (not seeds or seed[0] in seeds)
     }
     now = Side.of("now", journal, journal.output_dir)
     return fragment("changes.html.j2", changes=changes(Side("last", last), now), since=since)
