@@ -102,8 +102,8 @@ def test_fetch_says_what_there_is_and_runs_nothing(capsys, tmp_path, no_data, mo
     out = capsys.readouterr().out
     digest = hashlib.sha256(b"weights").hexdigest()
     assert f"imagenet weights of resnet18: local file, SHA-256 {digest}" in out
-    assert "WARNING: CIFAR-10 could be had nowhere" in out
-    assert "WARNING: ImageNet weights of vgg16 could be had nowhere" in out
+    assert "WARNING: CIFAR-10 not found" in out
+    assert "WARNING: No ImageNet weights found for vgg16" in out
     assert main([*command, "--set", "offline=fail"]) == 2
     assert "CIFAR-10 is not on this machine" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

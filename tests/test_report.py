@@ -141,7 +141,7 @@ def test_whole_journal_end_to_end_on_digits(tmp_path, no_data, capsys, monkeypat
     command += ["train_limit=64 test_limit=30 epochs=1 batch_size=32 image_size=32"]
     assert main(command) == 0
     out = capsys.readouterr().out
-    assert "WARNING: CIFAR-10 could be had nowhere" in out
+    assert "WARNING: CIFAR-10 not found" in out
     assert f"{count} runs planned, 0 complete, {count} to execute" in out
 
     report = tmp_path / "out" / "report" / "report.html"
