@@ -401,18 +401,10 @@ class Request:
     output_dir: Path
 
     def plan(self, *, remote: bool = False, read_only: bool = False) -> list[PlannedRun]:
-        """The runs, as `make_plan` describes them."""
+        """The runs, as `make_plan` gives them."""
         from cifar_report.execution.plan import make_plan
 
-        return make_plan(
-            self.experiments,
-            profile=self.profile,
-            seeds=self.seeds or (),
-            overrides=self.overrides,
-            output_dir=self.output_dir,
-            remote=remote,
-            read_only=read_only,
-        )
+        return make_plan(**vars(self), remote=remote, read_only=read_only)
 
 
 def _request(

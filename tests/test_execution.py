@@ -423,7 +423,7 @@ def test_what_ran_otherwise_than_planned_is_a_failed_run(tmp_path):
     record = execute_run(dataclasses.replace(run, facts=run.facts.model_copy(update={"data": "ab" * 32})))
     assert record.status == "failed"
     assert record.error is not None
-    assert record.error.message == "it ran on something else than was planned: the data changed"
+    assert record.error.message == "the run was not executed as planned: the data changed"
     assert read_record(run.folder) == record
 
 

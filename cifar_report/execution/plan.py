@@ -201,7 +201,7 @@ def make_plan(
             raise RequestError(f"device={device} is for notebooks; set CUDA_VISIBLE_DEVICES to choose GPUs here")
         if device == "cuda" and not (remote or read_only or gpus()):
             raise RequestError("device=cuda is set, but this machine has no NVIDIA GPU; set device=auto")
-    plan = [run for runs in seeded if runs for run in (_inspected(runs) if read_only else _planned(runs))]
+    plan = [run for runs in seeded for run in (_inspected(runs) if read_only else _planned(runs))]
     for run in plan:
         refuse_newer(run.folder)
     return plan
