@@ -1,4 +1,4 @@
-"""How long runs will take, from runs on record."""
+"""How long runs will take, from recorded runs. What this machine's speed gives is in `speed`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from cifar_report.records.record import RunRecord, read_runs
 
 STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS=around`
 
-# Training cost of an image at 32 pixels relative to Net's, by floating point operations: only to order runs that
-# nothing is on record of.
+# Floating point operations of training on an image of 32 pixels, relative to Net's.
 RELATIVE_COST = {"net": 1, "lenet": 5, "mobilenet_v2": 9, "efficientnet_b0": 49, "resnet18": 57, "vgg16": 664}
 
 
 def estimate_seconds(run: PlannedRun) -> float | None:
-    """Seconds that are left of a run, by earlier runs of the experiment on any profile; `None` if there are none."""
+    """Seconds that are left of a run, by the latest run of the experiment on any profile; `None` if there is none."""
     earlier = [record for record in _earlier(run) if record.data and record.epochs and record.seconds.train]
     if not earlier:
         return None
     record = max(earlier, key=lambda r: r.finished_at)
     assert record.data is not None  # chosen above
-    per_pixel = record.seconds.train / (
-        record.data.train_size * len(record.epochs) * record.parameters["image_size"] ** 2
-    )
-    unlimited = record.parameters["train_limit"] is None and record.parameters["dataset"] == run.parameters.dataset
-    pixels = _pixels(run.parameters, record.data.train_size if unlimited else 50_000)
+    recorded, images = record.parameters, record.data.train_size
+    per_pixel = record.seconds.train / (images * len(record.epochs) * recorded["image_size"] ** 2)
+    unlimited = recorded["train_limit"] is None and recorded["dataset"] == run.parameters.dataset
+    pixels = _pixels(run.parameters, images if unlimited else 50_000)
     return STARTUP + per_pixel * pixels * (1 - run.finished_epochs() / run.parameters.epochs)
 
 
@@ -38,12 +36,12 @@ def relative_cost(parameters: Experiment) -> float:
 
 
 def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """The order in which parallel runs end soonest: estimated time where it is on record, relative cost elsewhere."""
-    runs = list(runs)
-    seconds = {id(run): estimate_seconds(run) for run in runs}
-    known = [run for run in runs if seconds[id(run)] is not None]
-    scale = sum(seconds[id(r)] or 0 for r in known) / sum(relative_cost(r.parameters) for r in known) if known else 1
-    return sorted(runs, key=lambda r: seconds[id(r)] or scale * relative_cost(r.parameters), reverse=True)
+    """The order in which parallel runs end soonest: by estimated time, or else by cost scaled to such times."""
+    pairs = [(run, estimate_seconds(run)) for run in runs]
+    known = [(seconds, relative_cost(run.parameters)) for run, seconds in pairs if seconds is not None]
+    scale = sum(seconds for seconds, _ in known) / sum(cost for _, cost in known) if known else 1
+    ordered = sorted(pairs, key=lambda pair: pair[1] or scale * relative_cost(pair[0].parameters), reverse=True)
+    return [run for run, _ in ordered]
 
 
 def _pixels(parameters: Experiment, whole: int) -> float:
