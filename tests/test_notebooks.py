@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from papermill.inspection import inspect_notebook
 
-from cifar_report.colab import form_field
 from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
 from cifar_report.experiments.schema import Experiment, validate
+from cifar_report.notebook_cells import form_field
 from cifar_report.records.record import read_record
 
 FAMILIES = load_catalog().families
@@ -30,7 +30,9 @@ def parameters_of(path: Path) -> dict:
     """Values that the notebook's parameters cell gives, evaluated as literals."""
     notebook = nbformat.read(path, as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}  # type: ignore
+    given = [(node.targets[0].id, ast.literal_eval(node.value)) for node in ast.parse(cell.source).body]  # type: ignore
+    assert len(dict(given)) == len(given), "a parameter is given twice"
+    return dict(given)
 
 
 def test_one_notebook_a_family_numbered_in_reading_order():
@@ -57,8 +59,24 @@ def test_notebook_is_clean(path):
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_parameters_cell_holds_the_schema_and_its_experiment(family):
     given = parameters_of(family.notebook_path)
-    assert list(given) == list(Experiment.model_fields)
+    assert sorted(given) == sorted(Experiment.model_fields)
     assert validate(given) == load_experiment(family.experiments[0].id)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_parameters_cell_opens_with_what_the_family_is_about(family):
+    cells = nbformat.read(family.notebook_path, as_version=4).cells
+    (source,) = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
+    opening, rest = source.split("\n\n# The rest: data, budget, places\n")
+    first = [node.targets[0].id for node in ast.parse(opening).body]
+    assert first[:2] == ["experiment", "seed"]
+    assert "epochs" in first
+    assert len(first) <= 8
+    members = [load_experiment(entry.id) for entry in family.experiments]
+    varied = {name for one in members for name in one.differences(members[0])}
+    assert varied <= set(first)
+    others = [node.targets[0].id for node in ast.parse(rest).body]
+    assert others == [name for name in Experiment.model_fields if name not in first]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -72,7 +90,7 @@ def test_parameter_file_over_the_notebook_is_the_experiment(family):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
 def test_papermill_lists_every_parameter_with_its_help(path):
     listed = inspect_notebook(str(path))
-    assert list(listed) == list(Experiment.model_fields)
+    assert sorted(listed) == sorted(Experiment.model_fields)
     for name, field in Experiment.model_fields.items():
         assert json.dumps(field.description, ensure_ascii=False) in listed[name]["help"]
         assert listed[name]["help"] == form_field(name)
