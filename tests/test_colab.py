@@ -1,4 +1,4 @@
-"""Colab: badges and first cells agree with the catalog, and the first cell installs the package and nothing else."""
+"""Colab: badges and first cells agree with the catalog; shared cells have one source; the first cell installs only us."""
 
 import ast
 import json
