@@ -1,4 +1,4 @@
-"""Colab: badges and first cells agree with the catalog; shared cells have one source; the first cell installs only us."""
+"""Colab: badges and first cells agree with the catalog; shared cells have one source; the first cell installs us alone."""
 
 import ast
 import json
