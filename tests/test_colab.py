@@ -1,4 +1,4 @@
-"""Colab: badges and first cells agree with the catalog; shared cells have one source; the first cell installs us alone."""
+"""Colab: badges and first cells agree with the catalog; shared cells have one source; we alone are installed."""
 
 import ast
 import json
