@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from cifar_report.notebook_cells import LESSON
+
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
 
@@ -28,21 +30,27 @@ KERNEL_ENVIRONMENT = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALID
 def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: ForkedKernel | None = None) -> None:
     """Execute a notebook with papermill, in `kernel` or else in a new kernel `python3` of this environment.
 
+    Its lessons are left out: what they teach is for who opens the notebook, and would cost every run its time.
+
     Raises:
         papermill.PapermillExecutionError: a cell failed. Other exceptions: the kernel could not start or died.
     """
+    import nbformat
     import papermill
     from traitlets.config import Config
 
     output.parent.mkdir(parents=True, exist_ok=True)
     os.environ.update(KERNEL_ENVIRONMENT)
-    with tempfile.TemporaryDirectory(prefix="cifar-report-") as sockets:
+    with tempfile.TemporaryDirectory(prefix="cifar-report-") as folder:
         # Unix sockets where there are any: no other user of the machine can connect, and two kernels cannot choose the
         # same port. The folder is our own because all kernels share the default one.
-        ipc = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+        ipc = {"transport": "ipc", "ip": f"{folder}/kernel"}
         try:
+            content = nbformat.read(notebook, as_version=4)
+            content.cells = [cell for cell in content.cells if LESSON not in cell.metadata.get("tags", [])]
+            nbformat.write(content, f"{folder}/{notebook.name}")
             papermill.execute_notebook(
-                str(notebook),
+                f"{folder}/{notebook.name}",
                 str(output),
                 parameters=parameters,
                 kernel_name="python3",
