@@ -1,3 +1,29 @@
-"""A reproducible notebook report package for CIFAR-10."""
+"""A reproducible notebook report package for CIFAR-10.
 
+`Run` is one experiment with one seed; `Journal` reads what runs have left. Both are imported when first used, because
+they import torch and pandas.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cifar_report.journal.results import Journal
+    from cifar_report.run import Run
+
+__all__ = ["Journal", "Run"]
 __version__ = "0.1.0"
+
+_MODULES = {"Journal": "cifar_report.journal.results", "Run": "cifar_report.run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -44,7 +44,7 @@ def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(sources, "ARCHIVE_URL", f"{NOWHERE}/cifar-10-python.tar.gz")
     monkeypatch.setattr(sources, "MIRROR_URL", f"{NOWHERE}/")
     monkeypatch.setattr(weights, "DOWNLOADS", {n: f"{NOWHERE}/{n}-00000000.pth" for n in weights.DOWNLOADS})
-    weights._fetched.cache_clear()
+    weights._failures.clear()
     cache._failures.clear()
     return tmp_path / "cache"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from records import write_run
 
-from cifar_report.execution.cluster import Request, _lost_by_ray, execute_on_ray, resource_request
-from cifar_report.execution.execute import told
+from cifar_report.execution.cluster import RunResources, _lost_by_ray, execute_on_ray, resource_request
+from cifar_report.execution.execute import summary
 from cifar_report.execution.plan import PlannedRun, make_plan
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.lock import folder_lock
@@ -22,15 +22,15 @@ NODES = Path(__file__).with_name("two_nodes.py")
 @pytest.mark.parametrize(
     ("nodes", "given", "expected"),
     [
-        ([(8, 0), (4, 0)], {"jobs": None}, Request(1, 0)),
-        ([(8, 0), (4, 0)], {"jobs": 3}, Request(4, 0)),
-        ([(8, 0), (4, 0)], {"jobs": 1}, Request(8, 0)),  # no run spans two nodes
-        ([(8, 0), (4, 0)], {"jobs": 100}, Request(1, 0)),
-        ([(64, 8)], {"jobs": None}, Request(8, 1)),
-        ([(64, 8)], {"jobs": None, "runs_per_gpu": 4}, Request(2, 0.25)),
-        ([(4, 0), (16, 2), (8, 2)], {"jobs": None}, Request(4, 1)),
-        ([(2, 8)], {"jobs": None}, Request(1, 1)),
-        ([(64, 8)], {"jobs": None, "with_gpus": False}, Request(1, 0)),
+        ([(8, 0), (4, 0)], {"jobs": None}, RunResources(1, 0)),
+        ([(8, 0), (4, 0)], {"jobs": 3}, RunResources(4, 0)),
+        ([(8, 0), (4, 0)], {"jobs": 1}, RunResources(8, 0)),  # no run spans two nodes
+        ([(8, 0), (4, 0)], {"jobs": 100}, RunResources(1, 0)),
+        ([(64, 8)], {"jobs": None}, RunResources(8, 1)),
+        ([(64, 8)], {"jobs": None, "runs_per_gpu": 4}, RunResources(2, 0.25)),
+        ([(4, 0), (16, 2), (8, 2)], {"jobs": None}, RunResources(4, 1)),
+        ([(2, 8)], {"jobs": None}, RunResources(1, 1)),
+        ([(64, 8)], {"jobs": None, "with_gpus": False}, RunResources(1, 0)),
     ],
 )
 def test_resource_request_divides_cores_and_gpus(nodes, given, expected):
@@ -121,12 +121,12 @@ def test_a_task_that_is_lost_after_its_run_was_complete_leaves_the_result(tmp_pa
     error = RuntimeError("ray::run (pid=1)")
     error.cause = ValueError("what it was")
     with folder_lock(run.folder):
-        assert _lost_by_ray(run, error, "now", 0.0).status == "failed"
+        assert _lost_by_ray(run, error, 0.0).status == "failed"
         assert read_record(run.folder) == record  # another process has the run
     monkeypatch.setattr(PlannedRun, "is_complete", lambda run: True)
-    assert _lost_by_ray(run, error, "now", 0.0) == record
+    assert _lost_by_ray(run, error, 0.0) == record
     monkeypatch.setattr(PlannedRun, "is_complete", lambda run: False)
-    failed = _lost_by_ray(run, error, "now", 0.0)
+    failed = _lost_by_ray(run, error, 0.0)
     assert failed.error is not None
     assert (failed.error.type, failed.error.message) == ("ValueError", "what it was")
     assert read_record(run.folder) == failed
@@ -154,7 +154,7 @@ def empty_runs(address: str, output: Path, count: int) -> float:
     started = time.perf_counter()
     records = execute_on_ray(plan, address=address, say=lambda text: None, execute=_nothing(plan[0]))
     assert len(records) == count
-    assert told(records[0])
+    assert summary(records[0])
     return (time.perf_counter() - started) / count
 
 

@@ -142,7 +142,7 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
 
     def state(**given):
         found = plan(tmp_path, "EXP000", **given)[0].state()
-        return f"{found.word}: {found.because}"
+        return f"{found.status}: {found.reason}"
 
     assert state() == "complete: "
     assert state(overrides={**TINY, "lr": "0.02"}) == "stale: lr is 0.02, was 0.01"
@@ -167,7 +167,7 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
         (folder / name).write_bytes(content)
     assert state() == "complete: "
     (folder / "model.safetensors").rename(folder / "elsewhere")  # records are kept and shared without them
-    assert state() == "complete: its trained weights are not kept here"
+    assert state() == "complete: its trained weights are not stored here"
     (folder / "elsewhere").rename(folder / "model.safetensors")
 
     (folder / "predictions.npz").write_bytes(b"")
@@ -200,7 +200,7 @@ def test_failed_run_is_recorded_and_does_not_stop_the_others(tmp_path):
     assert f"FAILED in cell {on_disk.error.cell}: DivergedError" in said[1]
     journal = Journal.load(tmp_path / "out")
     assert [run.seed for run in journal.results["EXP000"].runs] == [1]
-    assert plan(tmp_path, "EXP000", overrides=wild)[0].state().word == "failed"  # to be tried again
+    assert plan(tmp_path, "EXP000", overrides=wild)[0].state().status == "failed"  # to be tried again
 
 
 @pytest.mark.slow
@@ -324,7 +324,7 @@ def test_interrupt_ends_within_seconds_leaves_no_process_and_the_run_goes_on(tmp
     time.sleep(1)
     assert len(history.read_text().splitlines()) == rows  # nobody goes on training
     (run,) = plan(tmp_path, "EXP000", overrides={**TINY, "epochs": "150", "train_limit": "1400", "test_limit": "355"})
-    assert run.state().word == "unfinished"
+    assert run.state().status == "unfinished"
     assert subprocess.run(words, capture_output=True, timeout=200).returncode == 0
     assert run.is_complete()
     assert "going on after epoch" in (run.folder / "notebook.ipynb").read_text()
@@ -423,7 +423,7 @@ def test_what_ran_otherwise_than_planned_is_a_failed_run(tmp_path):
     record = execute_run(dataclasses.replace(run, facts=run.facts.model_copy(update={"data": "ab" * 32})))
     assert record.status == "failed"
     assert record.error is not None
-    assert record.error.message == "it ran on something else than was planned: the data changed"
+    assert record.error.message == "the run was not executed as planned: the data changed"
     assert read_record(run.folder) == record
 
 
@@ -437,7 +437,7 @@ def test_a_damaged_checkpoint_costs_its_epochs_only_and_is_told(tmp_path):
     process.wait()
     wait_for(lambda: not is_locked(run.folder))  # its worker ends with the command, and its kernel with that
     time.sleep(1.5)
-    assert run.state().word == "unfinished"
+    assert run.state().status == "unfinished"
     with (run.folder / "checkpoint.pt").open("r+b") as stream:
         stream.truncate(1000)
     (record,) = execute_plan([run], say=lambda text: None)

@@ -102,7 +102,7 @@ def test_kernel_ended_by_the_memory_killer_is_a_failed_run_and_the_next_goes_on(
     assert failed.status == "failed"
     assert failed.error is not None
     assert "as the system does when memory runs out" in failed.error.message
-    assert runs[0].state().word == "failed"
+    assert runs[0].state().status == "failed"
     (done,) = execute_plan(plan(tmp_path / "out", "EXP000", seeds=[1]), say=lambda text: None)
     assert done.status == "completed"
 

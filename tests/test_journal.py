@@ -7,10 +7,11 @@ from scipy import stats
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.formatting import p_text
+from cifar_report.journal.budget import at_full_budget, reproduce_command
 from cifar_report.journal.frames import results_frame
 from cifar_report.journal.learning_curves import Learning, jitter
 from cifar_report.journal.observations import observe
-from cifar_report.journal.results import Journal, at_full_budget, reproduce_command
+from cifar_report.journal.results import Journal
 from cifar_report.journal.statistics import mcnemar, wilson_interval
 from cifar_report.records.record import ErrorRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
@@ -132,7 +133,7 @@ def test_unlike_comparisons_carry_a_caveat(tmp_path):
     assert journal.comparisons["EXP003"].caveat == "trained on 50,000 and 1,000 images"
     sentences = "\n".join(family(journal, "initialization"))
     assert (
-        "EXP003 is higher than that of EXP001 (+20.00 points, p < 0.001), but not directly comparable: trained on"
+        "Higher accuracy than EXP001: EXP003 (+20.00 points, p < 0.001), but not directly comparable: trained on"
         in sentences
     )
     assert journal.comparisons["EXP003"].verdict == "higher"  # not better
@@ -144,9 +145,11 @@ def test_observations_carry_the_right_figures(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
     write_run(tmp_path, "EXP002", 0.8, validation_losses=(1.5, 1.2, 1.0, 0.9))
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
-    assert "EXP001 overfits from epoch 3" in sentences
-    assert "ends 40 % higher (1.40)" in sentences
-    assert "EXP002 does not overfit within 4 epochs" in sentences
+    assert (
+        "Overfitting. While the training loss falls, validation loss rises: EXP001 after epoch 2 (validation loss ends "
+        "40 % higher, its accuracy changes by +4.00 points)."
+    ) in sentences
+    assert "No overfitting in EXP002 (4 epochs)" in sentences
     assert "Highest accuracy of the family: EXP002 with 80.00 %, 10.00 points above EXP001" in sentences
 
 
@@ -164,20 +167,15 @@ def test_what_several_experiments_share_is_said_once(tmp_path):
     for name, accuracy in {"EXP003": 0.702, "EXP004": 0.704, "EXP005": 0.8}.items():
         write_run(tmp_path, name, accuracy, validation_losses=losses[name])
     sentences = "\n".join(family(Journal.load(tmp_path), "initialization"))
-    assert "The accuracy of EXP005 is higher than that of EXP001: +10.00 points, p < 0.001." in sentences
     assert (
-        "No difference is shown for EXP003 against EXP001 (+0.20 points, p = 0.500) and EXP004 against EXP001 "
-        "(+0.40 points, p = 0.250). (McNemar, 1,000 images, n = 1 seed; p values Holm-adjusted within the family.)"
+        "Not shown to differ from EXP001: EXP003 (+0.20 points, p = 0.500) and EXP004 (+0.40 points, p = 0.250). "
+        "Higher accuracy than EXP001: EXP005 (+10.00 points, p < 0.001). "
+        "(McNemar, 1,000 images, n = 1 seed; p values Holm-adjusted within the family.)"
     ) in sentences
-    assert "EXP003 overfits from epoch 3: its validation loss is lowest at epoch 2 (1.00)" in sentences
-    assert "The validation loss of EXP004 ends 10 % above its lowest (1.10; 1.00 at epoch 3), but only in" in sentences
-    assert "EXP005 does not overfit within 4 epochs" in sentences
-    assert "EXP003, EXP004 and EXP005 have not flattened: they still gain in the last epochs." in sentences
-    write_run(tmp_path, "EXP006", validation_losses=(1.0, 1.2, 1.3, 1.5))
-    assert (
-        "EXP003 and EXP006 overfit: their validation losses are lowest at epoch 1 (EXP006) to 2 (EXP003) and end "
-        "30 % (EXP003) to 50 % (EXP006) higher"
-    ) in "\n".join(family(Journal.load(tmp_path), "initialization"))
+    assert "rises: EXP003 after epoch 2 (validation loss ends 30 % higher" in sentences
+    assert "EXP004 ends 10 % above its lowest at epoch 3, but only in the last epoch" in sentences
+    assert "No overfitting in EXP005 (4 epochs)" in sentences
+    assert "No plateau yet: EXP003, EXP004 and EXP005 still gained in the last epochs." in sentences
 
 
 def test_several_seeds_are_described_by_their_mean_curve(tmp_path):
@@ -188,7 +186,7 @@ def test_several_seeds_are_described_by_their_mean_curve(tmp_path):
     assert [e.validation_loss for e in learning.epochs] == pytest.approx([1.5, 1.0, 1.2, 1.2, 1.2, 1.3])
     assert (learning.best.epoch, learning.course) == (2, "overfits")
     assert learning.rise == pytest.approx(0.3)
-    assert learning.unsteadiness == pytest.approx(np.mean([jitter(run.epochs) for run in runs]))
+    assert learning.jitter == pytest.approx(np.mean([jitter(run.epochs) for run in runs]))
 
 
 def test_overfitting_rises_by_a_share_of_the_lowest_loss(tmp_path):
@@ -285,15 +283,15 @@ def test_a_rising_loss_is_overfitting_only_while_the_training_loss_falls(tmp_pat
     write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.0, 1.2, 1.4))
     history(tmp_path, "EXP001", train_loss=(1.5, 1.0, 1.1, 1.3))
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
-    assert "overfits" not in sentences
-    assert "its training loss ends no lower than it was there (1.30; 1.00)" in sentences
+    assert "While the training loss falls" not in sentences
+    assert "but so does its training loss (1.00, then 1.30)" in sentences
 
 
 def test_a_curve_has_flattened_where_its_highest_rises_no_more(tmp_path):
     write_run(tmp_path, "EXP001", validation_losses=(1.0,) * 5)
     for accuracies, told in (
-        ((0.60, 0.72, 0.50, 0.55, 0.725), "after epoch 2 of 5: 72.0 % there, 72.5"),
-        ((0.60, 0.72, 0.50, 0.55, 0.74), "EXP001 has not flattened"),
+        ((0.60, 0.72, 0.50, 0.55, 0.725), "EXP001 after epoch 2 of 5 (72.0 %, at its highest 72.5 %)"),
+        ((0.60, 0.72, 0.50, 0.55, 0.74), "No plateau yet: EXP001"),
         ((0.60, 0.72, 0.50, 0.76, 0.45), "EXP001 is highest at epoch 4 of 5 (76.0 %) and ends 31.0 points lower"),
     ):
         history(tmp_path, "EXP001", validation_accuracy=accuracies)
@@ -308,7 +306,7 @@ def test_a_model_that_guesses_is_said_to_and_no_more(tmp_path):
         "EXP002 is not shown to be better than guessing, which is right in 10 % of cases: its interval over the test "
         "images is 9.2 %"
     ) in sentences
-    assert "overfit" not in sentences
+    assert "validation loss" not in sentences
     assert "confused" not in sentences
 
 
@@ -316,7 +314,7 @@ def test_a_repetition_is_called_one(tmp_path):
     write_run(tmp_path, "EXP003")
     write_run(tmp_path, "EXP009")
     sentences = "\n".join(family(Journal.load(tmp_path), "optimizers"))
-    assert "EXP009 repeats EXP003 with the same parameters: +0.00 points, p = 1.000" in sentences
+    assert "The same parameters as EXP003: EXP009 (+0.00 points, p = 1.000)" in sentences
 
 
 def test_epochs_of_unlike_work_are_not_compared(tmp_path):
@@ -370,7 +368,7 @@ def test_observations_name_classes_and_say_where_they_are_shown(tmp_path):
     assert gained.shown_by == ("EXP003",)
     (confused,) = (o for o in seen if o.topic == "Confusions")
     assert confused.text == (
-        "The pair most often confused is airplane and automobile in EXP003 (20 and 0 images, "
+        "Most often confused: airplane and automobile, in EXP003 (20 and 0 images, "
         "10\N{NO-BREAK SPACE}% of all its mistakes)."
     )
     assert confused.shown_by == ("EXP003",)
@@ -382,14 +380,15 @@ def test_classes_change_only_where_a_test_says_so(tmp_path):
     write_run(tmp_path, "EXP003", 0.72)
     journal = Journal.load(tmp_path)
     (seen,) = (o for o in observe(journal.family_results("initialization"), journal) if o.topic == "Classes")
-    assert seen.text.startswith("No class is shown to gain or lose by EXP003 against EXP001.")
+    assert seen.text.startswith("No class is shown to gain or lose in EXP003 against EXP001.")
 
 
 def test_plateau_and_gap_are_computed(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
-    assert "EXP001 has not flattened" in sentences  # it gains two points an epoch
-    assert "Generalisation gap. EXP001: +10.0 points" in sentences  # 80 % in training, 70 % in validation
+    assert "No plateau yet: EXP001" in sentences  # it gains two points an epoch
+    assert "Generalization gap." in sentences
+    assert "in points: EXP001 +10.0." in sentences  # 80 % in training, 70 % in validation
 
 
 @pytest.mark.parametrize(
@@ -466,6 +465,24 @@ def test_full_budget_is_recognised(tmp_path):
     assert not at_full_budget(run.model_copy(update={"parameters": {**run.parameters, "epochs": 3}}))
     assert not at_full_budget(write_run(tmp_path, "EXP011", lacks_weights=True))
     assert at_full_budget(write_run(tmp_path, "EXP011"))
+
+
+def test_runs_and_epochs_are_frames_to_go_on_with(tmp_path):
+    losses = (1.5, 1.0, 1.2, 1.4)
+    for seed, accuracy in ((0, 0.7), (1, 0.74)):
+        write_run(tmp_path, "EXP003", accuracy, seed=seed, validation_losses=losses, parameters={"lr": 0.02})
+    write_run(tmp_path, "EXP004", failed=ErrorRecord(type="X", message="m", cell=None, cell_source=None))
+    journal = Journal.load(tmp_path)
+    complete = journal.runs[journal.runs.status == "completed"]
+    assert complete.groupby(["experiment", "lr", "init"]).accuracy.mean().to_dict() == {
+        ("EXP003", 0.02, "xavier_uniform"): pytest.approx(72)
+    }
+    assert journal.runs.set_index("experiment").loc["EXP004", "error"] == "X: m"
+    assert journal.epochs.groupby("seed").validation_loss.min().to_dict() == {0: 1.0, 1: 1.0}
+    assert journal.epochs.validation_accuracy.max() == pytest.approx(74)
+    assert list(journal.epochs.columns[:3]) == ["experiment", "seed", "epoch"]
+    assert Journal.load(tmp_path / "empty").epochs.empty
+    assert Journal.load(tmp_path / "empty").runs.empty
 
 
 def test_results_frame_has_a_row_a_run(tmp_path):

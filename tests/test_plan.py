@@ -28,7 +28,7 @@ def planned(output, experiment="EXP011", **given):
 
 def complete_run(output, experiment="EXP011", **changes):
     """Leave a complete run on real data and with real weights, as this version would have made it."""
-    run = planned(output, experiment, look=True)
+    run = planned(output, experiment, read_only=True)
     record = write_run(output, experiment)
     theirs = FACTS["weights"] if record.weights else None
     facts = KeyFacts(**{**run.facts.model_dump(), "data": FACTS["data"], "weights": theirs, **changes})
@@ -46,10 +46,13 @@ def test_what_is_not_at_hand_is_no_obstacle_to_looking(tmp_path, no_data):
     run = complete_run(tmp_path)
     assert run.absent == {"data", "weights"}
     state = run.state()
-    assert (state.word, state.because) == ("complete", "its data and weights are not at hand, and not compared")
+    assert (state.status, state.reason) == (
+        "complete",
+        "its data and weights are not on this machine and were not compared",
+    )
     complete_run(tmp_path, library="cd" * 32)
-    assert run.state().because == "the library's code changed"
-    assert planned(tmp_path, "EXP001", look=True).state().word == "missing"
+    assert run.state().reason == "the library's code changed"
+    assert planned(tmp_path, "EXP001", read_only=True).state().status == "missing"
 
 
 def test_stand_ins_do_not_replace_what_was_made_with_the_real_thing(tmp_path, no_data):
@@ -67,8 +70,8 @@ def test_what_was_made_with_stand_ins_is_made_again_with_the_real_thing(tmp_path
     (run.folder / "run.json").write_text(json.dumps(record | {"weights": None}))
     assert planned(tmp_path, overrides={"offline": "stand_in"}).is_complete()
     facts = run.facts.model_copy(update=FACTS)
-    real = type(run)(run.parameters, run.family, facts, ())
-    assert real.state().because == "the data changed; the weights changed"
+    real = type(run)(run.parameters, run.family, facts)
+    assert real.state().reason == "the data changed; the weights changed"
 
 
 def test_status_and_dry_run_need_neither_data_nor_a_writable_folder(tmp_path, no_data, capsys):
@@ -90,25 +93,25 @@ def test_a_failure_with_other_parameters_says_so(tmp_path, no_data):
     error = ErrorRecord(type="DivergedError", message="try a smaller lr", cell=None, cell_source=None)
     record = write_run(tmp_path, "EXP001", failed=error, parameters={"lr": 100})
     write_record(run.folder, record.model_copy(update={"key_facts": run.facts}))
-    assert run.state().because == "DivergedError: try a smaller lr (since then lr is 0.01, was 100)"
+    assert run.state().reason == "DivergedError: try a smaller lr (since then lr is 0.01, was 100)"
 
 
 def test_unfinished_is_what_can_go_on(tmp_path, no_data):
-    run = planned(tmp_path, "EXP001", look=True)
-    assert run.state().word == "missing"
+    run = planned(tmp_path, "EXP001", read_only=True)
+    assert run.state().status == "missing"
     run.folder.mkdir(parents=True)
     (run.folder / CHECKPOINT).touch()
-    assert run.state().word == "missing"
+    assert run.state().status == "missing"
     (run.folder / PROGRESS).write_text(Progress(key=run.key, epochs=12).model_dump_json())
-    assert (run.state().word, run.state().because) == ("unfinished", "after epoch 12 of 20")
+    assert (run.state().status, run.state().reason) == ("unfinished", "after epoch 12 of 20")
     facts = run.facts.model_copy(update={"data": FACTS["data"]})  # on a machine that has the data
     there = Progress(key=run_key(run.parameters, facts), epochs=13, facts=facts)
     (run.folder / PROGRESS).write_text(there.model_dump_json())
-    assert run.state().because == "after epoch 13 of 20"
+    assert run.state().reason == "after epoch 13 of 20"
     (run.folder / PROGRESS).write_text(Progress(key="another", epochs=12, facts=facts).model_dump_json())
-    assert run.state().because == "what is left of an interrupted run is of other parameters or code"
+    assert run.state().reason == "the checkpoint there is of other parameters or code"
     (run.folder / CHECKPOINT).unlink()
-    assert run.state().because == ""
+    assert run.state().reason == ""
 
 
 def test_a_report_leaves_no_run_of_a_newer_version_out_in_silence(tmp_path):
@@ -123,7 +126,7 @@ def test_looking_fetches_nothing_and_spoils_no_later_download(tmp_path, no_data,
     monkeypatch.setattr(sources, "ARCHIVE_URL", f"{server.url}cifar-10-python.tar.gz")
     monkeypatch.setattr(sources, "MIRROR_URL", server.url)
     monkeypatch.setattr(weights, "DOWNLOADS", {n: f"{server.url}{n}-00000000.pth" for n in weights.DOWNLOADS})
-    assert len(make_plan(profile="full", output_dir=tmp_path, look=True)) == len(load_catalog().entries)
+    assert len(make_plan(profile="full", output_dir=tmp_path, read_only=True)) == len(load_catalog().entries)
     assert server.requests == []
     with pytest.raises(RequestError) as refused:
         planned(tmp_path)
@@ -138,7 +141,7 @@ def test_a_copy_that_is_not_mounted_does_not_keep_from_looking(tmp_path, no_data
     run = complete_run(tmp_path)
     monkeypatch.setenv("CIFAR_REPORT_DATA", str(tmp_path / "nowhere"))
     monkeypatch.setenv("CIFAR_REPORT_WEIGHTS", str(tmp_path / "nowhere"))
-    assert planned(tmp_path, look=True).state() == run.state()
+    assert planned(tmp_path, read_only=True).state() == run.state()
 
 
 def test_real_results_are_not_verified_with_stand_ins(tmp_path, no_data):
@@ -146,4 +149,6 @@ def test_real_results_are_not_verified_with_stand_ins(tmp_path, no_data):
     said: list[str] = []
     with pytest.raises(RequestError, match="nothing to verify"):
         verify_runs([planned(tmp_path, overrides={"offline": "stand_in"})], named=True, say=said.append)
-    assert said == ["EXP011 seed 0: cannot be verified here: its data and weights are not at hand, and not compared"]
+    assert said == [
+        "EXP011 seed 0: cannot be verified here: its data and weights are not on this machine and were not compared"
+    ]

@@ -81,7 +81,8 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
     (run_folder(tmp_path, "EXP001", 0) / "notebook.ipynb").unlink()  # as of a run made by hand
     hostile = "<script>alert(1)</script>"
     error = ErrorRecord(type="ValueError", message=hostile, cell=4, cell_source=f"raise ValueError('{hostile}')")
-    write_run(tmp_path, "EXP007", failed=error)
+    for name, seed in (("EXP007", 0), ("EXP007", 1), ("EXP008", 0), ("EXP003", 2)):
+        write_run(tmp_path, name, seed=seed, failed=error)
     path = make_report(tmp_path, executor=notebook_executor, profile="full")
     text = path.read_text()
     page = check(path)
@@ -90,15 +91,15 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
         *("Results at a glance", "Introduction", "Experiment journal"),
         *(family.title for family in load_catalog().families),
         *("Summary", "General notes", "What the original report says, and what these records say of it"),
-        "Possible improvements",
-        "Changed since the last report",
+        *("Possible improvements", "Changed since the last report", "References"),
+        *("Appendix", "The baseline: details", "Larger architectures: details", "Initial weights: details"),
     ]
     assert "t, n = 2 seeds" in text
     assert "failed in code cell 4" in text
     assert hostile not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "not the full budget" not in text  # all complete runs here did the original's work
-    assert "not run." in text
+    assert "Not run: " in text
     with (tmp_path / "report" / "results.csv").open(newline="") as stream:
         rows = {(row["experiment"], row["seed"]): row for row in csv.DictReader(stream)}
     assert float(rows["EXP001", "0"]["accuracy"]) == 75
@@ -140,7 +141,7 @@ def test_whole_journal_end_to_end_on_digits(tmp_path, no_data, capsys, monkeypat
     command += ["train_limit=64 test_limit=30 epochs=1 batch_size=32 image_size=32"]
     assert main(command) == 0
     out = capsys.readouterr().out
-    assert "WARNING: CIFAR-10 could be had nowhere" in out
+    assert "WARNING: CIFAR-10 not found" in out
     assert f"{count} runs planned, 0 complete, {count} to execute" in out
 
     report = tmp_path / "out" / "report" / "report.html"
@@ -148,7 +149,7 @@ def test_whole_journal_end_to_end_on_digits(tmp_path, no_data, capsys, monkeypat
     text = report.read_text()
     assert "Not CIFAR-10." in text
     assert "not the full budget" in text
-    assert "not run." not in text
+    assert "Not run: " not in text
     assert "FAILED" not in out
     assert len([image for image in page.images if "Learning curves" in image["alt"]]) == 8
     for family in load_catalog().families:

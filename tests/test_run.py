@@ -146,7 +146,7 @@ def test_unwritable_folder_is_an_error_that_names_it(tiny, tmp_path):
 
 def test_stand_in_is_told_and_recorded(tiny, tmp_path, no_data, capsys):
     run = complete(tiny(dataset="cifar10", offline="stand_in", output_dir=str(tmp_path / "o")))
-    assert "WARNING: CIFAR-10 could be had nowhere" in capsys.readouterr().out
+    assert "WARNING: CIFAR-10 not found" in capsys.readouterr().out
     record = read_record(run.folder)
     assert record is not None
     assert record.data is not None

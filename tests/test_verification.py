@@ -34,7 +34,7 @@ def recorded(tmp_path):
         record = write_run(tmp_path, "EXP003", seed=seed).model_copy(update={"key": f"{seed:064}", "key_facts": facts})
         folder = run_folder(tmp_path, "EXP003", seed)
         write_record(folder, record)
-        (run,) = make_plan(["EXP003"], profile="full", seeds=[seed], output_dir=tmp_path, look=True)
+        (run,) = make_plan(["EXP003"], profile="full", seeds=[seed], output_dir=tmp_path, read_only=True)
         facts = key_facts(run.parameters, run.family.notebook_path, OLD.data, None)
         return folder, record, run, facts
 

@@ -26,7 +26,7 @@ def load_images(dataset: str, *, data_dir: str | None = None, offline: str = "fa
     """Return the decoded dataset, its arrays memory-mapped, and a warning if digits stand in for CIFAR-10.
 
     Raises:
-        RequestError: a local copy is damaged, or CIFAR-10 can be had nowhere and `offline` is `fail`.
+        RequestError: a local copy is damaged, or CIFAR-10 is not found and `offline` is `fail`.
     """
     if dataset == "digits":
         return _cached("digits", sources.load_digits), None
@@ -39,9 +39,9 @@ def load_images(dataset: str, *, data_dir: str | None = None, offline: str = "fa
         if offline == "fail":
             raise RequestError(
                 "CIFAR-10 is not on this machine (data_dir and CIFAR_REPORT_DATA are not set) and cannot be "
-                f"downloaded: {error}; name a local copy, or take the bundled digits instead with offline=stand_in"
+                f"downloaded: {error}; name a local copy, or set offline=stand_in to use handwritten digits"
             ) from None
-    warning = "CIFAR-10 could be had nowhere: handwritten digits stand in for it, and no figure says anything of it"
+    warning = "CIFAR-10 not found: handwritten digits are used instead, so the figures say nothing about CIFAR-10"
     return _cached("digits", sources.load_digits), warning
 
 

@@ -52,7 +52,7 @@ def load_dataset(parameters: Experiment, device: torch.device | str = "cpu") -> 
     """Load the dataset that `parameters` ask for and move it, as uint8, to `device` (184 MB for CIFAR-10).
 
     Raises:
-        RequestError: the data is damaged or can be had nowhere, or `holdout_size` leaves nothing to train on.
+        RequestError: the data is damaged or not found, or `holdout_size` leaves nothing to train on.
     """
     images, warning = load_images(parameters.dataset, data_dir=parameters.data_dir, offline=parameters.offline)
     train, validation, test = split(images.labels, images.train_size, parameters)

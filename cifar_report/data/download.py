@@ -28,7 +28,8 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
         url: http(s) address.
         folder: created if need be.
         filename: name of the file in `folder`.
-        digest: expected digest as pooch writes it (`"md5:…"`, `"sha256:…"`); `None` asks the server for one.
+        digest: expected digest as pooch writes it (`"md5:…"`, `"sha256:…"`, of which the first characters are enough);
+            `None` asks the server for one.
 
     Raises:
         DownloadError: the server cannot be reached, does not have the file, stops half-way, or sends another file.
@@ -43,10 +44,17 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
     try:
         if digest is None:
             digest = _digest_by_server(url)
+        short = digest is not None and digest.startswith("sha256:") and len(digest) < len("sha256:") + 64
+        beginning = digest.removeprefix("sha256:") if digest and short else None
         fetcher = pooch.HTTPDownloader(
             progressbar=sys.stderr.isatty(), timeout=TIMEOUT, headers=headers, chunk_size=1 << 16
         )
-        return Path(pooch.retrieve(url, known_hash=digest, fname=filename, path=folder, downloader=fetcher))
+        known = None if beginning else digest
+        file = Path(pooch.retrieve(url, known_hash=known, fname=filename, path=folder, downloader=fetcher))
+        if beginning and not pooch.file_hash(str(file)).startswith(beginning):
+            file.unlink()
+            raise ValueError("another hash")
+        return file
     except requests.HTTPError as error:
         raise DownloadError(
             f"{url}: the server answers {getattr(error.response, 'status_code', 'with an error')}"

@@ -1,4 +1,4 @@
-"""Executing a plan on a Ray cluster: one task a run. Ray places, queues and retries; nothing here does."""
+"""Executing a plan on a Ray cluster, one task a run. Ray places, queues and retries the tasks."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any
 from filelock import Timeout
 
 from cifar_report.execution.estimate import longest_first
-from cifar_report.execution.execute import POLL, missing_runs, told
+from cifar_report.execution.execute import POLL, missing_runs, summary
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import THREAD_VARIABLES
-from cifar_report.execution.worker import Worker, failed_record, record_failure
+from cifar_report.execution.worker import Worker, error_record, failed_record, record_failure
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import folder_lock
-from cifar_report.records.record import ErrorRecord, RunRecord, now, read_record
+from cifar_report.records.record import RunRecord, read_record
 
 RETRIES = 10  # nodes that may die under one run
 
 
 @dataclass(frozen=True)
-class Request:
-    """What Ray is asked to reserve for a run: cores, and a GPU, a part of one, or none."""
+class RunResources:
+    """What Ray reserves for a run: cores, and a GPU, a part of one, or none."""
 
     num_cpus: int
     num_gpus: float
@@ -46,12 +46,12 @@ def execute_on_ray(
 ) -> list[RunRecord]:
     """Execute the runs of the plan that are not complete, each as a Ray task on the output folder that all nodes share.
 
-    A run whose node dies goes on from its last epoch on another node. A failed run does not stop the others.
+    A run whose node dies is resumed on another node after its last finished epoch. A failed run stops no other.
 
     Args:
         plan: the runs.
-        address: of a Ray cluster; `None`: the one `RAY_ADDRESS` names or that runs here, else one of this machine.
-        jobs: divide the cluster's cores among so many runs; `None`: a core for each run, or each GPU its share.
+        address: of a Ray cluster; `None`: that of `RAY_ADDRESS`, the one that runs here, or a new one on this machine.
+        jobs: number of runs that share the cluster's cores; `None`: one core a run, or with GPUs each GPU's share.
         runs_per_gpu: how many runs share a GPU.
         say: called with each line to show.
         execute: what a task does, for tests; gets a run, its threads, environment variables and working folder.
@@ -95,17 +95,17 @@ def execute_on_ray(
 
 def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None]) -> list[RunRecord]:
     records: list[RunRecord] = []
-    waiting, clock, started_at = list(tasks), perf_counter(), now()
+    waiting, started = list(tasks), perf_counter()
     try:
         while waiting:
             done, waiting = ray.wait(waiting)
             for reference in done:
                 try:
                     record = ray.get(reference)
-                except ray.exceptions.RayError as error:  # every retry's node died, or Ray itself ended the task
-                    record = _lost_by_ray(tasks[reference], error, started_at, clock)
+                except ray.exceptions.RayError as error:  # the node of every retry died, or Ray itself ended the task
+                    record = _lost_by_ray(tasks[reference], error, started)
                 records.append(record)
-                say(f"[{len(records)}/{len(tasks)}] {told(record)}")
+                say(f"[{len(records)}/{len(tasks)}] {summary(record)}")
     except BaseException:  # interrupted: end at once, every finished epoch is on disk
         for reference in waiting:
             ray.cancel(reference, force=True)
@@ -113,32 +113,32 @@ def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None])
     return records
 
 
-def _lost_by_ray(run: PlannedRun, error: Exception, started_at: str, clock: float) -> RunRecord:
-    """What became of a run whose task has failed: perhaps it was complete, or another process is executing it."""
+def _lost_by_ray(run: PlannedRun, error: Exception, started: float) -> RunRecord:
+    """The record of a run whose task has failed: it may be complete, or another process may be executing it."""
     cause = getattr(error, "cause", None) or error
     lines = str(cause).strip().splitlines() or ["ended by Ray"]
-    failure = ErrorRecord(type=type(cause).__name__, message=lines[0], cell=None, cell_source=None)
+    failure = error_record(type(cause).__name__, lines[0])
     try:
         with folder_lock(run.folder).acquire(blocking=False):
             if run.is_complete() and (record := read_record(run.folder)):
                 return record
-            return record_failure(run, failure, started_at, clock)
+            return record_failure(run, failure, started)
     except Timeout:
-        return failed_record(run, failure, started_at, clock)
+        return failed_record(run, failure, started)
 
 
 def resource_request(
     nodes: Sequence[Mapping[str, float]], *, jobs: int | None, runs_per_gpu: int, with_gpus: bool
-) -> Request:
-    """What each run asks for, so that runs share the nodes' cores (`CPU`) and GPUs (`GPU`) without crowding."""
+) -> RunResources:
+    """What each run reserves, so that runs share the nodes' cores (`CPU`) and GPUs (`GPU`)."""
     gpu_nodes = [node for node in nodes if node.get("GPU", 0) >= 1] if with_gpus else []
     if gpu_nodes:
         shares = [node.get("CPU", 1) // (node["GPU"] * runs_per_gpu) for node in gpu_nodes]
-        return Request(num_cpus=max(1, int(min(shares))), num_gpus=1 / runs_per_gpu)
+        return RunResources(num_cpus=max(1, int(min(shares))), num_gpus=1 / runs_per_gpu)
     if jobs is None:
-        return Request(num_cpus=1, num_gpus=0)
+        return RunResources(num_cpus=1, num_gpus=0)
     cores = [node.get("CPU", 1) for node in nodes]
-    return Request(num_cpus=max(1, int(min(max(cores), sum(cores) // jobs))), num_gpus=0)
+    return RunResources(num_cpus=max(1, int(min(max(cores), sum(cores) // jobs))), num_gpus=0)
 
 
 def _connect(address: str | None) -> Any:
@@ -146,9 +146,7 @@ def _connect(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise RequestError(
-            "--executor ray needs Ray, which is not installed: pip install 'cifar-report[ray]'"
-        ) from None
+        raise RequestError("--executor ray requires Ray: pip install 'cifar-report[ray]'") from None
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -161,11 +159,10 @@ def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folde
 
     Ray has set `CUDA_VISIBLE_DEVICES` to the task's GPU. A repeated task whose run is complete only returns its record.
     """
-    clock, started_at = perf_counter(), now()
+    started = perf_counter()
     if key_facts(run.parameters, run.family.notebook_path, run.facts.data, run.facts.weights) != run.facts:
-        message = "the node has another version of cifar-report than the machine that made the plan; install the same"
-        error = ErrorRecord(type="VersionMismatch", message=message, cell=None, cell_source=None)
-        return record_failure(run, error, started_at, clock)
+        message = "the node's version of cifar-report differs from that of the machine that made the plan"
+        return record_failure(run, error_record("VersionMismatch", f"{message}; install the same"), started)
     if run.is_complete() and (record := read_record(run.folder)):
         return record
     environment = {**os.environ, **settings, **dict.fromkeys(THREAD_VARIABLES, str(threads))}

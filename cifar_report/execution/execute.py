@@ -1,4 +1,4 @@
-"""Executing a plan on this machine: so many runs at a time, each in a process of its own."""
+"""Executing a plan on this machine: several runs at a time, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ POLL = 0.5  # seconds between two looks at the workers
 
 
 def execute_plan(
-    plan: Sequence[PlannedRun], *, jobs: int = 1, runs_per_gpu: int = 1, say: Callable[[str], None] = print
+    plan: Sequence[PlannedRun],
+    *,
+    jobs: int | None = None,
+    runs_per_gpu: int = 1,
+    say: Callable[[str], None] = print,
 ) -> list[RunRecord]:
-    """Execute the runs of the plan that are not complete, `jobs` at a time.
+    """Execute the runs of the plan that are not complete, `jobs` at a time; by default one.
 
     A failed run is recorded and does not stop the others. A run that another process is executing is waited for, and
     executed only if it did not become complete. When interrupted, all workers are ended; what they finished is kept.
@@ -40,8 +44,9 @@ def execute_plan(
     if not missing:
         return []
     devices = () if all(run.parameters.device == "cpu" for run in missing) else gpus()
-    slots = slot_environments(min(jobs, len(missing)), cores=cores(), gpus=devices, runs_per_gpu=runs_per_gpu)
-    if len(slots) < min(jobs, len(missing)):
+    wanted = min(jobs or 1, len(missing))
+    slots = slot_environments(wanted, cores=cores(), gpus=devices, runs_per_gpu=runs_per_gpu)
+    if len(slots) < wanted:
         room = f"{counted(len(devices), 'GPU')}, each with room for {counted(runs_per_gpu, 'run')}"
         say(f"{counted(len(slots), 'run')} at a time: {room} (--runs-per-gpu)")
     crew = _Crew(waiting=longest_first(missing) if len(slots) > 1 else list(missing), free=slots, say=say)
@@ -52,7 +57,7 @@ def execute_plan(
                 crew.start_what_can_start()
                 for record in crew.finished(POLL):
                     records.append(record)
-                    say(f"[{len(records)}/{len(missing)}] {told(record)}")
+                    say(f"[{len(records)}/{len(missing)}] {summary(record)}")
                 live.show([worker.run for worker, _ in crew.running], records)
         finally:
             crew.end()
@@ -74,7 +79,7 @@ class _Crew:
     free: list[dict[str, str]]
     say: Callable[[str], None]
     running: list[tuple[Worker, dict[str, str]]] = field(default_factory=list)
-    told: set[str] = field(default_factory=set)
+    announced: set[str] = field(default_factory=set)
 
     def start_what_can_start(self) -> None:
         """Start a worker in each free slot; runs that another process holds keep waiting."""
@@ -82,17 +87,17 @@ class _Crew:
             if not self.free:
                 return
             if is_locked(run.folder):
-                if run.name not in self.told:
+                if run.name not in self.announced:
                     self.say(f"{run.name}: another process is executing it; waiting")
-                    self.told.add(run.name)
+                    self.announced.add(run.name)
                 continue
             self.waiting.remove(run)
             slot = self.free.pop()
-            # What could be fetched was fetched for the plan: a run must not decide otherwise.
+            # The plan has downloaded what it could: a run must not find anything else.
             self.running.append((Worker.start(run, {**os.environ, **slot, OFFLINE: "1"}), slot))
 
     def finished(self, seconds: float) -> list[RunRecord]:
-        """Wait at most so long for workers to end; return their records."""
+        """Wait at most `seconds` for workers to end; return their records."""
         if not self.running:
             time.sleep(seconds)
             return []
@@ -101,11 +106,10 @@ class _Crew:
         for worker, slot in [pair for pair in self.running if pair[0].has_ended()]:
             self.running.remove((worker, slot))
             self.free.append(slot)
-            record = worker.result()
-            if record is None:
-                self.waiting.append(worker.run)
-            else:
+            if record := worker.result():
                 records.append(record)
+            else:
+                self.waiting.append(worker.run)
         return records
 
     def end(self) -> None:
@@ -119,8 +123,8 @@ class _Crew:
             worker.process.join()
 
 
-def told(record: RunRecord) -> str:
-    """A finished run in a line."""
+def summary(record: RunRecord) -> str:
+    """One line about a finished run."""
     return f"{record.experiment} seed {record.seed}: {outcome(record)}, {record.seconds.total:.0f} s"
 
 
@@ -130,4 +134,4 @@ def outcome(record: RunRecord) -> str:
         return f"{record.test.accuracy:.2%} of {record.test.total:,} test images"
     assert record.error is not None
     cell = f" in cell {record.error.cell}" if record.error.cell else ""
-    return f"FAILED{cell}: {record.error.type}: {record.error.message.splitlines()[0] if record.error.message else ''}"
+    return f"FAILED{cell}: {record.error.type}: {''.join(record.error.message.splitlines()[:1])}"

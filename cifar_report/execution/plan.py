@@ -1,17 +1,17 @@
-"""The plan: which runs a request means, each with its key, all validated before anything happens."""
+"""The plan: which runs a request means, each with its key, all validated before anything is executed."""
 
 from __future__ import annotations
 
 import csv
-import json
 import os
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from cifar_report.data.cache import load_images
 from cifar_report.data.download import OFFLINE
@@ -26,6 +26,7 @@ from cifar_report.records.record import (
     EpochRecord,
     KeyFacts,
     RunRecord,
+    WeightsRecord,
     read_progress,
     read_record,
     refuse_newer,
@@ -34,22 +35,29 @@ from cifar_report.records.record import (
 from cifar_report.records.verification import keys
 from cifar_report.training.weights import find_weights
 
-# Nothing but `predict` needs the trained weights, so records are kept and shared without them.
-WITHOUT_WEIGHTS = "its trained weights are not kept here"
+# Only `predict` needs the trained weights, so records are kept and shared without them.
+WITHOUT_WEIGHTS = "its trained weights are not stored here"
 
 # Overrides that the command line expresses in another way.
 RESERVED = {"experiment": "name the experiment instead", "seed": "use --seeds", "output_dir": "use --output"}
 
 
 @dataclass(frozen=True)
+class RunState:
+    """`status` is complete, stale, failed, unfinished or missing; `reason` says why."""
+
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class PlannedRun:
-    """One run to come: its resolved parameters, its notebook, and the key of its result."""
+    """One run to execute: its resolved parameters, its notebook, and what its result depends on."""
 
     parameters: Experiment
     family: Family
     facts: KeyFacts
-    warnings: tuple[str, ...]
-    absent: frozenset[str] = frozenset()  # which of data and weights are not at hand, so that others stand in
+    problems: Mapping[str, str] = field(default_factory=dict)  # why data or weights were not found on this machine
     local_weights: str | None = None  # what its weights are, if they are the user's own file
 
     @property
@@ -61,6 +69,15 @@ class PlannedRun:
         e = self.parameters
         return run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
 
+    @property
+    def absent(self) -> set[str]:
+        """Which of `data` and `weights` were not found, so that others stand in for them."""
+        return set(self.problems)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(self.problems.values())
+
     @cached_property
     def key(self) -> str:
         return run_key(self.parameters, self.facts)
@@ -68,14 +85,14 @@ class PlannedRun:
     def state(self) -> RunState:
         """What the run's folder holds now.
 
-        A complete run with real data or weights that are not at hand now stays complete: what stands in for them makes
-        nothing better.
+        A complete run whose real data or weights are not on this machine stays complete: a run with a stand-in would
+        be no better.
         """
         record = read_record(self.folder)
         if record is None:
             damaged = (self.folder / "run.json").exists()
             return RunState("stale", "its record cannot be read") if damaged else self._unfinished()
-        facts, not_compared = self._facts_beside(record)
+        facts, not_compared = self._comparable_facts(record)
         changed = "; ".join(stale_because(record, self.parameters, facts))
         if record.status == "failed":
             error = f"{record.error.type}: {record.error.message}".splitlines()[0] if record.error else ""
@@ -84,49 +101,43 @@ class PlannedRun:
             return RunState("stale", changed)
         if damage := damaged_results(self.folder, record):
             return RunState("stale", damage)
-        kept = (self.folder / "model.safetensors").exists()
-        return RunState("complete", "; ".join(filter(None, [not_compared, "" if kept else WITHOUT_WEIGHTS])))
+        stored = (self.folder / "model.safetensors").exists()
+        return RunState("complete", "; ".join(filter(None, [not_compared, "" if stored else WITHOUT_WEIGHTS])))
 
     def is_complete(self) -> bool:
-        """Whether the folder holds this very run's complete result."""
-        return self.state().word == "complete"
+        """Whether the folder holds the complete result of exactly this run."""
+        return self.state().status == "complete"
 
     def finished_epochs(self) -> int:
-        """Epochs that an interrupted execution of this very run has finished, to go on after."""
+        """Epochs after which an interrupted execution of exactly this run can be resumed."""
         progress = read_progress(self.folder)
         if progress is None:
             return 0
-        theirs = progress.facts.model_dump(include=set(self.absent)) if progress.facts else {}
-        facts = self.facts.model_copy(update=theirs)
-        return progress.epochs if progress.key == run_key(self.parameters, facts) else 0
+        recorded = progress.facts.model_dump(include=self.absent) if progress.facts else {}
+        return progress.epochs if progress.key == run_key(self.parameters, self._facts_with(recorded)) else 0
 
     def _unfinished(self) -> RunState:
         if epochs := self.finished_epochs():
             return RunState("unfinished", f"after epoch {epochs} of {self.parameters.epochs}")
-        left = read_progress(self.folder) is not None
-        return RunState("missing", "what is left of an interrupted run is of other parameters or code" if left else "")
+        other = read_progress(self.folder) is not None
+        return RunState("missing", "the checkpoint there is of other parameters or code" if other else "")
 
-    def _facts_beside(self, record: RunRecord) -> tuple[KeyFacts, str]:
-        """What this run depends on, where that is not at hand as the record has it; and in words what that was."""
-        theirs, known = {}, record.key_facts
+    def _comparable_facts(self, record: RunRecord) -> tuple[KeyFacts, str]:
+        """This run's facts, with those of the record in place of what is not on this machine; and a note of that."""
+        recorded, known = {}, record.key_facts
         if known and "data" in self.absent and not (record.data and record.data.stand_in):
-            theirs["data"] = known.data
+            recorded["data"] = known.data
         if known and "weights" in self.absent and known.weights is not None:
-            theirs["weights"] = known.weights
-        words = f"its {' and '.join(theirs)} are not at hand, and not compared" if theirs else ""
-        return self.facts.model_copy(update=theirs), words
+            recorded["weights"] = known.weights
+        note = f"its {' and '.join(recorded)} are not on this machine and were not compared" if recorded else ""
+        return self._facts_with(recorded), note
 
-
-@dataclass(frozen=True)
-class RunState:
-    """`word` is complete, stale, failed, unfinished or missing; `because` says more."""
-
-    word: str
-    because: str = ""
+    def _facts_with(self, recorded: Mapping[str, Any]) -> KeyFacts:
+        return self.facts.model_copy(update=recorded)
 
 
 def damaged_results(folder: Path, record: RunRecord) -> str:
-    """Say which of a complete run's files is missing or contradicts its record; an empty text if none does."""
+    """Which of a complete run's files is missing or contradicts its record; an empty text if none does."""
     predictions = read_predictions(folder)
     if predictions is None:
         return "predictions.npz is missing or damaged"
@@ -143,19 +154,13 @@ def damaged_results(folder: Path, record: RunRecord) -> str:
     if list(map(repr, history)) != list(map(repr, record.epochs)):  # NaN equals nothing
         return "history.csv contradicts run.json"
     weights = folder / "model.safetensors"
-    return "model.safetensors is damaged" if weights.exists() and not _is_whole(weights) else ""
-
-
-def _is_whole(weights: Path) -> bool:
-    """Whether a safetensors file is as long as its header says."""
     try:
-        with weights.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, weights.stat().st_size)))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        return weights.stat().st_size == 8 + length + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, struct.error, AttributeError):
-        return False
+        if weights.exists():
+            with safe_open(weights, framework="numpy"):  # compares the header with the file's length
+                pass
+    except (OSError, SafetensorError):
+        return "model.safetensors is damaged"
+    return ""
 
 
 def make_plan(
@@ -165,96 +170,93 @@ def make_plan(
     seeds: Sequence[int] = (0,),
     overrides: Mapping[str, Any] | None = None,
     output_dir: Path,
-    elsewhere: bool = False,
-    look: bool = False,
+    remote: bool = False,
+    read_only: bool = False,
 ) -> list[PlannedRun]:
     """Resolve a request into runs, in journal order. Writes nothing below `output_dir`.
 
     Args:
         experiments: as `Catalog.select` takes them; none: all.
         profile: name of a profile.
-        seeds: one run of each experiment for each.
-        overrides: parameters that apply to all.
+        seeds: each experiment is run once with each.
+        overrides: parameters that apply to all runs.
         output_dir: folder that holds `runs/`.
-        elsewhere: the runs will not be executed on this machine, so what devices it has does not matter.
-        look: only to see what is there: nothing is fetched, and what is not at hand is no error.
+        remote: the runs are executed on other machines: the GPUs of this one do not matter.
+        read_only: the runs are only inspected: nothing is downloaded, and missing data or weights are no error.
 
     Raises:
-        RequestError: anything about the request is wrong, or data or weights it needs can be had nowhere.
+        RequestError: something about the request is wrong, or its data or weights are not found.
     """
     for name in overrides or {}:
         if name in RESERVED:
             raise RequestError(f"'{name}' cannot be set: {RESERVED[name]}")
-    catalog = load_catalog()
     given = {**(overrides or {}), "output_dir": str(output_dir.resolve())}
-    resolved = [load_experiment(name, profile=profile, overrides=given) for name in catalog.select(experiments)]
+    names = load_catalog().select(experiments)
+    resolved = [load_experiment(name, profile=profile, overrides=given) for name in names]
     seeded = [[validate({**parameters.model_dump(), "seed": seed}) for seed in seeds] for parameters in resolved]
-    if not look:
+    if not read_only:
         check_writable(output_dir)
-    for parameters in resolved:
-        if parameters.device.startswith("cuda:"):  # each run sees one GPU, whichever the executor gave it
-            raise RequestError(
-                f"device={parameters.device} is for notebooks by hand; here set CUDA_VISIBLE_DEVICES to choose GPUs"
-            )
-    if (
-        not elsewhere
-        and not look
-        and not gpus()
-        and any(parameters.device.startswith("cuda") for parameters in resolved)
-    ):
-        raise RequestError("device=cuda was asked for, but this machine has no NVIDIA GPU; set device=auto")
-    with _no_downloads() if look else nullcontext():
-        plan = [run for runs in seeded for run in _planned(runs, look)]
+    for device in {parameters.device for parameters in resolved}:
+        if device.startswith("cuda:"):  # each run sees one GPU, whichever the executor gave it
+            raise RequestError(f"device={device} is for notebooks; set CUDA_VISIBLE_DEVICES to choose GPUs here")
+        if device == "cuda" and not (remote or read_only or gpus()):
+            raise RequestError("device=cuda is set, but this machine has no NVIDIA GPU; set device=auto")
+    plan = [run for runs in seeded for run in (_inspected(runs) if read_only else _planned(runs))]
     for run in plan:
         refuse_newer(run.folder)
     return plan
 
 
+def _planned(seeded: Sequence[Experiment]) -> list[PlannedRun]:
+    """The runs of one experiment, which differ in their seeds only: data and weights are looked up once."""
+    e = seeded[0]
+    images, data_problem = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline)
+    split(images.labels, images.train_size, e)  # refuses a holdout that leaves nothing to train on
+    _, weights, weights_problem = find_weights(e) if e.weights else (None, None, None)
+    return _runs(seeded, images.sha256, weights, {"data": data_problem, "weights": weights_problem})
+
+
+def _inspected(seeded: Sequence[Experiment]) -> list[PlannedRun]:
+    """The same without downloads: what is not found, or cannot be read, is a problem and no error."""
+    e = seeded[0].model_copy(update={"offline": "stand_in"})
+    data_sha256, weights = "", None
+    problems: dict[str, str | None] = {}
+    with _no_downloads():
+        try:
+            images, problems["data"] = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline)
+            data_sha256 = images.sha256
+        except RequestError as error:
+            problems["data"] = str(error)
+        try:
+            _, weights, problems["weights"] = find_weights(e) if e.weights else (None, None, None)
+        except RequestError as error:
+            problems["weights"] = str(error)
+    return _runs(seeded, data_sha256, weights, problems)
+
+
+def _runs(
+    seeded: Sequence[Experiment], data_sha256: str, weights: WeightsRecord | None, problems: Mapping[str, str | None]
+) -> list[PlannedRun]:
+    e = seeded[0]
+    family = load_catalog().family_of(e.experiment)
+    assert family is not None  # selected from the catalog
+    facts = key_facts(e, family.notebook_path, data_sha256, weights.sha256 if weights else None)
+    local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}" if weights else None
+    found = {name: problem for name, problem in problems.items() if problem}
+    return [PlannedRun(run, family, facts, found, local if weights and weights.is_local else None) for run in seeded]
+
+
 @contextmanager
 def _no_downloads() -> Iterator[None]:
+    """Switch downloads off; `data.download` reads this from the environment."""
     before = os.environ.get(OFFLINE)
     os.environ[OFFLINE] = "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[OFFLINE]
-        else:
+        os.environ.pop(OFFLINE)
+        if before is not None:
             os.environ[OFFLINE] = before
-
-
-def _planned(seeded: Sequence[Experiment], look: bool) -> list[PlannedRun]:
-    """The runs of one experiment, which differ in their seeds alone: what they depend on is looked up once."""
-    parameters = seeded[0]
-    family = load_catalog().family_of(parameters.experiment)
-    assert family is not None  # selected from the catalog
-    wanted = parameters.model_copy(update={"offline": "stand_in"}) if look else parameters
-    found: dict[str, str | None] = {"data": None, "weights": None}
-    data_sha256, weights_sha256, local_weights = "", None, None
-    with _noted(found, "data") if look else nullcontext():
-        images, found["data"] = load_images(wanted.dataset, data_dir=wanted.data_dir, offline=wanted.offline)
-        data_sha256 = images.sha256
-        if not look:
-            split(images.labels, images.train_size, parameters)  # refuses a holdout that leaves nothing to train on
-    with _noted(found, "weights") if look else nullcontext():
-        if parameters.weights:
-            _, weights, found["weights"] = find_weights(wanted)
-            weights_sha256 = weights.sha256 if weights else None
-            if weights and weights.is_local:
-                local_weights = f"ImageNet weights of {parameters.model}: {weights.source}, SHA-256 {weights.sha256}"
-    facts = key_facts(parameters, family.notebook_path, data_sha256, weights_sha256)
-    warnings = tuple(warning for warning in found.values() if warning)
-    absent = frozenset(name for name, warning in found.items() if warning)
-    return [PlannedRun(parameters, family, facts, warnings, absent, local_weights) for parameters in seeded]
-
-
-@contextmanager
-def _noted(found: dict[str, str | None], what: str) -> Iterator[None]:
-    """What is wrong with a copy of data or weights is noted: who only looks can do without it."""
-    try:
-        yield
-    except RequestError as error:
-        found[what] = str(error)
 
 
 def check_writable(folder: Path) -> None:

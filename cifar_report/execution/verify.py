@@ -37,9 +37,9 @@ def verify_runs(plan: Sequence[PlannedRun], *, named: bool, say: Callable[[str],
     complete = []
     for run in plan:
         state, record = run.state(), read_record(run.folder)
-        if state.word == "complete" and run.absent:
-            say(f"{run.name}: cannot be verified here: {state.because}")
-        elif state.word == "complete" and record:
+        if state.status == "complete" and run.absent:
+            say(f"{run.name}: cannot be verified here: {state.reason}")
+        elif state.status == "complete" and record:
             complete.append((run, record))
     if not complete:
         raise RequestError("none of these runs is complete and can be trained again here: nothing to verify")

@@ -1,4 +1,4 @@
-"""One run in a process of its own: started, watched, and its end made a record whatever that end was."""
+"""One run in a process of its own, which always ends with a record."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import shutil
 import signal
 import sys
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from filelock import Timeout
@@ -26,12 +27,12 @@ from cifar_report.records.record import ErrorRecord, RunRecord, SecondsRecord, n
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext  # Windows has no fork server
 
-LOG = ".log"  # what a worker and its kernel print, kept only if they die
+LOG = ".log"  # output of a worker and its kernel, kept only if they die
 BUSY = 75  # a worker's exit code where another process executes the same run
 
 
 class OtherWorkError(RuntimeError):
-    """A run did other work than was planned: its code, data or weights changed meanwhile, or differ on its node."""
+    """A run was not executed as planned: its code, data or weights changed meanwhile, or differ on its node."""
 
 
 @dataclass
@@ -40,8 +41,7 @@ class Worker:
 
     run: PlannedRun
     process: BaseProcess
-    started_at: str = field(default_factory=now)
-    clock: float = field(default_factory=perf_counter)
+    started: float = field(default_factory=perf_counter)
 
     @classmethod
     def start(cls, run: PlannedRun, environment: dict[str, str]) -> Worker:
@@ -54,15 +54,15 @@ class Worker:
         return self.process.exitcode is not None
 
     def result(self) -> RunRecord | None:
-        """The record that an ended worker left, made here if it died; `None` where another process has the run."""
+        """The record of an ended worker, made here if it died; `None` where another process executes the run."""
         if self.process.exitcode == BUSY:
             return None
         if self.process.exitcode != 0 and not self.run.is_complete():
-            return record_failure(self.run, _death(self), self.started_at, self.clock)
+            return record_failure(self.run, _death(self), self.started)
         record = read_record(self.run.folder)
         if record is None and is_locked(self.run.folder):
-            return None  # another command's already, with other settings
-        return record or record_failure(self.run, _lost(self.run.folder), self.started_at, self.clock)
+            return None  # another command executes it already, with other settings
+        return record or record_failure(self.run, _lost(self.run.folder), self.started)
 
 
 def _context() -> ForkServerContext | SpawnContext:
@@ -75,7 +75,7 @@ def _context() -> ForkServerContext | SpawnContext:
 
 
 def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
-    """What a worker does for the process `command`: execute one run, unless another process does so or has done so."""
+    """Execute one run for the process `command`, unless another process does so or has done so."""
     os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
     parent, works_for = os.getppid(), psutil.Process(command)  # an error here where the command has ended already
@@ -97,7 +97,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
 
 
 def _keep_output(log: Path) -> None:
-    """Send what this process and its kernel print to a file, so that parallel runs do not speak across each other."""
+    """Send what this process and its kernel print to a file, so that parallel runs do not mix theirs."""
     sys.stdout.flush()
     sys.stderr.flush()
     with log.open("wb") as stream:
@@ -107,46 +107,34 @@ def _keep_output(log: Path) -> None:
 
 def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRecord:
     """Execute one run's notebook and return its record; a failure becomes a record too."""
-    started_at, clock = now(), perf_counter()
-    (run.folder / "run.json").unlink(missing_ok=True)  # whatever record there is afterwards, this execution left it
+    started = perf_counter()
+    (run.folder / "run.json").unlink(missing_ok=True)  # a record found afterwards is of this execution
+    target, values = run.folder / "notebook.ipynb", run.parameters.model_dump(mode="json")
     try:
-        execute_notebook(
-            run.family.notebook_path,
-            run.folder / "notebook.ipynb",
-            run.parameters.model_dump(mode="json"),
-            kernel=kernel,
-        )
+        execute_notebook(run.family.notebook_path, target, values, kernel=kernel)
         record = read_record(run.folder)
         if record is None:
             raise RuntimeError("the notebook ended without leaving a record")
         if record.key != run.key:
-            raise OtherWorkError(
-                "it ran on something else than was planned: "
-                + ("; ".join(stale_because(record, run.parameters, run.facts)) or "other parameters")
-            )
-        Backup(run.folder).save(("notebook.ipynb",))
+            changed = stale_because(record, run.parameters, run.facts) or ["other parameters"]
+            raise OtherWorkError(f"the run was not executed as planned: {'; '.join(changed)}")
+        Backup(run.folder).save((target.name,))
         return record
     except Exception as error:  # whatever went wrong in a run belongs into its record
-        failure = describe_error(error)
-        if kernel and failure.type == "DeadKernelError" and (code := kernel.poll()) is not None and code < 0:
-            how = f"{failure.message} (ended by {signal.Signals(-code).name}"
-            how += ", as the system does when memory runs out)" if code == -signal.SIGKILL else ")"
-            failure = failure.model_copy(update={"message": how})
-        complete = read_record(run.folder)
-        if complete is None or complete.status == "failed" or complete.key != run.key:
-            return record_failure(run, failure, started_at, clock)
-        # A later cell failed, which only compares and shows: the result stands.
-        warning = (
-            f"its notebook failed after the run was complete, in cell {failure.cell}: {failure.type}: {failure.message}"
-        )
-        complete = complete.model_copy(update={"warnings": [*complete.warnings, warning]})
-        write_record(run.folder, complete)
-        return complete
+        failure = describe_error(error, kernel)
+    complete = read_record(run.folder)
+    if complete is None or complete.status == "failed" or complete.key != run.key:
+        return record_failure(run, failure, started)
+    # A later cell failed, which only compares and shows: the result stands.
+    warning = f"its notebook failed after the run was complete, in cell {failure.cell}: {failure.type}: "
+    complete = complete.model_copy(update={"warnings": [*complete.warnings, warning + failure.message]})
+    write_record(run.folder, complete)
+    return complete
 
 
-def record_failure(run: PlannedRun, error: ErrorRecord, started_at: str, clock: float) -> RunRecord:
-    """Leave a failed run's record; where even that cannot be written, the record is only returned."""
-    record = failed_record(run, error, started_at, clock)
+def record_failure(run: PlannedRun, error: ErrorRecord, started: float) -> RunRecord:
+    """Write a failed run's record and return it; where it cannot be written, it is only returned."""
+    record = failed_record(run, error, started)
     try:
         write_record(run.folder, record)
     except OSError as full:
@@ -155,8 +143,9 @@ def record_failure(run: PlannedRun, error: ErrorRecord, started_at: str, clock: 
     return record
 
 
-def failed_record(run: PlannedRun, error: ErrorRecord, started_at: str, clock: float) -> RunRecord:
-    """The record of a failed run, not written."""
+def failed_record(run: PlannedRun, error: ErrorRecord, started: float) -> RunRecord:
+    """The record of a failed run, not written. `started` is the value of `perf_counter` when it was started."""
+    seconds = perf_counter() - started
     return RunRecord(
         experiment=run.parameters.experiment,
         family=run.family.name,
@@ -166,23 +155,28 @@ def failed_record(run: PlannedRun, error: ErrorRecord, started_at: str, clock: f
         status="failed",
         error=error,
         parameters=run.parameters.result_parameters(),
-        started_at=started_at,
+        started_at=(datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
         finished_at=now(),
-        seconds=SecondsRecord(total=perf_counter() - clock),
+        seconds=SecondsRecord(total=seconds),
         warnings=list(run.warnings),
     )
 
 
-def describe_error(error: Exception) -> ErrorRecord:
-    """What failed, and in which code cell of the notebook if it was one."""
-    if hasattr(error, "ename"):  # papermill's PapermillExecutionError
-        return ErrorRecord(
-            type=str(error.ename),
-            message=str(error.evalue),  # type: ignore[attr-defined]
-            cell=error.exec_count,  # type: ignore[attr-defined]
-            cell_source=str(error.source),  # type: ignore[attr-defined]
-        )
-    return ErrorRecord(type=type(error).__name__, message=str(error), cell=None, cell_source=None)
+def error_record(type_name: str, message: str) -> ErrorRecord:
+    """An error that did not happen in a notebook's cell."""
+    return ErrorRecord(type=type_name, message=message, cell=None, cell_source=None)
+
+
+def describe_error(error: Exception, kernel: ForkedKernel | None = None) -> ErrorRecord:
+    """What failed, in which code cell of the notebook, and which signal ended its kernel."""
+    if hasattr(error, "ename"):  # papermill's PapermillExecutionError, without the seconds that its import takes
+        e: Any = error
+        return ErrorRecord(type=str(e.ename), message=str(e.evalue), cell=e.exec_count, cell_source=str(e.source))
+    name, message, code = type(error).__name__, str(error), kernel.poll() if kernel else None
+    if name == "DeadKernelError" and code is not None and code < 0:
+        hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+        message += f" (ended by {signal.Signals(-code).name}{hint})"
+    return error_record(name, message)
 
 
 def _lost(folder: Path) -> ErrorRecord:
@@ -191,18 +185,15 @@ def _lost(folder: Path) -> ErrorRecord:
         reason = f"where {shutil.disk_usage(folder).free // 1024:,} kB are free"
     except OSError as error:
         reason = str(error.strerror)
-    return ErrorRecord(
-        type="RecordLost", message=f"it could leave no record in {folder}, {reason}", cell=None, cell_source=None
-    )
+    return error_record("RecordLost", f"the run could not write its record in {folder}, {reason}")
 
 
 def _death(worker: Worker) -> ErrorRecord:
-    """Why a worker died without leaving a record, with the last it said."""
+    """Why a worker died without leaving a record, with its last output."""
     code = worker.process.exitcode or 0
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     try:
-        said = (worker.run.folder / LOG).read_text(errors="replace")[-2000:].strip()
+        output = (worker.run.folder / LOG).read_text(errors="replace")[-2000:].strip()
     except OSError:
-        said = ""
-    message = f"the run's process {how}" + (f"; it last said: {said}" if said else "")
-    return ErrorRecord(type="WorkerDied", message=message, cell=None, cell_source=None)
+        output = ""
+    return error_record("WorkerDied", f"the run's process {end}" + (f"; its last output: {output}" if output else ""))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -158,13 +158,8 @@ class Experiment(BaseModel):
         return self.model_dump(mode="json", exclude=set(PLACE_PARAMETERS))
 
     def differences(self, base: Experiment) -> dict[str, tuple[Any, Any]]:
-        """What distinguishes this experiment from `base`: name -> (there, here), seed and identifier aside."""
-        here, there = self.result_parameters(), base.result_parameters()
-        return {
-            name: (there[name], here[name])
-            for name in here
-            if here[name] != there[name] and name not in ("experiment", "seed")
-        }
+        """What distinguishes this experiment from `base`: name -> (base's value, this one's)."""
+        return differences(base.result_parameters(), self.result_parameters())
 
 
 def _contradictions(e: Experiment) -> list[tuple[bool, str]]:
@@ -244,6 +239,14 @@ def from_variables(variables: Mapping[str, Any]) -> Experiment:
 def with_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """A record's parameters; those that are younger than the record have their default, as they had without a name."""
     return {**Experiment.model_validate({}).result_parameters(), **parameters}
+
+
+def differences(
+    base: Mapping[str, Any], current: Mapping[str, Any], *, ignored: Container[str] = ("experiment", "seed")
+) -> dict[str, tuple[Any, Any]]:
+    """Parameters whose values differ: name -> (value in `base`, value in `current`)."""
+    names = [name for name in {**base, **current} if name not in ignored]
+    return {name: (base.get(name), current.get(name)) for name in names if base.get(name) != current.get(name)}
 
 
 def effective(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,103 +1,122 @@
-"""Results as data frames: one row a run. Accuracies are percentages."""
+"""The journal as data frames: a row a run, a row an epoch. Accuracies are percentages, losses nats, times seconds."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cifar_report.journal.results import Comparison, Journal, Reproduction, at_full_budget
+from cifar_report.experiments.schema import Experiment
+from cifar_report.journal.budget import at_full_budget, parameters_of
+from cifar_report.records.record import EpochRecord, RunRecord
 
-COUNTS = (
-    "correct",
-    "test_images",
-    "epochs",
-    "best_epoch",
-    "parameters",
-    "trainable_parameters",
-    "train_images",
-    "compared_seeds",
-)
+if TYPE_CHECKING:
+    from cifar_report.journal.results import Journal, Result
+
+# Parameters that have a column of their own in `results.csv`, whose column `settings` has them all.
+KEPT = ("experiment", "seed", "dataset", "epochs", "precision")
+COUNTS = ["correct", "test_images", "epochs", "best_epoch", "model_parameters", "trainable_parameters", "train_images"]
 
 
-def results_frame(journal: Journal) -> pd.DataFrame:
-    """Every run, completed or failed: what `results.csv` holds."""
-    rows = []
-    for result in journal.results.values():
-        for run in (*result.runs, *result.failed):
-            comparison = journal.comparisons.get(run.experiment)
-            reproduction = journal.reproduction(run.experiment)
-            low, high = result.interval if result.runs else (float("nan"), float("nan"))
-            rows.append(
-                {
-                    "experiment": run.experiment,
-                    "family": run.family,
-                    "title": result.entry.title,
-                    "seed": run.seed,
-                    "status": run.status,
-                    "accuracy": 100 * run.test.accuracy if run.test else None,
-                    "correct": run.test.correct if run.test else None,
-                    "test_images": run.test.total if run.test else None,
-                    "test_loss": run.test.loss if run.test else None,
-                    "mean_accuracy": 100 * result.accuracy if result.runs else None,
-                    "interval_low": 100 * low,
-                    "interval_high": 100 * high,
-                    "interval": result.interval_kind if result.runs else None,
-                    "reference_accuracy": result.entry.reference_accuracy,
-                    "full_budget": at_full_budget(run) if run.status == "completed" else None,
-                    "reproduction": reproduction.word if reproduction else None,
-                    "prediction_low": _end(reproduction, 0),
-                    "prediction_high": _end(reproduction, 1),
-                    "substitutes": ", ".join(result.substitutes) or None,
-                    "builds_on": result.entry.builds_on,
-                    "difference": 100 * comparison.difference if comparison else None,
-                    "difference_low": _end(comparison, 0),
-                    "difference_high": _end(comparison, 1),
-                    "p_holm": comparison.p if comparison else None,
-                    "p_equivalent": comparison.p_equivalent if comparison else None,
-                    "verdict": comparison.verdict if comparison else None,
-                    "test": comparison.test if comparison else None,
-                    "compared_seeds": comparison.seeds if comparison else None,
-                    "unlike": comparison.caveat if comparison else None,
-                    "epochs": len(run.epochs) or None,
-                    "best_epoch": run.best_epoch,
-                    "parameters": run.model.parameters if run.model else None,
-                    "trainable_parameters": run.model.trainable_parameters if run.model else None,
-                    "train_images": run.data.train_size if run.data else None,
-                    "train_seconds": run.seconds.train,
-                    "dataset": run.data.name if run.data else None,
-                    "data_source": run.data.source if run.data else None,
-                    "weights_source": run.weights.source if run.weights else None,
-                    "precision": run.precision,
-                    "training_pflop": run.training_pflop,
-                    "other_code": run in result.other_code if run.status == "completed" else None,
-                    "device": run.environment.device_name if run.environment else None,
-                    "error": f"{run.error.type}: {run.error.message}" if run.error else None,
-                    "key": run.key,
-                    "settings": json.dumps(run.parameters),
-                }
-            )
+def runs_frame(results: Iterable[Result]) -> pd.DataFrame:
+    """One row a run, completed or failed.
+
+    `experiment`, `family`, `seed`, `status`; its score and what it took; the data, weights, hardware, software and code
+    it rests on (`other_code`: this version is not known to give it); then every parameter that decides a result under
+    its own name. Of `epochs`, `dataset` and `precision` it is what was done, not what was asked.
+    """
+    rows = [_run_row(run, result) for result in results for run in (*result.runs, *result.failed)]
     return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS if rows else (), "Int64"))
 
 
-def _end(found: Comparison | Reproduction | None, which: int) -> float | None:
-    """An end of an interval, in percent or points."""
-    return 100 * found.interval[which] if found and found.interval else None
+def epochs_frame(results: Iterable[Result]) -> pd.DataFrame:
+    """One row an epoch of a complete run: `experiment`, `seed`, `epoch`, losses, accuracies, `lr`, `seconds`."""
+    columns = ["experiment", "seed", *EpochRecord.model_fields]
+    rows = [(r.experiment, r.seed, *dict(e).values()) for result in results for r in result.runs for e in r.epochs]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.assign(**{name: 100 * frame[name] for name in ("train_accuracy", "validation_accuracy")})
+
+
+def results_frame(journal: Journal) -> pd.DataFrame:
+    """`results.csv`: the journal's runs, each with its experiment's figures over all seeds, in percent or points."""
+    figures = pd.DataFrame([_figures(journal, result) for result in journal.results.values()])
+    frame = journal.runs.drop(columns=[n for n in Experiment.model_fields if n not in KEPT], errors="ignore")
+    if frame.empty:
+        return frame
+    return frame.merge(figures, on="experiment", how="left").astype({"compared_seeds": "Int64"})
 
 
 def family_frame(journal: Journal, family: str) -> pd.DataFrame:
     """The family's complete runs side by side, for a notebook to show."""
-    rows = [
-        {
-            "experiment": run.experiment,
-            "seed": run.seed,
-            "accuracy (%)": round(100 * run.test.accuracy, 2),
-            "epochs": len(run.epochs),
-            "best epoch": run.best_epoch,
-            "training images": run.data.train_size,
-            "training (s)": round(run.seconds.train, 1),
-        }
-        for run in journal.family_runs(family)
-        if run.test and run.data
-    ]
-    return pd.DataFrame(rows).set_index(["experiment", "seed"])
+    columns = ["accuracy", "epochs", "best_epoch", "train_images", "train_seconds"]
+    runs = journal.runs.query("family == @family and status == 'completed'")
+    return runs.set_index(["experiment", "seed"])[columns].round(2)
+
+
+def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
+    test, data, environment = run.test, run.data, run.environment
+    return {
+        **parameters_of(run),
+        "experiment": run.experiment,
+        "family": run.family,
+        "seed": run.seed,
+        "status": run.status,
+        "accuracy": 100 * test.accuracy if test else None,
+        "correct": test.correct if test else None,
+        "test_images": test.total if test else None,
+        "test_loss": test.loss if test else None,
+        "epochs": len(run.epochs) or None,
+        "best_epoch": run.best_epoch,
+        "model_parameters": run.model.parameters if run.model else None,
+        "trainable_parameters": run.model.trainable_parameters if run.model else None,
+        "train_images": data.train_size if data else None,
+        "train_seconds": run.seconds.train,
+        "total_seconds": run.seconds.total,
+        "training_pflop": run.training_pflop,
+        "precision": run.precision,
+        "full_budget": at_full_budget(run) if test else None,
+        "dataset": data.name if data else None,
+        "data_source": data.source if data else None,
+        "data_sha256": data.sha256 if data else None,
+        "weights_source": run.weights.source if run.weights else None,
+        "other_code": run in result.other_code if test else None,
+        "commit": environment.git_commit if environment else None,
+        "torch": environment.torch if environment else None,
+        "device": environment.device_name if environment else None,
+        "started_at": run.started_at,
+        "error": f"{run.error.type}: {run.error.message}" if run.error else None,
+        "key": run.key,
+        "settings": json.dumps(run.parameters),
+    }
+
+
+def _figures(journal: Journal, result: Result) -> dict[str, Any]:
+    name = result.entry.id
+    comparison, reproduction = journal.comparisons.get(name), journal.reproduction(name)
+    return {
+        "experiment": name,
+        "title": result.entry.title,
+        "mean_accuracy": 100 * result.accuracy if result.runs else None,
+        **_ends("interval", result.interval if result.runs else None),
+        "interval": result.interval_kind if result.runs else None,
+        "reference_accuracy": result.entry.reference_accuracy,
+        "reproduction": reproduction.word if reproduction else None,
+        **_ends("prediction", reproduction.interval if reproduction else None),
+        "substitutes": ", ".join(result.substitutes) or None,
+        "builds_on": result.entry.builds_on,
+        "difference": 100 * comparison.difference if comparison else None,
+        **_ends("difference", comparison.interval if comparison else None),
+        "p_holm": comparison.p if comparison else None,
+        "p_equivalent": comparison.p_equivalent if comparison else None,
+        "verdict": comparison.verdict if comparison else None,
+        "test": comparison.test if comparison else None,
+        "compared_seeds": comparison.seeds if comparison else None,
+        "unlike": comparison.caveat if comparison else None,
+    }
+
+
+def _ends(name: str, interval: tuple[float, float] | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{name}_{end}": None if x is None else 100 * x for end, x in (("low", low), ("high", high))}

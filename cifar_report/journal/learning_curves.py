@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from cifar_report.journal.results import Result
 from cifar_report.records.record import EpochRecord, RunRecord
@@ -30,30 +31,23 @@ class Learning:
         return cls(result.entry.id, result.runs)
 
     @cached_property
-    def epochs(self) -> list[EpochRecord]:
-        """Means over the seeds, epoch by epoch; they all have equally many."""
-        histories = [run.epochs for run in self.runs]
-        if len(histories) == 1:
-            return histories[0]
-        return [
-            EpochRecord(
-                **{
-                    name: float(np.mean([getattr(e, name) for e in same]))
-                    for name in EpochRecord.model_fields
-                    if name != "epoch"
-                },
-                epoch=same[0].epoch,
-            )
-            for same in zip(*histories, strict=True)
-        ]
+    def epochs(self) -> list[Any]:
+        """Means over the seeds, epoch by epoch, with the fields of `EpochRecord`."""
+        frame = pd.DataFrame([dict(epoch) for run in self.runs for epoch in run.epochs])
+        return list(frame.groupby("epoch", as_index=False).mean().itertuples(index=False))
 
     @property
-    def best(self) -> EpochRecord:
+    def best(self) -> Any:
         """The epoch with the lowest validation loss."""
         return min(self.epochs, key=lambda e: e.validation_loss)
 
     @property
-    def last(self) -> EpochRecord:
+    def highest(self) -> Any:
+        """The epoch with the highest validation accuracy."""
+        return max(self.epochs, key=lambda e: e.validation_accuracy)
+
+    @property
+    def last(self) -> Any:
         """The last epoch."""
         return self.epochs[-1]
 
@@ -77,20 +71,13 @@ class Learning:
         return "overfits" if overfits else "rises"
 
     @property
-    def flat_after(self) -> int | None:
+    def plateau(self) -> int | None:
         """The first epoch after which the validation accuracy's highest rises by no more than a point.
 
         `None` where that is one of the last two epochs, or of fewer than four.
         """
-        near = [
-            e.epoch for e in self.epochs if self.highest.validation_accuracy - e.validation_accuracy <= PLATEAU + 1e-9
-        ]
-        return near[0] if len(self.epochs) > 3 and near[0] <= len(self.epochs) - 2 else None
-
-    @property
-    def highest(self) -> EpochRecord:
-        """The epoch with the highest validation accuracy."""
-        return max(self.epochs, key=lambda e: e.validation_accuracy)
+        near = epochs_to(self.epochs, less=PLATEAU)
+        return near if len(self.epochs) > 3 and near <= len(self.epochs) - 2 else None
 
     @property
     def gap(self) -> float:
@@ -98,7 +85,7 @@ class Learning:
         return self.last.train_accuracy - self.last.validation_accuracy
 
     @property
-    def unsteadiness(self) -> float | None:
+    def jitter(self) -> float | None:
         """`jitter` of the validation loss, its mean over the seeds; `None` of too few epochs."""
         return float(np.mean([jitter(run.epochs) for run in self.runs])) if len(self.epochs) >= STEADY else None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -19,7 +20,7 @@ LEVEL = 0.95
 POWER = 0.8
 MOST_SEEDS = 1000
 
-Values = Mapping[str, Mapping[int, float]]  # a figure of every run: experiment -> seed -> value
+Values = Mapping[str, Mapping[Any, float]]  # a figure of every run: experiment -> seed (and fold) -> value
 
 
 @dataclass(frozen=True)

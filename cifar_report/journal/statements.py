@@ -173,10 +173,8 @@ def _caveats(journal: Journal, names: Iterable[str]) -> list[str]:
 def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...], alpha: float) -> Finding:
     if statement.untested:
         return Finding(statement, "cannot be tested", statement.untested)
-    if statement.figures:
-        return _figures(journal, statement)
-    if statement.at_least:
-        return _at_least(journal, statement)
+    if statement.figures or statement.at_least:
+        return _bounds(journal, statement)
     verdicts = [t.verdict if t.relation != "<" else _opposite(t.verdict) for t in tested]
     pairs = list(zip(tested, verdicts, strict=True))
     contradicts = {"=": ("better", "worse"), ">": ("worse", "equivalent"), "<": ("worse", "equivalent")}
@@ -241,58 +239,42 @@ def _to_decide(journal: Journal, tested: Sequence[Tested], alpha: float) -> list
     return [f"{max(needed)} seeds would decide with 80 % power, {duration(math.ceil(seconds))} more of training"]
 
 
-def _figures(journal: Journal, statement: Statement) -> Finding:
-    """Whether the original's figures lie where one new run of ours is expected."""
+def _bounds(journal: Journal, statement: Statement) -> Finding:
+    """Whether the original's figures lie where one new run of ours is expected, or our means above a bound."""
     values, spreads = _values(journal, statement)
-    unit, answers, reasons = MEASURES[statement.measure].unit, [], []
-    for name, figure in statement.figures.items():
-        if name not in values:
+    measure, answers, reasons = MEASURES[statement.measure], [], []
+    on_cifar10 = [n for n, r in journal.complete.items() if r.runs[0].data and r.runs[0].data.name == "cifar10"]
+    for word, bound in (statement.figures or statement.at_least).items():
+        best = word == "best"
+        name = max(on_cifar10, key=lambda n: journal.complete[n].accuracy, default="") if best else word
+        spread, runs = spreads.get(name), list(values.get(name, {}).values())
+        small = not best and bool(_small(journal, [name]))
+        if not runs or small or (spread is None and not best):
             answers.append("open")
-            reasons.append(f"not on record: {name}")
+            missing = f"not on record: {name or 'any run on CIFAR-10'}"
+            reasons.append(missing if not runs else f"not at full budget: {name}" if small else UNKNOWN.format(name))
             continue
-        spread, runs = spreads[name], list(values[name].values())
-        if spread is None or _small(journal, [name]):
-            answers.append("open")
-            reasons.append(f"not at full budget: {name}" if _small(journal, [name]) else UNKNOWN.format(name))
+        mean, n = sum(runs) / len(runs), f"n = {len(runs)}"
+        if statement.figures and spread:
+            low, high = spread.prediction(mean, len(runs))
+            wide = high - low > 2 * measure.wide
+            answers.append("open" if wide else "holds" if low <= bound <= high else "does not hold")
+            reasons.append(
+                f"{name}: {mean:.1f} {measure.unit} and the original's {bound:g}; one new run {low:.1f} to {high:.1f}, "
+                f"{n}{', too wide to tell' if wide else ''}"
+            )
             continue
-        mean = sum(runs) / len(runs)
-        low, high = spread.prediction(mean, len(runs))
-        wide = high - low > 2 * MEASURES[statement.measure].wide
-        answers.append("open" if wide else "holds" if low <= figure <= high else "does not hold")
-        reasons.append(
-            f"{name}: {mean:.1f} {unit} and the original's {figure:g}; one new run {low:.1f} to {high:.1f}, "
-            f"n = {len(runs)}" + (", too wide to tell" if wide else "")
-        )
-    return Finding(statement, _together(answers), "; ".join(reasons))
-
-
-def _at_least(journal: Journal, statement: Statement) -> Finding:
-    """Whether experiments are above a bound, by the interval of their mean."""
-    values, spreads = _values(journal, statement)
-    unit, answers, reasons = MEASURES[statement.measure].unit, [], []
-    for word, bound in statement.at_least.items():
-        real = [n for n, r in journal.complete.items() if r.runs[0].data and r.runs[0].data.name == "cifar10"]
-        name = max(real, key=lambda n: journal.complete[n].accuracy, default="") if word == "best" else word
-        if name not in values:
-            answers.append("open")
-            reasons.append(f"not on record: {name or 'any run on CIFAR-10'}")
-            continue
-        result, spread, runs = journal.complete[name], spreads[name], list(values[name].values())
-        if word != "best" and (spread is None or _small(journal, [name])):
-            answers.append("open")
-            reasons.append(f"not at full budget: {name}" if _small(journal, [name]) else UNKNOWN.format(name))
-            continue
-        mean = sum(runs) / len(runs)
         if spread is None:  # of the best accuracy alone: that it can be had, one run shows
-            low, high, kind = *(100 * end for end in result.interval), result.interval_kind
+            result = journal.complete[name]
+            low, high, n = *(100 * end for end in result.interval), result.interval_kind
         else:
             half = float(stats.t.ppf(0.975, spread.total_df)) * spread.total / math.sqrt(len(runs))
-            low, high, kind = mean - half, mean + half, f"n = {len(runs)}"
+            low, high = mean - half, mean + half
         originals = [n for n, entry in load_catalog().entries.items() if entry.reference_accuracy]
-        everything = word != "best" or all(n in journal.complete and journal.complete[n].full_budget for n in originals)
+        everything = not best or all(n in journal.complete and journal.complete[n].full_budget for n in originals)
         answers.append("holds" if low >= bound else "does not hold" if high < bound and everything else "open")
-        of = f"{name}, the best of {len(real)} by test accuracy," if word == "best" else name
-        reasons.append(f"{of} {mean:.2f} ({low:.2f} to {high:.2f}) {unit}, {kind}")
+        of = f"{name}, the best of {len(on_cifar10)} by test accuracy," if best else name
+        reasons.append(f"{of} {mean:.2f} ({low:.2f} to {high:.2f}) {measure.unit}, {n}")
         if answers[-1] == "open" and not everything:
             reasons.append("not everything is on record at full budget")
     return Finding(statement, _together(answers), "; ".join(reasons))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_report.experiments.schema import Experiment, effective, shown, with_defaults
+from cifar_report.experiments.schema import Experiment, differences, effective, shown, with_defaults
 from cifar_report.records.code_digest import code_digest
 from cifar_report.records.record import KeyFacts, RunRecord
 
@@ -44,13 +44,9 @@ def key_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def stale_because(record: RunRecord, parameters: Experiment, facts: KeyFacts) -> list[str]:
     """Why a complete run's key is no longer the one it would have now, in words."""
-    now, before = (key_parameters(p) for p in (parameters.result_parameters(), record.parameters))
-    plain = Experiment.model_validate({}).result_parameters()
-    reasons = [
-        f"{name} is {shown(now.get(name, plain.get(name)))}, was {shown(before.get(name, plain.get(name)))}"
-        for name in {**now, **before}
-        if now.get(name, plain.get(name)) != before.get(name, plain.get(name))
-    ]
+    before, now = (with_defaults(key_parameters(p)) for p in (record.parameters, parameters.result_parameters()))
+    changes = differences(before, now, ignored=("experiment",))
+    reasons = [f"{name} is {shown(current)}, was {shown(recorded)}" for name, (recorded, current) in changes.items()]
     words = {
         "notebook": "the notebook's code",
         "library": "the library's code",

@@ -10,7 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cifar_report.experiments.schema import shown
-from cifar_report.formatting import duration, number, p_text, points
+from cifar_report.formatting import counted, duration, number, p_text, points
+from cifar_report.journal.changes import Change, Side
 from cifar_report.report.fragment import Fragment
 from cifar_report.report.plots import Picture
 
@@ -46,17 +47,23 @@ def page_style() -> str:
     return (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")
 
 
+def difference_page(before: Side, after: Side, found: list[Change]) -> str:
+    """A page of its own that shows what differs."""
+    title = f"{after.name} against {before.name}"
+    caption = f"{counted(len(found), 'comparison')}." if found else "No difference."
+    return fragment("difference.html.j2", title=title, style=Markup(page_style()), changes=found, caption=caption).html  # noqa: S704
+
+
 def table_number(anchor: str) -> int:
     """The number of the table with this anchor."""
     return _number("Table", anchor)
 
 
-def reference(anchor: str) -> Markup:
-    """A link to a figure or table made before: `Figure 3`."""
-    if anchor not in _numbers:
-        return Markup("")
-    word, number = _numbers[anchor]
-    return Markup('<a href="#{}">{} {}</a>').format(anchor, word, number)
+def reference(anchor: str, text: str = "") -> Markup:
+    """A link to a figure or table: `Figure 3`; to one that is made later, by this text."""
+    if anchor in _numbers:
+        text = "{} {}".format(*_numbers[anchor])
+    return Markup('<a href="#{}">{}</a>').format(anchor, text) if text else Markup("")
 
 
 def _number(word: str, anchor: str) -> int:

@@ -286,7 +286,7 @@ def reliability(curve: Any, name: str) -> Picture:
 
 
 def accuracy_ladder(results: Sequence[Any]) -> Picture:
-    """Every experiment's accuracy with its interval, in journal order.
+    """Every experiment's accuracy with its interval, in journal order, a colour a family.
 
     Where the work was the original's, the original's accuracy stands beside it; rings are the other experiments.
     """
@@ -296,7 +296,8 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         rows = range(len(results))
         values = np.array([100 * r.accuracy for r in results])
         intervals = 100 * np.array([r.interval for r in results])
-        colours = [appearance(r.entry.id)[0] for r in results]
+        families = {family.name: (family.title, at) for at, family in enumerate(load_catalog().families)}
+        colours = [COLOURS[families[r.family.name][1] % len(COLOURS)] for r in results]
         axes.hlines(rows, intervals[:, 0], intervals[:, 1], colors=colours, linewidth=2.2)
         full = np.array([r.full_budget for r in results])
         originals = np.array([(r.full_budget and r.entry.reference_accuracy) or np.nan for r in results])
@@ -318,6 +319,10 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         axes.set_yticks(rows, [_shortened(f"{r.entry.id}  {r.entry.title}") for r in results])
         axes.invert_yaxis()
         axes.set(xlabel="test accuracy (%)")
+        for row, (result, colour) in enumerate(zip(results, colours, strict=True)):
+            if row == 0 or results[row - 1].family.name != result.family.name:
+                title, where = families[result.family.name][0], ("axes fraction", "data")
+                axes.annotate(title, (1.01, row), xycoords=where, va="center", fontsize=7.5, color=colour)
         best = results[int(values.argmax())]
         return render(
             figure,
@@ -328,6 +333,26 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
 
 def _shortened(name: str, most: int = 44) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def sweep(label: str, points: Sequence[tuple[float, Any]]) -> Picture:
+    """Accuracy with its interval against a parameter's value; on a log scale where the values span a factor of ten.
+
+    Args:
+        label: the parameter.
+        points: its values, above 0 for a log scale, each with a `Result`.
+    """
+    with rc_context(STYLE):
+        figure, (axes,) = _plots(5.2, 3.0)
+        values = [value for value, _ in points]
+        means = np.array([100 * result.accuracy for _, result in points])
+        ends = np.array([[100 * end for end in result.interval] for _, result in points])
+        axes.errorbar(values, means, np.abs(ends.T - means), fmt="o-", color=COLOURS[0], capsize=3, linewidth=1.2)
+        if min(values) > 0 and max(values) >= 10 * min(values):
+            axes.set_xscale("log")
+        axes.set(xlabel=label, ylabel="test accuracy (%)")
+        parts = ", ".join(f"{value:g}: {mean:.2f} %" for value, mean in zip(values, means, strict=True))
+        return render(figure, f"Test accuracy against {label}: {parts}.")
 
 
 def bars(values: Mapping[str, float], alt: str, *, label: str, log: bool = False, number: str = "{:,.3g}") -> Picture:

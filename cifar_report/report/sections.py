@@ -16,22 +16,17 @@ from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
 from cifar_report.formatting import grouped, listing
-from cifar_report.journal.frames import results_frame
+from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command
+from cifar_report.journal.changes import Side, changes, read_results
 from cifar_report.journal.learning_curves import Learning
 from cifar_report.journal.observations import Observation, observe
-from cifar_report.journal.results import (
-    Journal,
-    Result,
-    at_full_budget,
-    changed_parameters,
-    reproduce_command,
-)
+from cifar_report.journal.results import Journal, Result
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
+from cifar_report.journal.sweeps import sweeps
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, recorded_folder
 from cifar_report.report import confusion_matrix, image_grids, plots
-from cifar_report.report.changes import Side, changes, read_results, rows_by_run
 from cifar_report.report.fragment import Fragment
 from cifar_report.report.layout import figure, fragment, reference
 
@@ -105,13 +100,23 @@ def headline(journal: Journal) -> Fragment:
     if not results:
         return fragment("note.html.j2", text="No run is complete yet, so there are no results to show.")
     full = [result.full_budget for result in results]
-    caption = "Test accuracy of every experiment with its 95 % interval"
+    caption = "Test accuracy of every experiment with its 95 % interval, a colour a family"
     if any(full):
         caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
     if not all(full):
         caption += "; rings mark what had other parameters, data or weights than the original"
     ladder = figure(plots.accuracy_ladder(results), f"{caption}.", "ladder")
-    table = _results_table(journal, results, "Results of all experiments.", "results", sortable=True)
+    compared = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
+    table = fragment(
+        "results.html.j2",
+        results=results,
+        comparisons=journal.comparisons,
+        compared=bool(compared),
+        unlike=any(comparison.caveat for comparison in compared),
+        margin=f"{load_catalog().margin:g}",
+        several=any(len(result.runs) > 1 for result in results),
+        reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
+    )
     return Fragment(ladder.html + table.html)
 
 
@@ -137,12 +142,12 @@ def protocol(journal: Journal) -> Fragment:
 
 
 def family_section(family: Family, journal: Journal) -> Fragment:
-    """One family of the journal: facts, motivation, results, curves, observations, and each experiment in detail."""
+    """One family of the journal: facts, motivation, results, curves, and observations."""
     results = journal.family_results(family.name)
     complete = [result for result in results if result.runs]
     runs = [run for result in complete for run in result.runs]
-    curves = table = learning = None
-    details: dict[str, Fragment] = {}
+    curves = learning = None
+    swept: list[Fragment] = []
     if complete:
         several = any(len(result.runs) > 1 for result in complete)
         picture = plots.learning_curves(plots.histories(runs))
@@ -153,14 +158,26 @@ def family_section(family: Family, journal: Journal) -> Fragment:
             + f"{picture.remark}."
         )
         curves = figure(picture, caption, f"curves-{family.name}")
-        table = _results_table(journal, complete, f"{family.title}: results.", f"results-{family.name}")
-        learning = _learning_table(family, complete)
-        details = {result.entry.id: _detail(result) for result in complete}
+        learning = fragment(
+            "learning.html.j2",
+            family=family,
+            rows=[(result, Learning.of(result)) for result in complete],
+            comparisons=journal.comparisons,
+            anchor=f"learning-{family.name}",
+            several=several,
+        )
+        swept = [
+            figure(
+                plots.sweep(sweep.parameter, sweep.points),
+                f"{sweep.base} with other values of {sweep.parameter}: test accuracy with 95 % intervals.",
+                f"sweep-{sweep.base}-{sweep.parameter}",
+            )
+            for sweep in sweeps(journal, family.name)
+        ]
     entries = load_catalog().entries
     return fragment(
         "family.html.j2",
         family=family,
-        results=results,
         complete=complete,
         started=min((run.started_at for run in runs), default=None),
         finished=max((run.finished_at for run in runs), default=None),
@@ -168,27 +185,35 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         history=sorted({entries[r.entry.id].builds_on or "" for r in results if r.entry.id in entries} - {""}),
         motivation=motivation(family),
         curves=curves,
-        table=table,
-        details=details,
         learning=learning,
-        observations=[(seen, _shown_in(seen, family)) for seen in observe(results, journal)],
+        swept=swept,
+        observations=_observations(family, journal, of_classes=False),
+        absent=[result for result in results if not result.runs and not result.failed],
         failures=[run for result in results for run in result.failed],
-        at_full_budget=at_full_budget,
         notebook_link=partial(notebook_link, journal.output_dir),
     )
 
 
-def _learning_table(family: Family, complete: Sequence[Result]) -> Fragment:
-    """What the learning curves say, in numbers."""
-    curves = [Learning.of(result) for result in complete]
-    several = any(len(curve.runs) > 1 for curve in curves)
-    return fragment("learning.html.j2", family=family, curves=curves, anchor=f"learning-{family.name}", several=several)
+def appendix(journal: Journal) -> Fragment:
+    """Every complete experiment in detail: classes, calibration, mistakes, and the provenance of its runs."""
+    families = [
+        (family, [_detail(r) for r in results if r.runs], _observations(family, journal, of_classes=True))
+        for family, results in journal.families()
+        if any(result.runs for result in results)
+    ]
+    return fragment("appendix.html.j2", families=families)
+
+
+def _observations(family: Family, journal: Journal, *, of_classes: bool) -> list[tuple[Observation, Markup]]:
+    """Those that speak of classes, for the appendix, or the others; each with links to what shows it."""
+    found = observe(journal.family_results(family.name), journal)
+    return [(o, _shown_in(o, family)) for o in found if (o.topic in ("Classes", "Confusions")) is of_classes]
 
 
 def _shown_in(seen: Observation, family: Family) -> Markup:
     """Links to the figures and tables that show an observation."""
-    named = {name: f"{name}-{family.name}" for name in ("curves", "learning", "results")} | {"ladder": "ladder"}
-    links = [reference(named.get(name) or f"confusion-{name}") for name in seen.shown_by]
+    named = {name: f"{name}-{family.name}" for name in ("curves", "learning")} | {"ladder": "ladder"}
+    links = [reference(named.get(name) or f"confusion-{name}", f"classes of {name}") for name in seen.shown_by]
     return Markup(", ").join(filter(None, links))
 
 
@@ -294,9 +319,9 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
     last = {
         (name, seed): row
         for (name, seed), row in rows.items()
-        if name in journal.results and (not seeds or seed in seeds)
+        if name in journal.results and (not seeds or seed[0] in seeds)
     }
-    now = Side("now", rows_by_run(results_frame(journal)), journal.output_dir)
+    now = Side.of("now", journal, journal.output_dir)
     return fragment("changes.html.j2", changes=changes(Side("last", last), now), since=since)
 
 
@@ -305,25 +330,6 @@ def notebook_link(output_dir: Path, run: RunRecord) -> str | None:
     if not (recorded_folder(output_dir, run) / "notebook.ipynb").is_file():
         return None
     return f"{NOTEBOOK_FOLDER}/{run.experiment.lower()}-{recorded_folder('', run).name}.html"
-
-
-def _results_table(
-    journal: Journal, results: Sequence[Result], caption: str, anchor: str, *, sortable: bool = False
-) -> Fragment:
-    compared = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
-    return fragment(
-        "results.html.j2",
-        results=results,
-        comparisons=journal.comparisons,
-        compared=bool(compared),
-        unlike=any(comparison.caveat for comparison in compared),
-        margin=f"{load_catalog().margin:g}",
-        caption=caption,
-        anchor=anchor,
-        sortable=sortable,
-        several=any(len(result.runs) > 1 for result in results),
-        reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
-    )
 
 
 def _dataset_text(run: RunRecord) -> str:

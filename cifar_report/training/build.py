@@ -21,10 +21,10 @@ def build_model(parameters: Experiment) -> tuple[nn.Module, WeightsRecord | None
     The seed decides its random values; torch's global generator is seeded here.
 
     Returns:
-        the model; where its pretrained weights came from; a warning if it had to start from random values instead.
+        the model; where its pretrained weights came from; a warning if it was initialized randomly instead.
 
     Raises:
-        RequestError: weights are damaged, or can be had nowhere and `offline` is `fail`.
+        RequestError: weights are damaged, or not found and `offline` is `fail`.
     """
     torch.manual_seed(parameters.seed)
     network = chosen("model", parameters.model)
@@ -37,7 +37,7 @@ def build_model(parameters: Experiment) -> tuple[nn.Module, WeightsRecord | None
     if hasattr(network, "HEAD"):  # built with the 1,000 classes of ImageNet, so that its weights fit
         replace_head(model, network.HEAD)
     initialize(model, parameters.init)
-    # Frozen layers full of random values would learn nothing from anything: without weights everything learns.
+    # Frozen layers with random weights would be useless: without pretrained weights all layers are trained.
     freeze(model, parameters.model, parameters.trainable if warning is None else "all")
     return model.to(memory_format=torch.channels_last), weights, warning
 

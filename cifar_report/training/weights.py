@@ -1,4 +1,4 @@
-"""ImageNet weights: where they are, fetching and loading them. Imports torch only to download and to load."""
+"""ImageNet weights: where they are, fetching and loading them. Imports torch only to load."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_report.data.download import OFFLINE
+from cifar_report.data.download import OFFLINE, DownloadError, download
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.record import Provenance, WeightsRecord
@@ -31,7 +31,7 @@ def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | N
         the file, its record, and no warning; or, with `offline: stand_in`, neither file nor record but a warning.
 
     Raises:
-        RequestError: `weights_dir` does not exist, or the weights can be had nowhere and `offline` is `fail`.
+        RequestError: `weights_dir` does not exist, or no weights are found and `offline` is `fail`.
     """
     name = parameters.model
     origin = "weights_dir" if parameters.weights_dir else "the environment variable CIFAR_REPORT_WEIGHTS"
@@ -48,14 +48,10 @@ def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | N
         return downloaded, _record("torchvision", downloaded, "official"), None
     if parameters.offline == "fail":
         raise RequestError(
-            f"ImageNet weights of {name} can be had nowhere ({failure}); put {name}.safetensors into weights_dir, "
-            "or start from random values with offline=stand_in"
+            f"No ImageNet weights found for {name} ({failure}); put {name}.safetensors into weights_dir, or set "
+            "offline=stand_in to initialize randomly"
         )
-    return (
-        None,
-        None,
-        f"ImageNet weights of {name} could be had nowhere: it started from random values, and all its layers learned",
-    )
+    return None, None, f"No ImageNet weights found for {name}: initialized randomly, all layers trained"
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
@@ -86,28 +82,20 @@ def _downloaded(name: str) -> tuple[Path | None, str]:
     """torchvision's copy of the weights, fetched if need be; or no file and the reason."""
     url = DOWNLOADS[name]
     file = _torch_hub() / "checkpoints" / url.rpartition("/")[2]
+    prefix = file.stem.rpartition("-")[2]
     if file.is_file():
-        if not _sha256(file, file.stat().st_mtime_ns).startswith(file.stem.rpartition("-")[2]):
-            raise RequestError(f"{file} is damaged (wrong checksum); delete it and it will be fetched again")
+        if not _sha256(file, file.stat().st_mtime_ns).startswith(prefix):
+            raise RequestError(f"{file} is damaged (wrong checksum); delete it to have it fetched again")
         return file, ""
-    if os.environ.get(OFFLINE):
-        return None, f"{url}: downloads are switched off ({OFFLINE})"
-    return _fetched(url, file)
+    if (url, file) not in _failures or os.environ.get(OFFLINE):  # a plan of many runs tries only once
+        try:
+            return download(url, file.parent, file.name, digest=f"sha256:{prefix}"), ""
+        except DownloadError as error:
+            _failures[url, file] = str(error)
+    return None, _failures[url, file]
 
 
-@cache
-def _fetched(url: str, file: Path) -> tuple[Path | None, str]:
-    """Download weights, once: a failure is remembered, so that a plan of many runs tries only once."""
-    from http.client import HTTPException
-
-    from torch.hub import download_url_to_file  # verifies the digest of a temporary file, then renames it
-
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        download_url_to_file(url, str(file), hash_prefix=file.stem.rpartition("-")[2], progress=True)
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another digest
-        return None, f"{url}: {getattr(error, 'reason', None) or error}"
-    return file, ""
+_failures: dict[tuple[str, Path], str] = {}
 
 
 def _torch_hub() -> Path:

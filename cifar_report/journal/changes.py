@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from scipy import stats
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import with_defaults
-from cifar_report.formatting import counted, number
+from cifar_report.experiments.schema import differences, with_defaults
+from cifar_report.formatting import number
 from cifar_report.journal.frames import results_frame
 from cifar_report.journal.results import Journal
 from cifar_report.journal.statistics import holm, mcnemar, paired_t, verdict
-from cifar_report.records.predictions import Predictions, read_predictions
+from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import run_folder
-from cifar_report.report.layout import fragment, page_style
 
-Pair = tuple[str, int]  # experiment and seed
-METRICS = ("test_loss", "epochs", "best_epoch", "parameters", "trainable_parameters", "train_images", "train_seconds")
+Pair = tuple[str, tuple[int, ...]]  # experiment, and seed; of a fold also which, and of how many
+Row = Mapping[str, Any]
+METRICS = ["test_loss", "epochs", "best_epoch", "model_parameters", "trainable_parameters", "train_images"]
 COLUMNS = {"experiment", "seed", "status", "correct", "test_images", "dataset", "key", "settings"}  # what is needed
 
 
@@ -52,12 +51,10 @@ class Change:
         return "" if self.p is None or self.difference is None else verdict(self.difference, self.p)
 
     @property
-    def before_text(self) -> str:
-        return "" if self.before is None else f"{100 * self.before:.2f}"
-
-    @property
-    def after_text(self) -> str:
-        return "" if self.after is None else f"{100 * self.after:.2f}"
+    def accuracies(self) -> tuple[str, str]:
+        """Before and after in percent, for a table; empty where there is none."""
+        before, after = ("" if a is None else f"{100 * a:.2f}" for a in (self.before, self.after))
+        return before, after
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,13 @@ class Side:
     """One of the two: its name, its runs as rows of `results.csv`, and the folder with their predictions, if any."""
 
     name: str
-    rows: dict[Pair, Mapping[str, Any]]
+    rows: dict[Pair, Row]
     folder: Path | None = None
 
-    def predictions(self, pair: Pair) -> Predictions | None:
-        return read_predictions(run_folder(self.folder, *pair)) if self.folder else None
+    @classmethod
+    def of(cls, name: str, journal: Journal, folder: Path | None = None) -> Side:
+        """A side that is a journal."""
+        return cls(name, rows_by_run(results_frame(journal)), folder)
 
 
 def read_side(what: str, output_dir: Path) -> Side:
@@ -81,11 +80,11 @@ def read_side(what: str, output_dir: Path) -> Side:
     path = Path(what)
     if is_experiment(what, output_dir):
         known = what.upper() in load_catalog().entries
-        rows = rows_by_run(results_frame(Journal.load(output_dir, [what] if known else [])))
-        here = {pair: row for pair, row in rows.items() if pair[0].upper() == what.upper()}
-        side = Side(next(iter(here), (what.upper(), 0))[0], here, output_dir)
+        every = Side.of(what, Journal.load(output_dir, [what] if known else []), output_dir)
+        rows = {pair: row for pair, row in every.rows.items() if pair[0].upper() == what.upper()}
+        side = Side(next((name for name, _ in rows), what.upper()), rows, output_dir)
     elif (path / "runs").is_dir():
-        side = Side(what, rows_by_run(results_frame(Journal.load(path))), path)
+        side = Side.of(what, Journal.load(path), path)
     elif (table := _table(path)).is_file():
         side = Side(what, read_results(table))
     else:
@@ -111,7 +110,7 @@ def _table(path: Path) -> Path:
     return (path.parent if path.suffix == ".html" else path) / "results.csv"
 
 
-def read_results(table: Path) -> dict[Pair, Mapping[str, Any]]:
+def read_results(table: Path) -> dict[Pair, Row]:
     """The runs of a `results.csv`.
 
     Raises:
@@ -128,10 +127,15 @@ def read_results(table: Path) -> dict[Pair, Mapping[str, Any]]:
         raise RequestError(f"{table} is not a table of results: {error}") from None
 
 
-def rows_by_run(frame: pd.DataFrame) -> dict[Pair, Mapping[str, Any]]:
-    """A frame of results as its rows by experiment and seed, with `None` where a value is missing."""
+def rows_by_run(frame: pd.DataFrame) -> dict[Pair, Row]:
+    """A frame of results as its rows by experiment, seed and fold, with `None` where a value is missing."""
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return {(row["experiment"], int(row["seed"])): row for row in rows}
+    found = {}
+    for row in rows:
+        settings = json.loads(row["settings"])
+        fold = () if settings.get("fold") is None else (settings["fold"], settings["folds"])
+        found[row["experiment"], (int(row["seed"]), *fold)] = row
+    return found
 
 
 def changes(before: Side, after: Side) -> list[Change]:
@@ -139,22 +143,16 @@ def changes(before: Side, after: Side) -> list[Change]:
     found = []
     for pair in sorted(before.rows.keys() | after.rows.keys()):
         old, new = before.rows.get(pair), after.rows.get(pair)
-        name = f"{pair[0]} seed {pair[1]}"
+        name = f"{pair[0]} {_words(pair[1])}"
         if old is None or new is None:
-            row = new or old
-            assert row is not None
-            word = ("new" if new else "gone") + (", failed" if row["status"] == "failed" else "")
-            found.append(Change(name, word, before=_accuracy(old), after=_accuracy(new)))
+            row = new or old or {}
+            what = ("new" if new else "gone") + (", failed" if row["status"] == "failed" else "")
+            found.append(Change(name, what, _accuracy(old), _accuracy(new)))
         elif old["key"] != new["key"] or _accuracy(old) != _accuracy(new) or old["status"] != new["status"]:
-            found.append(_changed(name, old, new, before.predictions(pair), after.predictions(pair)))
-    return _adjusted(found)
-
-
-def _adjusted(found: list[Change]) -> list[Change]:
-    """The same changes with p values Holm-adjusted for their number."""
+            found.append(_changed(name, before, pair, after, pair))
     tested = [c for c in found if c.p is not None]
-    p_values = dict(zip(map(id, tested), holm([c.p for c in tested if c.p is not None]), strict=True))
-    return [replace(c, p=p_values[id(c)]) if id(c) in p_values else c for c in found]
+    p = dict(zip(map(id, tested), holm([c.p for c in tested if c.p is not None]), strict=True))
+    return [replace(c, p=p[id(c)]) if id(c) in p else c for c in found]
 
 
 def compare_experiments(before: Side, after: Side) -> list[Change]:
@@ -168,65 +166,32 @@ def compare_experiments(before: Side, after: Side) -> list[Change]:
     seeds = sorted({seed for _, seed in before.rows} & {seed for _, seed in after.rows})
     if not seeds:
         raise RequestError(f"{before.name} and {after.name} have no seed in common")
-    found = []
-    for seed in seeds:
-        pairs = (before.name, seed), (after.name, seed)
-        found.append(
-            _changed(
-                f"{after.name} against {before.name}, seed {seed}",
-                before.rows[pairs[0]],
-                after.rows[pairs[1]],
-                before.predictions(pairs[0]),
-                after.predictions(pairs[1]),
-            )
-        )
-    scores = [
-        (first, second)
-        for seed in seeds
-        if (first := _accuracy(before.rows[before.name, seed])) is not None
-        and (second := _accuracy(after.rows[after.name, seed])) is not None
+    against = f"{after.name} against {before.name}"
+    found = [
+        _changed(f"{against}, {_words(seed)}", before, (before.name, seed), after, (after.name, seed)) for seed in seeds
     ]
-    if len(scores) < 2:
-        return found
-    return [_over_seeds(before, after, scores, found), *(replace(c, p=None, test="") for c in found)]
-
-
-def _over_seeds(before: Side, after: Side, scores: Sequence[tuple[float, float]], found: Sequence[Change]) -> Change:
-    """The comparison of the means; two experiments on unlike data are not tested."""
-    first, second = (float(np.mean([pair[i] for pair in scores])) for i in (0, 1))
-    images = min(
-        float(row["test_images"]) for side in (before, after) for row in side.rows.values() if row["test_images"]
-    )
     both = [c for c in found if c.before is not None and c.after is not None]
-    differences = [c.difference for c in both if c.difference is not None]  # over the images that both were tested on
-    alike = len(differences) == len(both)
-    return Change(
-        f"{after.name} against {before.name}, {len(scores)} seeds",
+    if len(both) < 2:
+        return found
+    gains = [c.difference for c in both if c.difference is not None]  # over the images that both were tested on
+    tested = len(gains) == len(both)
+    images = min(row["test_images"] for side in (before, after) for row in side.rows.values() if row["test_images"])
+    means = Change(
+        f"{against}, {len(both)} seeds",
         "means over seeds",
-        first,
-        second,
-        float(np.mean(differences)) if alike else None,
-        paired_t([0.0] * len(differences), differences, 1 / images) if alike else None,
-        f"paired t-test, {len(scores)} seeds" if alike else "not tested: other images",
-        parameters={
-            name: pair for name, pair in found[0].parameters.items() if all(name in c.parameters for c in found)
-        },
+        float(np.mean([c.before for c in both if c.before is not None])),
+        float(np.mean([c.after for c in both if c.after is not None])),
+        float(np.mean(gains)) if tested else None,
+        paired_t([0.0] * len(gains), gains, 1 / float(images)) if tested else None,
+        f"paired t-test, {len(both)} seeds" if tested else "not tested: other images",
+        parameters={n: pair for n, pair in found[0].parameters.items() if all(n in c.parameters for c in found)},
     )
+    return [means, *(replace(c, p=None, test="") for c in found)]
 
 
-def _changed(
-    name: str,
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    old_predictions: Predictions | None,
-    new_predictions: Predictions | None,
-) -> Change:
-    here, there = (with_defaults(json.loads(row["settings"])) for row in (new, old))
-    parameters = {
-        key: (there.get(key), here.get(key))
-        for key in {**there, **here}
-        if there.get(key) != here.get(key) and key not in ("experiment", "seed")
-    }
+def _changed(name: str, before: Side, old_pair: Pair, after: Side, new_pair: Pair) -> Change:
+    old, new = before.rows[old_pair], after.rows[new_pair]
+    parameters = differences(*(with_defaults(json.loads(row["settings"])) for row in (old, new)))
     again = old["experiment"] == new["experiment"]
     words = {
         ("completed", "failed"): "failed now" if again else f"{new['experiment']} failed",
@@ -237,45 +202,40 @@ def _changed(
     what = words.get((old["status"], new["status"])) or ("other parameters" if parameters else same)
     metrics = {
         key: (old.get(key), new.get(key))
-        for key in METRICS
+        for key in (METRICS if again else [*METRICS, "train_seconds"])  # no two executions take the same time
         if number(old.get(key)) != number(new.get(key)) and "completed" == old["status"] == new["status"]
-        if not (again and key == "train_seconds")  # which no two executions share
     }
-    difference, p, test = _test(old, new, old_predictions, new_predictions)
-    return Change(name, what, _accuracy(old), _accuracy(new), difference, p, test, metrics, parameters)
+    folders = [_folder(before, old_pair), _folder(after, new_pair)]
+    return Change(name, what, _accuracy(old), _accuracy(new), *_test(old, new, folders), metrics, parameters)
 
 
-def _test(
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    old_predictions: Predictions | None,
-    new_predictions: Predictions | None,
-) -> tuple[float | None, float | None, str]:
+def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None, float | None, str]:
     """Difference, p value and test: McNemar's on the images they share, else Fisher's exact test on the counts."""
     before, after = _accuracy(old), _accuracy(new)
     if before is None or after is None:
         return None, None, ""
     if old["dataset"] != new["dataset"]:
         return None, None, f"not tested: on {old['dataset']} and on {new['dataset']}"
-    if old_predictions is not None and new_predictions is not None:
-        shared, i, j = np.intersect1d(old_predictions.index, new_predictions.index, return_indices=True)
-        same = np.array_equal(old_predictions.labels[i], new_predictions.labels[j])  # else another order of images
-        if len(shared) and same:
-            first, second = old_predictions.correct[i], new_predictions.correct[j]
-            difference = float(second.mean() - first.mean())
-            return difference, mcnemar(first, second), f"McNemar, {len(shared):,} images"
+    first, second = (folder and read_predictions(folder) for folder in folders)
+    if first and second and (shared := first.shared_with(second)):
+        _, right_before, right_after = shared
+        difference = float(right_after.mean() - right_before.mean())
+        return difference, mcnemar(right_before, right_after), f"McNemar, {len(right_after):,} images"
     counts = [[int(row["correct"]), int(row["test_images"]) - int(row["correct"])] for row in (old, new)]
     return after - before, float(stats.fisher_exact(counts).pvalue), "Fisher's exact test on the counts"
 
 
-def _accuracy(row: Mapping[str, Any] | None) -> float | None:
+def _words(seed: tuple[int, ...]) -> str:
+    return f"seed {seed[0]}" + (f" fold {seed[1]} of {seed[2]}" if seed[1:] else "")
+
+
+def _folder(side: Side, pair: Pair) -> Path | None:
+    name, (seed, *of) = pair
+    fold, folds = of or (None, None)
+    return side.folder and run_folder(side.folder, name, seed, fold=fold, folds=folds)
+
+
+def _accuracy(row: Row | None) -> float | None:
     if row is None or row["status"] != "completed":
         return None
     return float(row["correct"]) / float(row["test_images"])
-
-
-def difference_page(before: Side, after: Side, found: list[Change]) -> str:
-    """A page of its own that shows what differs."""
-    title = f"{after.name} against {before.name}"
-    caption = f"{counted(len(found), 'comparison')}." if found else "No difference."
-    return fragment("difference.html.j2", title=title, style=Markup(page_style()), changes=found, caption=caption).html  # noqa: S704

@@ -1,0 +1,107 @@
+"""What a run did, beside what its experiment does at full budget."""
+
+from __future__ import annotations
+
+import shlex
+from functools import cache
+from typing import Any
+
+from cifar_report.experiments.catalog import Family, load_experiment, profiles
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import Experiment, differences, effective, shown, with_defaults
+from cifar_report.records.record import RunRecord
+
+SPEED = ("compile", "precision")  # how fast the same work is done
+
+
+def parameters_of(run: RunRecord) -> dict[str, Any]:
+    """A run's parameters, younger ones with their defaults; `precision` is the one it was computed in."""
+    return with_defaults(run.parameters) | ({"precision": run.precision} if run.precision else {})
+
+
+def work_of(run: RunRecord) -> tuple[dict, tuple[str, str] | None, str | None]:
+    """What a run did, its seed and fold aside: parameters, data with its split, and weights."""
+    parameters = {n: value for n, value in effective(parameters_of(run)).items() if n not in ("seed", "fold")}
+    split = run.data.split_sha256 if run.data and run.parameters.get("fold") is None else ""
+    data = (run.data.sha256, split) if run.data else None
+    return parameters, data, run.weights.sha256 if run.weights else None
+
+
+def images_of(run: RunRecord) -> tuple | None:
+    """The images that a run learned from and was tested on; runs of the same can be ranked."""
+    d = run.data
+    return (d.sha256, d.split_sha256, d.train_size, d.test_size) if d else None
+
+
+@cache
+def full_budget_parameters(experiment: str) -> dict[str, Any] | None:
+    """An experiment's parameters at full budget; `None` for one of the user's own, which has none."""
+    try:
+        return load_experiment(experiment, profile="full").result_parameters()
+    except RequestError:
+        return None
+
+
+def lacks_weights(run: RunRecord) -> bool:
+    """Whether a run was to start from pretrained weights and had none."""
+    return run.parameters.get("weights") is not None and run.weights is None
+
+
+def at_full_budget(run: RunRecord) -> bool:
+    """Whether a run did the original's work: its parameters, on CIFAR-10, with its weights."""
+    full = full_budget_parameters(run.experiment)
+    if full is None or run.data is None or run.data.name != "cifar10" or lacks_weights(run):
+        return False
+    done = with_defaults(run.parameters)
+    return all(done.get(name) == value for name, value in effective(full).items() if name not in ("seed", *SPEED))
+
+
+def changed_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
+    """Parameters that differ from the full budget's: name -> (full budget, this run)."""
+    full = full_budget_parameters(run.experiment)
+    if full is None:
+        return {}
+    ignored = ("experiment", "seed") if run.precision else ("experiment", "seed", "precision")
+    known = {name: value for name, value in parameters_of(run).items() if name in full}
+    return differences(full, known, ignored=ignored)
+
+
+def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
+    """What makes a comparison unlike: any difference but the one between the two experiments at full budget.
+
+    `paired`: several seeds are compared; of single runs only the images that both were tested on are.
+    """
+    found = differences(parameters_of(base), parameters_of(run))
+    full = [full_budget_parameters(r.experiment) for r in (base, run)]
+    meant = differences(full[0], full[1]) if full[0] and full[1] else found  # of one's own: whatever it changes
+    reasons = [
+        f"{name} is {shown(before)} and {shown(after)}"
+        for name, (before, after) in found.items()
+        if meant.get(name) != (before, after) and (paired or name != "test_limit")
+    ]
+    same = parameters_of(run)
+    reasons += [f"{name} is {shown(same.get(name))} in both" for name in meant if name not in found]
+    if base.data and run.data and base.data.train_size != run.data.train_size and not reasons:
+        reasons.append(f"trained on {base.data.train_size:,} and {run.data.train_size:,} images")
+    if run.parameters.get("fold") is not None:
+        reasons.append("folds share training images, so the test is too sure")
+    reasons += [f"{r.experiment} was initialized randomly" for r in (base, run) if lacks_weights(r)]
+    return "; ".join(reasons) or None
+
+
+def reproduce_command(run: RunRecord, family: Family) -> str:
+    """The command that does a run's work again."""
+    if full_budget_parameters(run.experiment) is None:  # not of the catalog
+        changes = differences(Experiment.model_validate({}).result_parameters(), run.parameters, ignored=())
+        words = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, (_, value) in changes.items())
+        return f"papermill notebooks/{family.notebook} out.ipynb {words}"
+    candidates = {}
+    for profile in profiles():
+        usual = load_experiment(run.experiment, profile=profile).result_parameters()
+        known = {name: value for name, value in run.parameters.items() if name in usual}
+        candidates[profile] = {n: value for n, (_, value) in differences(usual, usual | known).items()}
+    profile, changed = min(candidates.items(), key=lambda item: len(item[1]))
+    pairs = " ".join(f"{name}={shown(value)}" for name, value in changed.items())
+    return f"cifar-report run {run.experiment} --profile {profile} --seeds {run.seed}" + (
+        f" --set {shlex.quote(pairs)}" if pairs else ""
+    )

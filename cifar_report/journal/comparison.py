@@ -1,0 +1,147 @@
+"""One experiment against another, and the original's figure against ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.schema import differences, with_defaults
+from cifar_report.formatting import listing
+from cifar_report.journal.budget import at_full_budget, unlike
+from cifar_report.journal.spread import contrast
+from cifar_report.journal.statistics import SIGNIFICANCE, holm, mcnemar, verdict
+
+if TYPE_CHECKING:
+    from cifar_report.journal.results import Journal, Result
+
+WIDE = 0.02  # half the width of a prediction interval beyond which nothing is said to agree
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One experiment against another. `difference` is a fraction; p values are Holm-adjusted within the family.
+
+    Where it is known how much runs differ by their seed alone, methods are compared: `interval` is that of the
+    difference, `p_equivalent` of its being less than the margin. Else two trained models are compared on the same
+    images. `changed` names the parameters in which they differ; `caveat` says what makes the comparison unlike the one
+    that the two experiments mean.
+    """
+
+    experiment: str
+    base: str
+    difference: float
+    p: float
+    test: str
+    seeds: int
+    changed: tuple[str, ...]
+    caveat: str | None
+    full_budget: bool
+    interval: tuple[float, float] | None = None
+    p_equivalent: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Of methods `better`, `worse`, `equivalent` or `open`.
+
+        One seed speaks of two trained models, and work that is not alike of accuracies, never of methods: these are
+        `higher`, `lower`, or there is `no difference shown`.
+        """
+        if self.p_equivalent is None or self.caveat:
+            return {"better": "higher", "worse": "lower"}.get(plain := verdict(self.difference, self.p), plain)
+        if self.p_equivalent < SIGNIFICANCE:
+            return "equivalent"
+        return verdict(self.difference, self.p) if self.p < SIGNIFICANCE else "open"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The original's single run against where one new run of ours is to be expected."""
+
+    answer: Literal["agrees", "ours is above", "ours is below", "too wide to tell", "spread unknown"]
+    interval: tuple[float, float] | None = None  # prediction interval of one run
+    borrowed: bool = False  # whether the spread is that of other experiments of the network
+    substitutes: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """`reproduced` only where nothing stood in for the original's data, weights and precision."""
+        return "reproduced" if self.answer == "agrees" and not self.substitutes else self.answer
+
+
+def compare(result: Result, base: Result, journal: Journal) -> Comparison | None:
+    """Compare two experiments: over seeds where the spread is known, else one seed on the test images it shares.
+
+    Returns `None` where neither is possible.
+    """
+    before, after = ({run.seed: run for run in r.runs} for r in (base, result))
+    seeds = sorted(before.keys() & after.keys())
+    pairs = [(before[seed], after[seed]) for seed in seeds] or [(base.runs[0], result.runs[0])]
+    if any(old.data is None or new.data is None or old.data.sha256 != new.data.sha256 for old, new in pairs):
+        return None
+    names = result.entry.id, base.entry.id
+    found = contrast(names[:1], names[1:], journal.accuracies, journal.accuracy_spreads, journal.groups)
+    interval = p_equivalent = None
+    if found:
+        difference, p, interval, n = found.difference, found.p, found.interval, found.seeds
+        p_equivalent = found.p_equivalent(load_catalog().margin / 100)
+        how = "paired by seed" if found.paired else "Welch"
+        test = f"t-test, pooled spread, {how}, n = {n} seed{'s' if n > 1 else ''}"
+    else:
+        answers = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
+        shared = answers[0].shared_with(answers[1]) if answers[0] and answers[1] and seeds else None
+        if shared is None:
+            return None
+        labels, first, second = shared
+        n, difference, p = 1, float(second.mean() - first.mean()), mcnemar(first, second)
+        test = f"McNemar, {len(labels):,} images, n = 1 seed"
+    mixed = [side.entry.id for side in (result, base) if side.mixed_code]
+    return Comparison(
+        experiment=result.entry.id,
+        base=base.entry.id,
+        difference=difference,
+        p=p,
+        test=test,
+        seeds=n,
+        changed=tuple(differences(*(with_defaults(run.parameters) for run in pairs[0]))),
+        caveat=unlike(*pairs[0], paired=found is not None)
+        or (f"the seeds of {listing(mixed)} were trained by different code" if mixed else None),
+        full_budget=all(at_full_budget(run) for pair in pairs for run in pair),
+        interval=interval,
+        p_equivalent=p_equivalent,
+    )
+
+
+def adjusted(found: list[Comparison]) -> Mapping[str, Comparison]:
+    """A family's comparisons by experiment, p values Holm-adjusted for those that ask something.
+
+    An experiment that repeats another with the same parameters asks nothing, and adjusts no other's p value.
+    """
+    asked = [c for c in found if c.changed]
+    methods = [c for c in asked if c.p_equivalent is not None]
+    p = dict(zip((c.experiment for c in asked), holm([c.p for c in asked]), strict=True))
+    equivalent = holm([c.p_equivalent for c in methods if c.p_equivalent is not None])
+    p_equivalent = dict(zip((c.experiment for c in methods), equivalent, strict=True))
+    return {
+        c.experiment: replace(
+            c, p=p.get(c.experiment, c.p), p_equivalent=p_equivalent.get(c.experiment, c.p_equivalent)
+        )
+        for c in found
+    }
+
+
+def reproduction(result: Result, journal: Journal) -> Reproduction | None:
+    """The original's accuracy against ours; `None` where there is none, or the work was another's."""
+    if not result.runs or result.entry.reference_accuracy is None or not result.full_budget:
+        return None
+    substitutes, spread = tuple(result.substitutes), journal.accuracy_spreads[result.entry.id]
+    if spread is None:
+        return Reproduction("spread unknown", substitutes=substitutes)
+    low, high = interval = spread.prediction(result.accuracy, len(result.runs))
+    reference = result.entry.reference_accuracy / 100
+    if high - low > 2 * WIDE:
+        answer = "too wide to tell"
+    else:
+        answer = "agrees" if low <= reference <= high else "ours is above" if reference < low else "ours is below"
+    return Reproduction(answer, interval, len(result.runs) == 1, substitutes)  # type: ignore[arg-type]

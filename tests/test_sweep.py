@@ -1,0 +1,101 @@
+"""Sweeps and folds: what overrides mean, and what a journal makes of their records."""
+
+import pytest
+from records import write_run
+
+from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
+from cifar_report.journal.results import Journal
+from cifar_report.journal.sweeps import sweeps
+from cifar_report.records.record import read_record, run_folder, write_record
+from cifar_report.report.sections import family_section
+
+
+@pytest.mark.parametrize(
+    ("overrides", "swept"),
+    [
+        ({}, [{}]),
+        ({"lr": "0.01"}, [{}]),
+        ({"lr": "0.01,0.02", "epochs": "3"}, [{"lr": "0.01"}, {"lr": "0.02"}]),
+        (
+            {"lr": "0.01, 0.02", "momentum": "0,0.9"},
+            [{"lr": a, "momentum": b} for a in ("0.01", "0.02") for b in ("0", "0.9")],
+        ),
+        ({"augment": "crop,rotation"}, [{}]),  # one list
+        ({"augment": "[crop, rotation]"}, [{}]),
+        ({"augment": "[crop],[crop,rotation],[]"}, [{"augment": a} for a in ("[crop]", "[crop,rotation]", "[]")]),
+        ({"optimizer": "sgd,sgd"}, [{}]),
+    ],
+)
+def test_several_values_are_a_grid(overrides, swept):
+    assert [own for own, _ in expand(overrides)] == swept or len(swept) == 1
+    for own, given in expand(overrides):
+        assert given.keys() == overrides.keys()
+        assert own.items() <= given.items()
+
+
+def test_folds_without_one_are_all_of_them():
+    found = expand({"validation": "fold", "folds": "3"})
+    assert [given["fold"] for _, given in found] == [0, 1, 2]
+    assert [own for own, _ in found] == [{}] * 3
+    assert len(expand({"validation": "fold", "folds": "3", "fold": "1"})) == 1
+
+
+def test_a_sweeps_experiment_is_named_after_what_it_varies():
+    name = sweep_name("EXP003", {"lr": "0.003", "weight_decay": "1e-4", "augment": "[crop,horizontal_flip]"})
+    assert name == "EXP003-LR-0_003-WEIGHT_DECAY-1E_4-AUGMENT-CROP_HORIZONTAL_FLIP"
+    assert swept_parameters(name) == ("EXP003", ["lr", "weight_decay", "augment"])
+    assert sweep_name("EXP003", {}) == "EXP003"
+    with pytest.raises(RequestError, match="too many"):
+        sweep_name("EXP003", dict.fromkeys(("label_smoothing", "weight_decay", "frozen_batchnorm"), "0.12345"))
+
+
+def swept_run(folder, accuracy, lr, seed=0):
+    name = sweep_name("EXP003", {"lr": lr})
+    record = write_run(folder, "EXP003", accuracy, seed=seed, parameters={"lr": lr})
+    mine = run_folder(folder, name, seed)
+    run_folder(folder, "EXP003", seed).rename(mine.parent.mkdir(parents=True, exist_ok=True) or mine)
+    write_record(mine, record.model_copy(update={"experiment": name}))
+
+
+def test_a_sweep_on_record_is_a_table_and_a_curve(tmp_path):
+    for lr, accuracy in (("0.03", 0.7), ("0.003", 0.72)):
+        for seed in (0, 1):
+            swept_run(tmp_path, accuracy + seed / 100, lr, seed)
+    for seed in (0, 1):
+        write_run(tmp_path, "EXP003", 0.75, seed=seed)
+    journal = Journal.load(tmp_path)
+    (found,) = sweeps(journal, "initialization")
+    assert (found.base, found.parameter) == ("EXP003", "lr")
+    assert [(value, result.entry.id) for value, result in found.points] == [
+        (0.003, "EXP003-LR-0_003"),
+        (0.01, "EXP003"),
+        (0.03, "EXP003-LR-0_03"),
+    ]
+    assert journal.results["EXP003-LR-0_03"].entry.title == "EXP003, lr = 0.03"
+    comparison = journal.comparisons["EXP003-LR-0_03"]
+    assert (comparison.base, comparison.changed, comparison.caveat) == ("EXP003", ("lr",), None)
+    page = family_section(load_catalog().family_named("initialization"), journal).html
+    assert "Test accuracy against lr: 0.003: 72.50 %, 0.01: 75.00 %, 0.03: 70.50 %." in page
+
+
+def test_folds_are_one_result_with_a_range(tmp_path):
+    for fold, accuracy in enumerate((0.70, 0.74, 0.72)):
+        record = write_run(tmp_path, "EXP003", accuracy)
+        assert record.data is not None
+        folder = run_folder(tmp_path, "EXP003", 0, fold=fold, folds=3)
+        run_folder(tmp_path, "EXP003", 0).rename(folder)
+        parameters = {**record.parameters, "validation": "fold", "fold": fold, "folds": 3}
+        data = record.data.model_copy(update={"validation": "fold", "split_sha256": str(fold) * 64})
+        write_record(folder, record.model_copy(update={"parameters": parameters, "data": data}))
+        assert read_record(folder) is not None
+    journal = Journal.load(tmp_path)
+    result = journal.results["EXP003"]
+    assert (len(result.runs), len(result.left_out)) == (3, 0)
+    assert result.accuracy == pytest.approx(0.72)
+    assert result.interval == (0.70, 0.74)
+    assert result.interval_kind == "range of 3 runs, 3 folds"
+    assert sorted(journal.runs.fold) == [0, 1, 2]
+    write_run(tmp_path, "EXP001", 0.7)
+    assert "folds share training images" in str(Journal.load(tmp_path).comparisons["EXP003"].caveat)
