@@ -100,18 +100,17 @@ def photograph_report(page: Page, target: Path) -> None:
 
 
 def photograph_curves(page: Page, target: Path) -> None:
-    """The learning curves of `FAMILY` and its table of results, one below the other."""
-    curves = page.locator(f"#curves-{FAMILY}").bounding_box()
-    table = page.locator(f"#results-{FAMILY}").bounding_box()
-    assert curves is not None
-    assert table is not None
+    """The learning curves of `FAMILY` and its table, with what stands between them."""
+    boxes = [page.locator(f"#{kind}-{FAMILY}").bounding_box() for kind in ("curves", "learning")]
+    parts = [box for box in boxes if box]
+    assert len(parts) == 2
     clip(
         page,
         target,
-        left=curves["x"] - 24,
-        top=curves["y"] - 16,
-        right=max(box["x"] + box["width"] for box in (curves, table)) + 24,
-        bottom=table["y"] + table["height"] + 16,
+        left=min(part["x"] for part in parts) - 24,
+        top=min(part["y"] for part in parts) - 16,
+        right=max(part["x"] + part["width"] for part in parts) + 24,
+        bottom=max(part["y"] + part["height"] for part in parts) + 16,
     )
 
 
