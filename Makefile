@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed$(if $(LOCKED),-locked)
-SOURCES := cifar_report benchmarks tests notebooks
+SOURCES := cifar_report benchmarks docs tests notebooks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help report test bench lint lock
+.PHONY: help report test bench lint lock pictures
 
 help:  ## show this help
 	@echo 'make report [PROFILE=quick|reference|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2]'
@@ -17,6 +17,7 @@ help:  ## show this help
 	@echo 'make bench   measure speed and memory, side by side with what people use today (PARTS="training frozen")'
 	@echo 'make lint    check style, types and layers'
 	@echo 'make lock    write requirements.lock anew'
+	@echo 'make pictures  take the pictures of the README anew, from the committed records (needs Chromium)'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
 
 # The clone itself is installed, so only a change of what it requires installs anything again.
@@ -55,3 +56,6 @@ lock: $(INSTALLED)
 	printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
 		--python-version 3.11.5 --constraints $(VENV)/constraints.txt --custom-compile-command 'make lock' \
 		pyproject.toml - --output-file requirements.lock
+
+pictures: $(INSTALLED)
+	@$(BIN)/python docs/pictures.py

@@ -10,7 +10,7 @@ from torch import nn
 BFLOAT16_FROM = 1  # pixels; measured on two EPYC cores: 1.2 times as fast at 32 pixels, 2.4 times at 224
 HEAD = "fc"
 # ResNet-18 overfits strongly in the original's figures (training loss 0.15): a linear head on frozen features cannot,
-# the last stage with the head can (8.4 million parameters). Measurements: docs/last-two-layers.md.
+# the last stage with the head can (8.4 million parameters). Measurements: docs/readings.md.
 LAST_TWO_LAYERS = ("layer4", "fc")
 
 

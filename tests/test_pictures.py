@@ -1,0 +1,47 @@
+"""The README's pictures: present, sharp, on a light background, and made by one command."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+SHOWN = re.findall(r"!\[[^]]+\]\((docs/images/[^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def check(path: Path) -> None:
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L"))
+    height, width = pixels.shape
+    assert width >= 1900  # two pixels for each of the page
+    assert height >= 1000
+    assert np.median(pixels) > 240
+    edges = [pixels[0], pixels[:, 0], pixels[:, -1], pixels[-1]]
+    assert min(edge.min() for edge in edges) > 200  # nothing dark runs out of the picture
+
+
+def test_readme_shows_every_picture():
+    assert sorted(SHOWN) == sorted(f"docs/images/{path.name}" for path in (ROOT / "docs" / "images").iterdir())
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_picture_is_sharp_light_and_whole(name):
+    check(ROOT / name)
+
+
+@pytest.mark.slow
+def test_one_command_makes_them(tmp_path):
+    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("needs Chromium, Debian's package chromium")
+    command = [sys.executable, str(ROOT / "docs" / "pictures.py"), str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(Path(name).name for name in SHOWN)
+    for path in tmp_path.iterdir():
+        check(path)
