@@ -14,6 +14,7 @@ from rich.table import Table
 from cifar_report.execution.estimate import estimate_seconds
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.formatting import duration
+from cifar_report.records.files import HISTORY
 from cifar_report.records.record import RunRecord
 
 
@@ -66,7 +67,7 @@ class Live:
 def _history(run: PlannedRun) -> list[dict[str, str]]:
     """The finished epochs of a running run; a row that is not fully written is left out."""
     rows = []
-    with suppress(OSError, KeyError, TypeError, ValueError), (run.folder / "history.csv").open(newline="") as stream:
+    with suppress(OSError, KeyError, TypeError, ValueError), (run.folder / HISTORY).open(newline="") as stream:
         for row in csv.DictReader(stream):
             float(row["validation_accuracy"]), float(row["seconds"])
             rows.append(row)

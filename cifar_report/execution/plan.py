@@ -21,6 +21,7 @@ from cifar_report.experiments.catalog import Family, load_catalog, load_experime
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
+from cifar_report.records.files import HISTORY, RECORD, WEIGHTS
 from cifar_report.records.key import key_facts, run_key, stale_because
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import (
@@ -91,7 +92,7 @@ class PlannedRun:
         """
         record = read_record(self.folder)
         if record is None:
-            damaged = (self.folder / "run.json").exists()
+            damaged = (self.folder / RECORD).exists()
             return RunState("stale", "its record cannot be read") if damaged else self._unfinished()
         facts, not_compared = self._comparable_facts(record)
         changed = "; ".join(stale_because(record, self.parameters, facts))
@@ -102,7 +103,7 @@ class PlannedRun:
             return RunState("stale", changed)
         if damage := damaged_results(self.folder, record):
             return RunState("stale", damage)
-        stored = (self.folder / "model.safetensors").exists()
+        stored = (self.folder / WEIGHTS).exists()
         return RunState("complete", "; ".join(filter(None, [not_compared, "" if stored else WITHOUT_WEIGHTS])))
 
     def is_complete(self) -> bool:
@@ -148,13 +149,13 @@ def damaged_results(folder: Path, record: RunRecord) -> str:
     if record.test.accuracy != correct / total:
         return "run.json contradicts itself"
     try:
-        with (folder / "history.csv").open(newline="") as stream:
+        with (folder / HISTORY).open(newline="") as stream:
             history = [EpochRecord.model_validate(row) for row in csv.DictReader(stream)]
     except (OSError, ValueError, TypeError):
         return "history.csv is missing or damaged"
     if list(map(repr, history)) != list(map(repr, record.epochs)):  # NaN equals nothing
         return "history.csv contradicts run.json"
-    weights = folder / "model.safetensors"
+    weights = folder / WEIGHTS
     try:
         if weights.exists():
             with safe_open(weights, framework="numpy"):  # compares the header with the file's length

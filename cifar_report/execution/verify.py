@@ -16,6 +16,7 @@ from cifar_report.execution.resources import THREAD_VARIABLES
 from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.backup import BACKUP
+from cifar_report.records.files import PREDICTIONS
 from cifar_report.records.record import RESUMED_ELSEWHERE, RunRecord, read_record
 
 TOLERANCE = 0.02  # accuracy, as a fraction, that another machine, thread count or version may differ by
@@ -84,5 +85,5 @@ def _machine(record: RunRecord) -> dict | None:
 
 def same_predictions(first: Path, second: Path) -> bool:
     """Whether two run folders hold the same predictions for the same images, to the last bit."""
-    with np.load(first / "predictions.npz") as a, np.load(second / "predictions.npz") as b:
+    with np.load(first / PREDICTIONS) as a, np.load(second / PREDICTIONS) as b:
         return all(np.array_equal(a[name], b[name]) for name in ("logits", "labels", "predicted", "index"))

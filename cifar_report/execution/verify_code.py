@@ -20,6 +20,7 @@ from cifar_report.execution.verify import same_predictions
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import shown
 from cifar_report.records.backup import BACKUP
+from cifar_report.records.files import RECORD, WEIGHTS
 from cifar_report.records.key import stale_because
 from cifar_report.records.record import RunRecord, now, read_record
 from cifar_report.records.verification import Verification, keys, write_verification
@@ -86,7 +87,7 @@ def _compare_code(run: PlannedRun, record: RunRecord, commit: str) -> str:
     changed = stale_because(record, run.parameters, run.facts.model_copy(update=facts.model_dump(include=CODE)))
     if changed:
         return f"not verified: {'; '.join(changed)}"
-    as_recorded = json.loads((run.folder / "run.json").read_bytes())["parameters"]  # in the words of that version
+    as_recorded = json.loads((run.folder / RECORD).read_bytes())["parameters"]  # in the words of that version
     with tempfile.TemporaryDirectory(prefix="cifar-report-verify-") as temporary:
         folder = Path(temporary)
         try:
@@ -174,5 +175,5 @@ def _git(*arguments: str) -> str:
 
 
 def _same_weights(first: Path, second: Path) -> bool:
-    a, b = (load_file(folder / "model.safetensors") for folder in (first, second))
+    a, b = (load_file(folder / WEIGHTS) for folder in (first, second))
     return a.keys() == b.keys() and all(a[n].tobytes() == b[n].tobytes() and a[n].shape == b[n].shape for n in a)
