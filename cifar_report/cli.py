@@ -18,7 +18,7 @@ from cifar_report import __version__
 from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.experiments.errors import RequestError, did_you_mean
 from cifar_report.experiments.schema import Experiment, shown
-from cifar_report.formatting import duration, number, p_text, points
+from cifar_report.formatting import counted, duration, number, p_text, points
 
 if TYPE_CHECKING:  # what is slow to import is imported by the commands that need it
     from cifar_report.execution.plan import PlannedRun
@@ -459,7 +459,7 @@ def _execute(request: Request, jobs: int | None, runs_per_gpu: int, executor: Ex
         raise RequestError("--ray-address requires --executor ray")
     plan = request.plan(remote=executor == "ray")
     if restored := restore_runs(request.output_dir):
-        print(f"{restored} complete runs restored from the backup")
+        print(f"{counted(restored, 'complete run')} restored from the backup")
     _print_warnings(plan)
     for weights in sorted({run.local_weights for run in plan if run.local_weights}):
         print(weights)

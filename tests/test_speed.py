@@ -16,7 +16,7 @@ from cifar_report.training.precision import choose_device
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CIFAR_REPORT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(speed, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 
