@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.live import Live as RichLive
 from rich.table import Table
 
-from cifar_report.execution.estimate import estimate_seconds
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.formatting import duration
 from cifar_report.records.files import HISTORY
@@ -25,7 +24,6 @@ class Live:
         self.total = total
         self.started: dict[str, float] = {}
         self.last_epoch: dict[str, tuple[int, float]] = {}  # finished epochs, and seconds when the last one was seen
-        self.expected: dict[str, float | None] = {}
         console = Console()
         self.display = RichLive(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
 
@@ -53,10 +51,9 @@ class Live:
         self.display.update(table, refresh=True)
 
     def _left(self, run: PlannedRun, history: Sequence[dict[str, str]], elapsed: float) -> float | None:
-        """Seconds left, by the run's own epochs, or by earlier runs before it has finished one."""
+        """Seconds left, by the run's own epochs; `None` before it has finished one."""
         if not history:
-            expected = self.expected.setdefault(run.name, estimate_seconds(run))
-            return None if expected is None else max(0.0, expected - elapsed)
+            return None
         count, seconds = len(history), [float(row["seconds"]) for row in history]
         if self.last_epoch.get(run.name, (0, 0.0))[0] != count:
             self.last_epoch[run.name] = count, elapsed
