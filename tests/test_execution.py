@@ -317,7 +317,7 @@ def test_interrupt_ends_within_seconds_leaves_no_process_and_the_run_goes_on(tmp
     _, err = process.communicate(timeout=30)
     assert time.monotonic() - began < 5
     assert process.returncode == 130
-    assert "the same command goes on" in err
+    assert "the same command continues" in err
     time.sleep(3)
     rows = len(history.read_text().splitlines())
     time.sleep(1)
