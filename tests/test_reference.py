@@ -1,10 +1,12 @@
 """The records that the documentation speaks of are what it says they are."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cifar_report.experiments.catalog import load_catalog
 from cifar_report.journal.learning_curves import jitter
 from cifar_report.journal.results import Journal
 from cifar_report.journal.statements import findings
@@ -51,6 +53,33 @@ def test_readme_states_what_is_on_record(journal):
             f"{len(result.runs)} | {result.entry.reference_accuracy:.2f} | {least:.1f}-{most:.1f} | {found.word} |"
         )
         assert row in text, row
+
+
+def test_readme_says_how_much_is_on_record(journal):
+    text = " ".join((REFERENCE.parent.parent / "README.md").read_text(encoding="utf-8").split())
+    originals = [name for name, entry in load_catalog().entries.items() if entry.reference_accuracy]
+    rest = len(originals) - len(FULL_BUDGET)
+    assert (len(originals), len(FULL_BUDGET), rest) == (21, 10, 11)
+    assert (
+        "All 21 experiments are implemented. Ten are on record at the original's full budget, each with three" in text
+    )
+    assert "the other eleven start from ImageNet weights or train EfficientNet-B0" in text
+    assert min(len(journal.results[name].runs) for name in FULL_BUDGET) >= 3
+
+
+def test_readmes_python_runs(journal, monkeypatch):
+    monkeypatch.chdir(REFERENCE.parent.parent)
+    text = Path("README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    scope: dict = {}
+    exec(code, scope)
+    table = scope["journal"].runs.groupby("experiment").accuracy.agg(["mean", "std", "count"])
+    for name, row in table.iterrows():
+        accuracies = [100 * a for a in journal.results[name].accuracies]
+        assert (row["mean"], row["std"], row["count"]) == pytest.approx(
+            (np.mean(accuracies), np.std(accuracies, ddof=1), len(accuracies))
+        )
+    assert len(scope["journal"].epochs) == 20 * len(scope["journal"].runs)
 
 
 def test_readme_says_what_three_seeds_showed(journal):
