@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cifar_report.journal.results import Journal
+    from cifar_report.journal.journal import Journal
     from cifar_report.run import Run
 
 __all__ = ["Journal", "Run"]
 __version__ = "0.1.0"
 
-_MODULES = {"Journal": "cifar_report.journal.results", "Run": "cifar_report.run"}
+_MODULES = {"Journal": "cifar_report.journal.journal", "Run": "cifar_report.run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from cifar_report import __version__
 from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles
-from cifar_report.experiments.errors import RequestError, did_you_mean
+from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, shown
 from cifar_report.formatting import counted, duration, number, p_text, points
 
@@ -371,7 +371,7 @@ def badges(
     repo: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="on GitHub; default: unchanged")] = None,
     ref: Annotated[str | None, typer.Option(help="branch, tag or commit; default: unchanged")] = None,
 ) -> None:
-    """Set the repository that Colab fetches the notebooks and the package from."""
+    """Write the cells that notebooks share, with badges and form fields. Name the repository that Colab uses."""
     from cifar_report.colab import write_badges
 
     print("\n".join(map(str, write_badges(repo, ref))) or "nothing to change")
@@ -408,7 +408,7 @@ def _request(
     """
     profile = profile or _default_profile()
     if profile not in profiles():
-        raise RequestError(f"unknown profile '{profile}'{did_you_mean(profile, profiles())}")
+        raise unknown("profile", profile, profiles())
     return Request(
         experiments=tuple(load_catalog().select(experiments)) if experiments else (),
         profile=profile,

@@ -43,9 +43,9 @@ from cifar_report.run import Run
 run = Run.start(globals(), family="{family}")
 
 # %% id="imports" tags=["show"]
-from cifar_report.journal.frames import family_frame
+from cifar_report import Journal
 from cifar_report.journal.observations import observe
-from cifar_report.journal.results import Journal
+from cifar_report.journal.results_table import family_frame
 from cifar_report.predict import predict
 from cifar_report.report import confusion_matrix, image_grids, plots
 

@@ -24,7 +24,7 @@ from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import MODELS, validate
-from cifar_report.journal.results import Journal
+from cifar_report.journal.journal import Journal
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import is_locked
 from cifar_report.records.predictions import read_predictions

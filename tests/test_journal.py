@@ -8,10 +8,10 @@ from scipy import stats
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.formatting import p_text
 from cifar_report.journal.budget import at_full_budget, reproduce_command
-from cifar_report.journal.frames import results_frame
+from cifar_report.journal.journal import Journal
 from cifar_report.journal.learning_curves import Learning, jitter
 from cifar_report.journal.observations import observe
-from cifar_report.journal.results import Journal
+from cifar_report.journal.results_table import results_frame
 from cifar_report.journal.statistics import mcnemar, wilson_interval
 from cifar_report.records.record import ErrorRecord, read_record, run_folder, write_record
 from cifar_report.report import sections

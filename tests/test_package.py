@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import cifar_report
-from cifar_report.journal.results import Journal as JournalItself
+from cifar_report.journal.journal import Journal as JournalItself
 from cifar_report.run import Run as RunItself
 
 

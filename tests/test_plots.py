@@ -10,7 +10,7 @@ from records import write_run
 
 from cifar_report.data.dataset import load_dataset
 from cifar_report.experiments.catalog import load_catalog
-from cifar_report.journal.results import Journal
+from cifar_report.journal.journal import Journal
 from cifar_report.journal.statistics import calibration
 from cifar_report.report import confusion_matrix, image_grids, plots
 from cifar_report.training.evaluation import Evaluation

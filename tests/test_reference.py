@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cifar_report.experiments.catalog import load_catalog
+from cifar_report.journal.journal import Journal
 from cifar_report.journal.learning_curves import jitter
-from cifar_report.journal.results import Journal
 from cifar_report.journal.statements import findings
 from cifar_report.records.record import read_record
 

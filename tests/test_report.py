@@ -12,7 +12,7 @@ from records import write_run
 from cifar_report.cli import main
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.experiments.catalog import load_catalog
-from cifar_report.journal.results import Journal
+from cifar_report.journal.journal import Journal
 from cifar_report.records.record import ErrorRecord, run_folder, write_record
 from cifar_report.report import sections
 from cifar_report.report.export import make_report

@@ -7,7 +7,7 @@ from cifar_report.experiments import catalog
 from cifar_report.experiments.catalog import Catalog, Statement, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.journal import statements
-from cifar_report.journal.results import Journal
+from cifar_report.journal.journal import Journal
 from cifar_report.journal.statements import MEASURES, findings
 from cifar_report.report.sections import abstract, statement_table
 

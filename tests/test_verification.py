@@ -10,7 +10,7 @@ import pytest
 from records import write_run
 
 from cifar_report.execution.plan import make_plan
-from cifar_report.journal.results import Journal
+from cifar_report.journal.journal import Journal
 from cifar_report.records.key import key_facts, run_key
 from cifar_report.records.record import KeyFacts, read_record, run_folder, write_record
 from cifar_report.records.verification import (

@@ -15,7 +15,7 @@ from cifar_report.data.download import OFFLINE
 from cifar_report.execution.estimate import longest_first
 from cifar_report.execution.live import Live
 from cifar_report.execution.plan import PlannedRun
-from cifar_report.execution.resources import gpus, slot_environments
+from cifar_report.execution.resources import JOBS, gpus, slot_environments
 from cifar_report.execution.worker import Worker
 from cifar_report.formatting import counted
 from cifar_report.records.lock import is_locked
@@ -32,7 +32,7 @@ def execute_plan(
     runs_per_gpu: int = 1,
     say: Callable[[str], None] = print,
 ) -> list[RunRecord]:
-    """Execute the runs of the plan that are not complete, `jobs` at a time; by default one.
+    """Execute the runs of the plan that are not complete, `jobs` at a time (default: `JOBS`).
 
     A failed run is recorded and does not stop the others. A run that another process is executing is waited for, and
     executed only if it did not become complete. When interrupted, all workers are ended; what they finished is kept.
@@ -44,7 +44,7 @@ def execute_plan(
     if not missing:
         return []
     devices = () if all(run.parameters.device == "cpu" for run in missing) else gpus()
-    wanted = min(jobs or 1, len(missing))
+    wanted = min(jobs or JOBS, len(missing))
     slots = slot_environments(wanted, cores=cores(), gpus=devices, runs_per_gpu=runs_per_gpu)
     if len(slots) < wanted:
         room = f"{counted(len(devices), 'GPU')}, each with room for {counted(runs_per_gpu, 'run')}"

@@ -10,6 +10,7 @@ from functools import cache
 
 from cifar_report.training.cores import allowed_cores
 
+JOBS = 1  # runs at a time on one machine, unless the user says otherwise
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 

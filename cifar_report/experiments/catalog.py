@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from cifar_report.experiments.errors import RequestError, did_you_mean
+from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, validate
 
 
@@ -105,7 +105,7 @@ class Catalog(BaseModel):
             if family.name == name:
                 return family
         names = [family.name for family in self.families]
-        raise RequestError(f"unknown family '{name}'{did_you_mean(name, names)}")
+        raise unknown("family", name, names)
 
     def select(self, wanted: Iterable[str]) -> list[str]:
         """Expand identifiers and ranges (`EXP003`, `EXP003-EXP006`, in any case) in journal order; none: all."""
@@ -116,7 +116,7 @@ class Catalog(BaseModel):
             ends = [first, last] if dash else [first]
             for end in ends:
                 if end not in known:
-                    raise RequestError(f"unknown experiment '{end or word}'{did_you_mean(end, known)}")
+                    raise unknown("experiment", end or word, known)
             start, stop = known.index(ends[0]), known.index(ends[-1])
             if start > stop:
                 raise RequestError(f"the range '{word}' runs backwards")
@@ -158,7 +158,7 @@ def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping
     path = packaged_folder("params") / f"{name.lower()}.yaml"
     if not path.is_file():
         known = load_catalog().entries
-        raise RequestError(f"unknown experiment '{name}'{did_you_mean(name, known)}")
+        raise unknown("experiment", name, known)
     parameters = read_yaml(path)
     resolved = validate(parameters, where=str(path))
     if resolved.experiment != name.upper():
@@ -173,12 +173,11 @@ def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping
 
 def _profile_overrides(profile: str, experiment: str) -> dict[str, Any]:
     if profile not in profiles():
-        raise RequestError(f"unknown profile '{profile}'{did_you_mean(profile, profiles())}")
+        raise unknown("profile", profile, profiles())
     path = packaged_folder("params") / "profiles" / f"{profile}.yaml"
     content = read_yaml(path)
-    unknown = set(content) - {"purpose", "all", "experiments"}
-    if unknown:
-        raise RequestError(f"{path}: unknown key '{min(unknown)}'; allowed: purpose, all, experiments")
+    if others := set(content) - {"purpose", "all", "experiments"}:
+        raise RequestError(f"{path}: unknown key '{min(others)}'; allowed: purpose, all, experiments")
     for part in ("all", "experiments"):
         if not isinstance(content.get(part) or {}, dict):
             raise RequestError(f"{path}: '{part}' must hold 'name: value' pairs")

@@ -1,4 +1,4 @@
-"""The one exception whose text is meant for the person at the keyboard."""
+"""Errors for the person at the keyboard: one exception, and the sentence for an unknown name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Iterable
 
 class RequestError(Exception):
     """A request, file or parameter is wrong; `str(error)` is one clear sentence, shown without a traceback."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> RequestError:
+    """The error for a name that does not exist: `unknown parameter 'epoch' in exp003.yaml; did you mean 'epochs'?`."""
+    return RequestError(f"unknown {kind} '{name}'{f' in {where}' if where else ''}{did_you_mean(name, known)}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

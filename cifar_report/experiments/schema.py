@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from cifar_report.experiments.errors import RequestError, did_you_mean
+from cifar_report.experiments.errors import RequestError, did_you_mean, unknown
 
 MODELS = ("net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2")
 PRETRAINED_MODELS = ("resnet18", "vgg16", "mobilenet_v2")
@@ -254,7 +254,7 @@ def _check_name(name: Any, where: str) -> None:
     if not isinstance(name, str) or not name.isidentifier():
         raise RequestError(f"parameter name {name!r} in {where} is not an identifier")
     if name not in Experiment.model_fields:
-        raise RequestError(f"unknown parameter '{name}' in {where}{did_you_mean(name, Experiment.model_fields)}")
+        raise unknown("parameter", name, Experiment.model_fields, where)
 
 
 def _sentence(error: ValidationError, where: str) -> str:

@@ -16,8 +16,8 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import number
-from cifar_report.journal.frames import results_frame
-from cifar_report.journal.results import Journal
+from cifar_report.journal.journal import Journal
+from cifar_report.journal.results_table import results_frame
 from cifar_report.journal.statistics import holm, mcnemar, paired_t, verdict
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import run_folder

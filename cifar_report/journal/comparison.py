@@ -14,7 +14,7 @@ from cifar_report.journal.spread import contrast
 from cifar_report.journal.statistics import SIGNIFICANCE, holm, mcnemar, verdict
 
 if TYPE_CHECKING:
-    from cifar_report.journal.results import Journal, Result
+    from cifar_report.journal.journal import Journal, Result
 
 WIDE = 0.02  # half the width of a prediction interval beyond which nothing is said to agree
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from cifar_report.journal.results import Result
+from cifar_report.journal.journal import Result
 from cifar_report.records.record import EpochRecord, RunRecord
 
 OVERFITTING_RISE = 0.02  # share by which validation loss must end above its minimum to be called overfitting

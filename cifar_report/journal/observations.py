@@ -12,8 +12,8 @@ from cifar_report.experiments.schema import CLASSES
 from cifar_report.formatting import grouped, listing, p_text, percent, points
 from cifar_report.journal.budget import images_of, unlike
 from cifar_report.journal.comparison import Comparison
+from cifar_report.journal.journal import Journal, Result, of_equal_work
 from cifar_report.journal.learning_curves import OVERFITTING_RISE, PLATEAU, STEADY, Learning
-from cifar_report.journal.results import Journal, Result, of_equal_work
 from cifar_report.journal.statistics import SIGNIFICANCE, holm, mcnemar, wilson_interval
 from cifar_report.records.record import RunRecord
 

@@ -9,7 +9,7 @@ from cifar_report.experiments.schema import differences
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import grouped
 from cifar_report.journal.budget import parameters_of
-from cifar_report.journal.results import Journal, Result
+from cifar_report.journal.journal import Journal, Result
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any
 from cifar_report.colab import TAG
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.journal.budget import at_full_budget
-from cifar_report.journal.frames import results_frame
-from cifar_report.journal.results import Journal
+from cifar_report.journal.journal import Journal
+from cifar_report.journal.results_table import results_frame
 from cifar_report.records.files import NOTEBOOK, atomic_file, says, write_if_changed
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer

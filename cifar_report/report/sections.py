@@ -18,9 +18,9 @@ from cifar_report.experiments.schema import CLASSES
 from cifar_report.formatting import grouped, listing
 from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command
 from cifar_report.journal.changes import Side, changes, read_results
+from cifar_report.journal.journal import Journal, Result
 from cifar_report.journal.learning_curves import Learning
 from cifar_report.journal.observations import Observation, observe
-from cifar_report.journal.results import Journal, Result
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
 from cifar_report.journal.sweeps import sweeps

@@ -16,7 +16,7 @@ from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import grouped
 from cifar_report.journal.budget import at_full_budget, images_of, parameters_of, work_of
 from cifar_report.journal.comparison import Comparison, Reproduction, adjusted, compare, reproduction
-from cifar_report.journal.frames import epochs_frame, runs_frame
+from cifar_report.journal.results_table import epochs_frame, runs_frame
 from cifar_report.journal.spread import Spread, Values
 from cifar_report.journal.statistics import t_interval, wilson_interval
 from cifar_report.records.predictions import Predictions, read_predictions
@@ -152,12 +152,12 @@ class Journal:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """One row a run, completed or failed; see `frames.runs_frame`."""
+        """One row a run, completed or failed; see `results_table.runs_frame`."""
         return runs_frame(self.results.values())
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
-        """One row an epoch of a complete run; see `frames.epochs_frame`."""
+        """One row an epoch of a complete run; see `results_table.epochs_frame`."""
         return epochs_frame(self.results.values())
 
     @property

@@ -13,7 +13,7 @@ from cifar_report.journal.budget import at_full_budget, parameters_of
 from cifar_report.records.record import EpochRecord, RunRecord
 
 if TYPE_CHECKING:
-    from cifar_report.journal.results import Journal, Result
+    from cifar_report.journal.journal import Journal, Result
 
 # Parameters that have a column of their own in `results.csv`, whose column `settings` has them all.
 KEPT = ("experiment", "seed", "dataset", "epochs", "precision")
