@@ -305,10 +305,7 @@ def test_a_model_that_guesses_is_said_to_and_no_more(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP002", 0.11)
     sentences = "\n".join(text for text in family(Journal.load(tmp_path), "architectures") if "EXP002" in text)
-    assert (
-        "EXP002 is not shown to be better than guessing, which is right in 10 % of cases: its interval over the test "
-        "images is 9.2 %"
-    ) in sentences
+    assert ("EXP002 is not shown to be above chance (10 %): its interval over the test images is 9.2 %") in sentences
     assert "validation loss" not in sentences
     assert "confused" not in sentences
 

@@ -81,7 +81,7 @@ def text(tmp_path):
 
 def test_the_report_names_runs_of_other_code_and_seeds_of_different_code(recorded, tmp_path):
     first, second = recorded(0), recorded(1)
-    assert "Trained by other code</strong>" in text(tmp_path)
+    assert "Trained by another version of the code</strong>" in text(tmp_path)
     assert "EXP003 seeds 0, 1." in text(tmp_path)
     assert "Seeds trained by different code" not in text(tmp_path)
     note(*first)

@@ -54,7 +54,7 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     found: list[tuple[str, Iterable[str | None], Sequence[str]]] = [
         ("Differences", _differences(complete, journal), ["ladder"]),
         ("Ranking", _ranking(complete), ["ladder"]),
-        ("Guessing", map(_guesses, complete), ["learning"]),
+        ("Chance level", map(_guesses, complete), ["learning"]),
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
         ("Generalization gap", _gap(curves), ["curves"]),
@@ -97,21 +97,20 @@ def _ranking(results: Sequence[Result]) -> Iterator[str]:
         yield (
             f"Highest accuracy of {of}: {best.entry.id} with {percent(best.accuracy, 2)}, "
             f"{100 * (best.accuracy - last.accuracy):.2f} points above {last.entry.id}, the lowest. "
-            f"(Picked from {len(group)} by test accuracy, which flatters the winner.)"
+            f"(Picked from {len(group)} by test accuracy, which overestimates the winner.)"
         )
 
 
 def _guesses(result: Result) -> str | None:
-    """A sentence if no run of an experiment is shown to be better than guessing."""
+    """A sentence if no run of an experiment is shown to be above chance."""
     intervals = [wilson_interval(run.test.correct, run.test.total) for run in result.runs if run.test]
     data = result.runs[0].data
     if data is None or any(low > 1 / len(CLASSES[data.name]) for low, _ in intervals):
         return None
     low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
     return (
-        f"{result.entry.id} is not shown to be better than guessing, which is right in "
-        f"{percent(1 / len(CLASSES[data.name]))} of cases: its interval over the test images is {percent(low, 1)} to "
-        f"{percent(high, 1)}."
+        f"{result.entry.id} is not shown to be above chance ({percent(1 / len(CLASSES[data.name]))}): its interval over "
+        f"the test images is {percent(low, 1)} to {percent(high, 1)}."
     )
 
 
