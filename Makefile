@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed$(if $(LOCKED),-locked)
+# Lines of Python in the library, at most.
+LINES := 9380
 SOURCES := cifar_report benchmarks docs tests notebooks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -15,7 +17,7 @@ help:  ## show this help
 	@echo '             LOCKED=1 installs the exact versions of requirements.lock first'
 	@echo 'make test    run the tests'
 	@echo 'make bench   measure speed and memory, side by side with what people use today (PARTS="training frozen")'
-	@echo 'make lint    check style, types and layers'
+	@echo 'make lint    check style, types, layers and the size of the library'
 	@echo 'make lock    write requirements.lock anew'
 	@echo 'make pictures  take the pictures of the README anew, from the committed records (needs Chromium)'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
@@ -48,6 +50,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@lines=$$(find cifar_report -name '*.py' -exec cat {} + | wc -l); test $$lines -le $(LINES) || \
+		{ echo "cifar_report has $$lines lines of Python, more than $(LINES): remove some before you add more"; exit 1; }
 
 # Locks what is installed and was tested here; other systems and Pythons get the versions nearest to it.
 lock: $(INSTALLED)

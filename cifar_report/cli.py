@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from cifar_report import __version__
 from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.experiments.errors import RequestError, did_you_mean
 from cifar_report.experiments.schema import Experiment, shown
-from cifar_report.formatting import duration, number, p_text, points
+from cifar_report.formatting import counted, duration, number, p_text, points
 
 if TYPE_CHECKING:  # what is slow to import is imported by the commands that need it
     from cifar_report.execution.plan import PlannedRun
@@ -35,16 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Commands(TyperGroup):
-    """The commands. Each returns its exit code; an error in one becomes a line on stderr and an exit code."""
+    """The commands. Each returns its exit code, or `None` for 0; an error becomes a line on stderr and an exit code."""
 
     def invoke(self, ctx: typer.Context) -> NoReturn:  # type: ignore[override]
-        """Run the command that was called.
-
-        Raises:
-            typer.Exit: always, with the exit code.
-        """
+        """Run the command that was called, then raise `typer.Exit` with its exit code."""
         try:
-            code = super().invoke(ctx)
+            code = super().invoke(ctx) or DONE
         except RequestError as error:
             print(f"cifar-report: {error}", file=sys.stderr)
             code = REQUEST_WRONG
@@ -99,7 +96,7 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_versio
 
 
 @app.command("list", epilog=_examples("cifar-report list"))
-def list_experiments() -> int:
+def list_experiments() -> None:
     """List the experiments and what each one changes."""
     rows = []
     for family in load_catalog().families:
@@ -114,15 +111,13 @@ def list_experiments() -> int:
             rows.append((entry.id, family.name, experiment.model, change, reference))
     columns = ("experiment", "family", "model", "differs", "original, %")
     _print_table(columns, rows, width=160, title=load_catalog().title)
-    return DONE
 
 
 @app.command(epilog=_examples("cifar-report parameters"))
-def parameters() -> int:
+def parameters() -> None:
     """Explain the parameters."""
     for name, field in Experiment.model_fields.items():
         print(f"{name} (default: {shown(field.default)})\n    {field.description}")
-    return DONE
 
 
 @app.command(
@@ -142,7 +137,7 @@ def run(
     executor: Executor = "local",
     ray_address: RayAddress = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show which runs would be executed, and how long they take.")
+        bool, typer.Option("--dry-run", help="only show which runs would be executed, and how long")
     ] = False,
 ) -> int:
     """Execute the runs that are not complete."""
@@ -167,7 +162,7 @@ def report(
     runs_per_gpu: RunsPerGpu = 1,
     executor: Executor = "local",
     ray_address: RayAddress = None,
-    no_run: Annotated[bool, typer.Option("--no-run", help="Execute no run; report the recorded ones.")] = False,
+    no_run: Annotated[bool, typer.Option("--no-run", help="execute no run; report the recorded ones")] = False,
 ) -> int:
     """Execute the runs that are not complete, then write the report."""
     request = _request(experiments, profile, seeds, output, sets)
@@ -184,12 +179,9 @@ def report(
     from cifar_report.execution.kernel import notebook_executor
     from cifar_report.report.export import make_report
 
+    names, chosen = request.experiments, request.seeds or ()
     page = make_report(
-        request.output_dir,
-        profile=request.profile,
-        executor=notebook_executor,
-        experiments=request.experiments,
-        seeds=request.seeds or (),
+        request.output_dir, profile=request.profile, executor=notebook_executor, experiments=names, seeds=chosen
     )
     print(f"report: {page}")
     return code
@@ -198,22 +190,22 @@ def report(
 @app.command(epilog=_examples("cifar-report status --profile reference --seeds 0,1,2"))
 def status(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
-) -> int:
+) -> None:
     """Show the status of each planned run: complete, stale (and why), failed, unfinished, missing."""
     plan = _request(experiments, profile, seeds, output, sets).plan(read_only=True)
-    states = [run.state() for run in plan]
-    for planned, state in zip(plan, states, strict=True):
+    counts: Counter[str] = Counter()
+    for planned in plan:
+        state = planned.state()
+        counts[state.status] += 1
         print(f"{planned.name}: {state.status}{': ' if state.reason else ''}{state.reason}")
     _print_absent(plan)
-    counts = [state.status for state in states]
-    print(", ".join(f"{counts.count(status)} {status}" for status in dict.fromkeys(counts)))
-    return DONE
+    print(", ".join(f"{count} {status}" for status, count in counts.items()))
 
 
 @app.command(epilog=_examples("cifar-report fetch --profile full"))
 def fetch(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
-) -> int:
+) -> None:
     """Download the images and weights that experiments need. Execute no run."""
     from cifar_report.data.cache import load_images
     from cifar_report.training.weights import find_weights
@@ -228,11 +220,10 @@ def fetch(
             found.add(f"{e.weights} weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}")
     print("\n".join(sorted(found)))
     _print_warnings(plan)
-    return DONE
 
 
 @app.command(epilog=_examples("cifar-report show EXP003", "cifar-report show EXP003 --profile reference --seeds 0,1"))
-def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None) -> int:
+def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None) -> None:
     """Show what recorded runs did and how accurate they are."""
     from cifar_report.execution.execute import outcome
     from cifar_report.records.record import read_record, run_folder
@@ -259,7 +250,6 @@ def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None
                 f"  epoch {e.epoch:3}  training {e.train_loss:.3f} {e.train_accuracy:7.2%}  "
                 f"validation {e.validation_loss:.3f} {e.validation_accuracy:7.2%}  {e.seconds:.1f} s{best}"
             )
-    return DONE
 
 
 @app.command(
@@ -271,14 +261,13 @@ def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None
 )
 def diff(
     before: Annotated[
-        str,
-        typer.Argument(metavar="BEFORE", help="An experiment, an output folder, a report's folder, or a results.csv."),
+        str, typer.Argument(metavar="BEFORE", help="experiment, output folder, report folder or results.csv")
     ],
     after: Annotated[str, typer.Argument(metavar="AFTER", help="the same")],
     profile: Profile = None,
     output: Output = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the comparison to a page.")] = None,
-) -> int:
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the comparison to a page")] = None,
+) -> None:
     """Compare two experiments, two output folders, or two reports, with tests."""
     from cifar_report.journal.changes import changes, compare_experiments, is_experiment, read_side
 
@@ -310,7 +299,6 @@ def diff(
 
         with _writing(html) as temporary:
             temporary.write_text(difference_page(old, new, found), encoding="utf-8")
-    return DONE
 
 
 @app.command(
@@ -327,15 +315,13 @@ def verify(
     output: Output = None,
     sets: Sets = None,
     code: Annotated[
-        bool,
-        typer.Option(
-            "--code",
-            help="Compare today's code with the code of the recorded commits instead, in shortened runs. Records whose "
-            "weights and predictions agree count as complete.",
-        ),
+        bool, typer.Option("--code", help="compare today's code with that of the recorded commits, in shortened runs")
     ] = False,
 ) -> int:
-    """Train complete runs again and check that they reproduce. Without experiments: the quickest run."""
+    """Train complete runs again and check that they reproduce. Without experiments: the quickest run.
+
+    With --code, records whose weights and predictions are the same with today's code count as complete.
+    """
     plan = _request(experiments, profile, seeds, output, sets).plan()
     if code:
         from cifar_report.execution.verify_code import verify_code
@@ -353,13 +339,13 @@ def verify(
     )
 )
 def predict(
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE", help="Picture files, or folders of them.")],
-    experiment: Annotated[str, typer.Option(metavar="EXPERIMENT", help="The experiment, such as EXP003.")],
-    seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE", help="picture files, or folders of them")],
+    experiment: Annotated[str, typer.Option(metavar="EXPERIMENT", help="EXP003")],
+    seed: Annotated[int, typer.Option(help="seed of the run")] = 0,
     profile: Profile = None,
     output: Output = None,
-    top: Annotated[int, typer.Option(metavar="N", help="Number of classes to show.")] = 3,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the shown classes to a file.")] = None,
+    top: Annotated[int, typer.Option(metavar="N", help="number of classes to show")] = 3,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the shown classes to a file")] = None,
 ) -> int:
     """Classify pictures with the weights of a complete run."""
     from cifar_report.predict import predict, write_csv
@@ -382,14 +368,13 @@ def predict(
 
 @app.command(epilog=_examples("cifar-report badges --repo owner/name --ref v1.0"))
 def badges(
-    repo: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="On GitHub. Default: unchanged.")] = None,
-    ref: Annotated[str | None, typer.Option(help="Branch, tag or commit. Default: unchanged.")] = None,
-) -> int:
+    repo: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="on GitHub; default: unchanged")] = None,
+    ref: Annotated[str | None, typer.Option(help="branch, tag or commit; default: unchanged")] = None,
+) -> None:
     """Set the repository that Colab fetches the notebooks and the package from."""
     from cifar_report.colab import write_badges
 
     print("\n".join(map(str, write_badges(repo, ref))) or "nothing to change")
-    return DONE
 
 
 @dataclass(frozen=True)
@@ -453,17 +438,17 @@ def _default_profile() -> str:
 
 
 def _dry_run(request: Request) -> int:
-    from cifar_report.execution.estimate import estimate_seconds
+    from cifar_report.execution.speed import measured_seconds
 
     plan = [(run, state) for run in request.plan(read_only=True) if (state := run.state()).status != "complete"]
-    estimates = [estimate_seconds(run) for run, _ in plan]
-    for (planned, state), seconds in zip(plan, estimates, strict=True):
-        length = "no earlier run to estimate from" if seconds is None else duration(seconds)
-        print(f"{planned.name}: {state.status}, {length}")
+    total = 0.0
+    for planned, state in plan:
+        seconds = measured_seconds(planned)
+        total += seconds or 0
+        length = "its device is not on this machine" if seconds is None else f"about {duration(seconds)}"
+        print(f"{planned.name}: {state.status}, {length}", flush=True)
     _print_absent(run for run, _ in plan)
-    known = [seconds for seconds in estimates if seconds is not None]
-    rest = f", and {len(plan) - len(known)} of unknown length" if len(known) < len(plan) else ""
-    print(f"{len(plan)} runs to execute: about {duration(sum(known))} one after the other{rest}")
+    print(f"{len(plan)} runs to execute: about {duration(total)} one after the other on this machine")
     return DONE
 
 
@@ -474,7 +459,7 @@ def _execute(request: Request, jobs: int | None, runs_per_gpu: int, executor: Ex
         raise RequestError("--ray-address requires --executor ray")
     plan = request.plan(remote=executor == "ray")
     if restored := restore_runs(request.output_dir):
-        print(f"{restored} complete runs restored from the backup")
+        print(f"{counted(restored, 'complete run')} restored from the backup")
     _print_warnings(plan)
     for weights in sorted({run.local_weights for run in plan if run.local_weights}):
         print(weights)

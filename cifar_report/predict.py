@@ -16,6 +16,7 @@ from torch import nn
 
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES, validate
+from cifar_report.records.files import WEIGHTS
 from cifar_report.records.record import read_record
 from cifar_report.training.build import replace_head
 from cifar_report.training.choices import chosen
@@ -45,7 +46,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
     record = read_record(folder)
     if record is None or record.status != "completed" or record.data is None:
         raise RequestError(f"there is no complete run in {folder}; run it first")
-    if not (folder / "model.safetensors").exists():
+    if not (folder / WEIGHTS).exists():
         raise RequestError(
             f"{folder} is kept without its trained weights; run it again in a folder of its own (--output)"
         )
@@ -54,7 +55,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
     if hasattr(network, "HEAD"):
         replace_head(model, network.HEAD)
     try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as error:  # safetensors and torch have errors of their own for a damaged file
         raise RequestError(f"{folder / 'model.safetensors'} is missing or damaged: {error}".splitlines()[0]) from None
     return model.eval(), record.parameters, CLASSES[record.data.name]

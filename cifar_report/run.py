@@ -18,11 +18,10 @@ from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, from_variables
 from cifar_report.records.backup import Backup
 from cifar_report.records.code_digest import sources
-from cifar_report.records.files import atomic_file
+from cifar_report.records.files import CHECKPOINT, HISTORY, PREDICTIONS, RECORD, WEIGHTS, atomic_file
 from cifar_report.records.key import key_facts, run_key
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import (
-    CHECKPOINT,
     RESUMED_ELSEWHERE,
     EpochRecord,
     RunRecord,
@@ -45,7 +44,7 @@ from cifar_report.training.precision import amp_dtype, choose_device, choose_pre
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
 sources()
-RESULT_FILES = ("history.csv", "predictions.npz", "model.safetensors", "run.json")
+RESULT_FILES = (HISTORY, PREDICTIONS, WEIGHTS, RECORD)
 
 
 class Run:
@@ -216,9 +215,9 @@ class Run:
     def complete(self) -> RunRecord:
         """Write weights and predictions, then the record: its presence says that the run is complete."""
         state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        with atomic_file(self.folder / "model.safetensors") as temporary:
+        with atomic_file(self.folder / WEIGHTS) as temporary:
             save_file(state, temporary)
-        with atomic_file(self.folder / "predictions.npz") as temporary:
+        with atomic_file(self.folder / PREDICTIONS) as temporary:
             self.predictions.write(temporary)
         record = self.record()
         write_record(self.folder, record)
@@ -228,7 +227,7 @@ class Run:
         return record
 
     def _append_epoch(self, epoch: EpochRecord) -> None:
-        path = self.folder / "history.csv"
+        path = self.folder / HISTORY
         row = epoch.model_dump()
         new = not path.exists()
         with path.open("a", newline="") as stream:

@@ -152,6 +152,6 @@ def test_the_command_goes_on_with_what_another_machine_has_completed(tmp_path, m
 
     assert "1 runs planned, 0 complete, 1 to execute" in run("first")
     out = run("second")
-    assert "1 complete runs brought back from their copies" in out
+    assert "1 complete run restored from the backup" in out
     assert "1 runs planned, 1 complete, 0 to execute" in out
     assert (run_folder(tmp_path / "second" / "quick", "EXP000", 0) / "notebook.ipynb").is_file()

@@ -1,4 +1,4 @@
-"""Colab: badges and first cells agree with the catalog, and the first cell installs the package and nothing else."""
+"""Colab: badges and first cells agree with the catalog; shared cells have one source; we alone are installed."""
 
 import ast
 import json
@@ -14,15 +14,23 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cifar_report.colab import TAG, badge, colab_cells, form_field, write_badges
+from cifar_report.colab import TAG, colab_link, write_badges
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, allowed_values, validate
+from cifar_report.notebook_cells import SOURCE, form_field, shared_cells
 from cifar_report.records.key import notebook_digest
 
 ROOT = Path(__file__).parent.parent
 FAMILY_NOTEBOOKS = [family.notebook_path for family in load_catalog().families]
 NOTEBOOKS = [*FAMILY_NOTEBOOKS, packaged_folder("notebooks") / "colab_full_journal.ipynb"]
+
+
+def colab_cell(repository: str, ref: str, notebook: str, name: str) -> str:
+    """The source of one of the cells for Colab."""
+    words = {"repository": repository, "ref": ref, "notebook": notebook}
+    cells = shared_cells(ROOT / "notebooks" / SOURCE, **words)
+    return next("".join(cell["source"]) for cell in cells if cell["id"] == name)
 
 
 @pytest.fixture
@@ -33,19 +41,57 @@ def clone(tmp_path):
     return tmp_path
 
 
+def test_the_notebooks_are_what_the_command_writes(clone):
+    assert write_badges(root=clone) == []
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_badge_and_first_cell_agree_with_the_catalog(path):
     catalog = load_catalog()
     notebook = nbformat.read(path, as_version=4)
     first, second = notebook.cells[1:3]
     last = notebook.cells[-1]
-    opening, closing = colab_cells(catalog.repository, catalog.ref, path.name)
-    expected = [*opening, *(closing if path.name[0].isdigit() else [])]
+    expected = [colab_cell(catalog.repository, catalog.ref, path.name, id) for id in ("badge", "colab", "download")]
+    if not path.name[0].isdigit():
+        del expected[2]
     found = [first, second, last][: len(expected)]
-    assert [cell.source for cell in found] == ["".join(cell["source"]) for cell in expected]
+    assert [cell.source for cell in found] == expected
     assert [cell.metadata.tags for cell in found] == [[TAG]] * len(expected)
+    assert f"({colab_link(catalog.repository, catalog.ref, path.name)})" in first.source
+    assert f"https://github.com/{catalog.repository}/archive/{catalog.ref}.zip" in second.source
     assert notebook.metadata.accelerator == "GPU"
     assert next(cell for cell in notebook.cells if cell.cell_type == "code") is second
+
+
+def test_shared_cells_are_written_over_and_own_cells_stay_behind_the_cell_they_follow(clone):
+    path = clone / "notebooks" / "03_optimizers.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    before = [cell.id for cell in notebook.cells]
+    (data,) = [cell for cell in notebook.cells if cell.id == "data"]
+    data.source = "dataset = 1"
+    notebook.cells = [cell for cell in notebook.cells if cell.id != "record"]
+    nbformat.write(notebook, path)
+    assert write_badges(root=clone) == [path]
+    assert path.read_text() == (ROOT / "notebooks" / path.name).read_text()
+
+    source = clone / "notebooks" / SOURCE
+    source.write_text(source.read_text().replace('# %% id="data"\n', '# %% id="new"\n1\n\n# %% id="data"\n'))
+    assert len(write_badges(root=clone)) == len(FAMILY_NOTEBOOKS)
+    after = [cell.id for cell in nbformat.read(path, as_version=4).cells]
+    assert after == [*before[: before.index("data")], "new", *before[before.index("data") :]]
+
+
+def test_what_all_family_notebooks_have_in_common_is_shared():
+    """A cell that stands alike in several notebooks stands in one source."""
+    shared = {cell["id"] for cell in shared_cells(ROOT / "notebooks" / SOURCE)}
+    found: dict[str, set[str]] = {}
+    for path in FAMILY_NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        assert shared <= {cell.id for cell in cells}
+        for cell in cells:
+            if cell.id not in shared and cell.source != "## Results":
+                found.setdefault(cell.source, set()).add(path.name)
+    assert not [source for source, names in found.items() if len(names) > 1]
 
 
 def test_badges_are_rewritten_together_and_change_no_key(clone):
@@ -55,7 +101,7 @@ def test_badges_are_rewritten_together_and_change_no_key(clone):
     assert len(changed) == 10
     assert "repository: me/my-fork\nref: v1.0\n" in (clone / "params" / "journal.yaml").read_text()
     text = (clone / "notebooks" / "03_optimizers.ipynb").read_text()
-    assert badge("me/my-fork", "v1.0", "03_optimizers.ipynb") in text
+    assert colab_link("me/my-fork", "v1.0", "03_optimizers.ipynb") in text
     assert "https://github.com/me/my-fork/archive/v1.0.zip" in text
     assert "cifar-report/cifar-report" not in text
     assert write_badges("me/my-fork", "v1.0", root=clone) == []
@@ -80,10 +126,9 @@ def test_first_cell_does_nothing_elsewhere(monkeypatch):
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     before = dict(os.environ)
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("something was executed"))
-    opening, closing = colab_cells("a/b", "main", "x.ipynb")
     variables: dict = {}
-    for cell in (opening[1], closing[0]):
-        exec("".join(cell["source"]), variables)
+    for name in ("colab", "download"):
+        exec(colab_cell("a/b", "main", "x.ipynb", name), variables)
     plain = {n for n, v in variables.items() if isinstance(v, str | int | None) and not n.startswith("_")}
     assert not plain  # every variable before the parameters are checked must be one of them
     assert dict(os.environ) == before
@@ -100,7 +145,7 @@ def test_first_cell_installs_the_package_alone_and_says_that_there_is_no_gpu(tmp
     here = next(Path(path) for path in sys.path if path.endswith("site-packages"))
     (packages / "borrowed.pth").write_text(f"{here}\n")  # torch and the others, as Colab has them
     before = {path.name for path in packages.iterdir()}
-    cell = "".join(colab_cells("a/b", "main", "x.ipynb")[0][1]["source"])
+    cell = colab_cell("a/b", "main", "x.ipynb", "colab")
     (tmp_path / "cell.py").write_text(f"{cell}\nimport cifar_report.run; print(cifar_report.__file__)\n")
     done = subprocess.run(
         [home / "bin" / "python", "cell.py"],
@@ -127,7 +172,7 @@ def test_first_cell_mounts_the_drive_where_a_folder_is_named(monkeypatch, tmp_pa
     monkeypatch.setenv("CIFAR_REPORT_BACKUP", "")
     installed: list = []
     monkeypatch.setattr(subprocess, "run", lambda command, **options: installed.append(command))
-    cell = "".join(colab_cells("a/b", "main", "x.ipynb")[0][1]["source"])
+    cell = colab_cell("a/b", "main", "x.ipynb", "colab")
     exec(cell.replace('DRIVE_FOLDER = ""', 'DRIVE_FOLDER = "journal"'), {})
     assert mounted == ["/content/drive"]
     assert os.environ["CIFAR_REPORT_BACKUP"] == "/content/drive/MyDrive/journal"
@@ -142,7 +187,7 @@ def test_last_cell_downloads_the_run_folder(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "google", types.SimpleNamespace(colab=types.SimpleNamespace(files=files)))
     monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
     record, run = types.SimpleNamespace(experiment="EXP003", seed=0), types.SimpleNamespace(folder=tmp_path / "run")
-    cell = "".join(colab_cells("a/b", "main", "x.ipynb")[1][0]["source"]).replace("/content", str(tmp_path))
+    cell = colab_cell("a/b", "main", "x.ipynb", "download").replace("/content", str(tmp_path))
     exec(cell, {"os": os, "record": record, "run": run})
     assert downloaded == [f"{tmp_path}/EXP003-seed-0.zip"]
     assert zipfile.is_zipfile(downloaded[0])

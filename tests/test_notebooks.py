@@ -1,7 +1,11 @@
 """The notebooks as they stand in the repository, and each run by itself, from an empty folder."""
 
 import ast
+import difflib
+import dis
 import json
+import os
+import random
 import re
 import subprocess
 import sys
@@ -10,11 +14,14 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 from papermill.inspection import inspect_notebook
 
-from cifar_report.colab import form_field
+from cifar_report.execution.execute import execute_plan
+from cifar_report.execution.plan import make_plan
 from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
 from cifar_report.experiments.schema import Experiment, validate
+from cifar_report.notebook_cells import LESSON, form_field
 from cifar_report.records.record import read_record
 
 FAMILIES = load_catalog().families
@@ -30,7 +37,9 @@ def parameters_of(path: Path) -> dict:
     """Values that the notebook's parameters cell gives, evaluated as literals."""
     notebook = nbformat.read(path, as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}  # type: ignore
+    given = [(node.targets[0].id, ast.literal_eval(node.value)) for node in ast.parse(cell.source).body]  # type: ignore
+    assert len(dict(given)) == len(given), "a parameter is given twice"
+    return dict(given)
 
 
 def test_one_notebook_a_family_numbered_in_reading_order():
@@ -57,8 +66,24 @@ def test_notebook_is_clean(path):
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_parameters_cell_holds_the_schema_and_its_experiment(family):
     given = parameters_of(family.notebook_path)
-    assert list(given) == list(Experiment.model_fields)
+    assert sorted(given) == sorted(Experiment.model_fields)
     assert validate(given) == load_experiment(family.experiments[0].id)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_parameters_cell_opens_with_what_the_family_is_about(family):
+    cells = nbformat.read(family.notebook_path, as_version=4).cells
+    (source,) = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
+    opening, rest = source.split("\n\n# The rest: data, budget, places\n")
+    first = [node.targets[0].id for node in ast.parse(opening).body]
+    assert first[:2] == ["experiment", "seed"]
+    assert "epochs" in first
+    assert len(first) <= 8
+    members = [load_experiment(entry.id) for entry in family.experiments]
+    varied = {name for one in members for name in one.differences(members[0])}
+    assert varied <= set(first)
+    others = [node.targets[0].id for node in ast.parse(rest).body]
+    assert others == [name for name in Experiment.model_fields if name not in first]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -72,7 +97,7 @@ def test_parameter_file_over_the_notebook_is_the_experiment(family):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
 def test_papermill_lists_every_parameter_with_its_help(path):
     listed = inspect_notebook(str(path))
-    assert list(listed) == list(Experiment.model_fields)
+    assert sorted(listed) == sorted(Experiment.model_fields)
     for name, field in Experiment.model_fields.items():
         assert json.dumps(field.description, ensure_ascii=False) in listed[name]["help"]
         assert listed[name]["help"] == form_field(name)
@@ -116,6 +141,128 @@ def test_cells_without_a_tag_call_the_run_and_do_nothing_else(path):
     assert calls == ["Run.start", *(f"run.{step}" for step in steps)]
 
 
+def tagged(cell, tag: str) -> bool:
+    return tag in cell["metadata"].get("tags", [])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_every_family_notebook_teaches_in_words_and_code(path):
+    lessons = [cell for cell in nbformat.read(path, as_version=4).cells if tagged(cell, LESSON)]
+    assert lessons[0].cell_type == "markdown"
+    assert lessons[0].source.startswith("### ")
+    assert [cell for cell in lessons if cell.cell_type == "code"]
+
+
+def names(source: str, operation: str) -> set[str]:
+    """The variables that a cell stores or loads; those of comprehensions are their own."""
+    found = {i.argval for i in dis.get_instructions(compile(source, "cell", "exec")) if i.opname == f"{operation}_NAME"}
+    return found - {"print", "__annotations__"}
+
+
+def imported(source: str) -> dict[str, str]:
+    """What the names that a cell imports stand for."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else []:
+            found[alias.asname or alias.name] = f"{getattr(node, 'module', '')}.{alias.name}"
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_lessons_leave_the_names_of_other_cells_alone(path):
+    """A run must not read what a lesson has written."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    others = [cell.source for cell in cells if not tagged(cell, LESSON)]
+    used = {name for source in others for name in names(source, "LOAD") | names(source, "STORE")}
+    imports = {name: what for source in others for name, what in imported(source).items()}
+    for lesson in (cell.source for cell in cells if tagged(cell, LESSON)):
+        given = imported(lesson)
+        assert all(imports.get(name, what) == what for name, what in given.items())
+        assert not (names(lesson, "STORE") - set(given)) & used
+        assert not names(lesson, "STORE") & set(Experiment.model_fields)
+
+
+SHOWN = {  # by the lessons
+    "baseline": ["10 of 10 tensors are equal to the last bit"],
+    "architectures": ["equal to the network's own logits: True", "82,944 weights"],
+    "initialization": ["equal to torch.nn.init: True"] * 4,
+    "optimizers": [r"in 40 steps at most (0e\+00|\de-1[567]) apart"] * 4,
+    "transfer": ["parameters: 11,689,512 before, 11,181,642 now", "same layers: True"],
+    "frozen_transfer": [
+        "resnet18: 8,398,858 of 11,181,642 parameters learn",
+        r"eval\(\): .* \+0.0000",
+        r"train\(\): .* \+0.0[1-9]",
+    ],
+    "augmentation": ["flips equal to the library's: True", "at most [01] of 255 grey levels"],
+    "normalization": ["cifar10 +is off by at most 0.0", r"library's at most \de-0[78]"],
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_lessons_show_what_they_say_and_leave_no_trace(family, tmp_path, capsys):
+    given = {
+        **parameters_of(family.notebook_path),
+        "output_dir": str(tmp_path),
+        "offline": "stand_in",
+        "train_limit": 300,
+    }
+    given |= {"test_limit": 30} if os.environ.get("CIFAR_REPORT_DATA") else {"test_limit": 30, "dataset": "digits"}
+    given |= {"image_size": 48} if given["image_size"] > 32 else {}
+    told = ""
+    for cell in nbformat.read(family.notebook_path, as_version=4).cells:
+        if cell.cell_type != "code" or tagged(cell, "parameters"):
+            continue
+        if cell.id == "training":
+            break
+        before = state(given.get("model"), tmp_path) if tagged(cell, LESSON) else []
+        capsys.readouterr()
+        exec(cell.source, given)
+        if tagged(cell, LESSON):
+            told += capsys.readouterr().out
+            assert state(given["model"], tmp_path) == before
+    for name, value in given.items():  # when the notebook is run again, these would pass for misspelt parameters
+        if isinstance(value, bool | int | float | str | list | tuple) and name not in Experiment.model_fields:
+            assert not difflib.get_close_matches(name, Experiment.model_fields, n=1, cutoff=0.85), name
+    if given["dataset"].record.name == "cifar10" or family.name != "normalization":
+        for words in SHOWN[family.name]:
+            assert len(re.findall(words, told)) >= SHOWN[family.name].count(words), told
+
+
+def state(model: object, folder: Path) -> list:
+    """What a lesson could change by mistake: random states, the model, the run's folder."""
+    assert isinstance(model, torch.nn.Module)
+    weights = [(tensor.numpy().tobytes(), tensor.requires_grad) for tensor in model.state_dict().values()]
+    modes = [module.training for module in model.modules()]
+    drawn = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]  # type: ignore[index]
+    return [weights, modes, drawn, sorted(folder.rglob("*"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["EXP000", "EXP004"])
+def test_pipeline_executes_no_lesson_and_its_run_is_the_same(name, tmp_path):
+    overrides = {key: str(value) for key, value in QUICK.items()}
+    (planned,) = make_plan([name], profile="quick", overrides=overrides, output_dir=tmp_path / "pipeline")
+    (record,) = execute_plan([planned])
+    assert record.status == "completed"
+    cells = nbformat.read(planned.family.notebook_path, as_version=4).cells
+    executed = nbformat.read(planned.folder / "notebook.ipynb", as_version=4).cells
+    assert [c.id for c in executed if not tagged(c, "injected-parameters")] == [
+        c.id for c in cells if not tagged(c, LESSON)
+    ]
+    # The notebook with its lessons, as a student runs it.
+    given = {**planned.parameters.model_dump(), "output_dir": str(tmp_path / "taught")}
+    for cell in cells:
+        if cell.cell_type == "code" and not tagged(cell, "parameters"):
+            exec(cell.source, given)
+    assert "twin" in given or "written" in given  # names that the lessons give
+    taught = read_record(given["run"].folder)
+    assert taught is not None
+    assert taught.key == record.key
+    assert (taught.test, taught.epochs[-1].train_loss) == (record.test, record.epochs[-1].train_loss)
+    weights = "model.safetensors"
+    assert (given["run"].folder / weights).read_bytes() == (planned.folder / weights).read_bytes()
+
+
 QUICK = {"dataset": "digits", "train_limit": 64, "test_limit": 30, "epochs": 1, "batch_size": 32, "offline": "stand_in"}
 
 
@@ -146,7 +293,11 @@ def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
         assert stored["logits"].shape == (30, 10)
         assert record.test is not None
         assert (stored["predicted"] == stored["labels"]).sum() == record.test.correct
-    # Pictures and texts change nothing: the cells that are in the key give the same weights by themselves.
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    lessons = [cell for cell in executed if tagged(cell, LESSON) and cell.cell_type == "code"]
+    assert lessons
+    assert all(cell.execution_count for cell in lessons)
+    # Lessons, pictures and texts change nothing: the cells that are in the key give the same weights by themselves.
     bare_parameters = {**parameters_of(family.notebook_path), **read_yaml(file), **given}
     bare_parameters["output_dir"] = str(tmp_path / "bare")
     exec("\n".join(result_cells(family.notebook_path)), bare_parameters)

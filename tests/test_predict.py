@@ -75,7 +75,7 @@ def test_command_prints_skips_what_it_cannot_read_and_writes_csv(finished, tmp_p
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{tmp_path / 'good.png'}: ")
     assert printed.out.count("%") == 2
-    assert f"{tmp_path / 'bad.png'} was skipped: not a picture" in printed.err
+    assert f"skipped {tmp_path / 'bad.png'}: not a picture" in printed.err
     rows = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
     assert [row["rank"] for row in rows] == ["1", "2"]
     assert float(rows[0]["probability"]) >= float(rows[1]["probability"])

@@ -3,6 +3,8 @@
 import pytest
 from records import write_run
 
+from cifar_report.cli import main
+from cifar_report.execution.plan import make_plan
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
@@ -49,6 +51,36 @@ def test_a_sweeps_experiment_is_named_after_what_it_varies():
     assert sweep_name("EXP003", {}) == "EXP003"
     with pytest.raises(RequestError, match="too many"):
         sweep_name("EXP003", dict.fromkeys(("label_smoothing", "weight_decay", "frozen_batchnorm"), "0.12345"))
+
+
+def test_a_sweep_is_planned_as_experiments_of_their_own(tmp_path):
+    overrides = {"dataset": "digits", "lr": "0.01,0.02", "train_limit": "100"}
+    plan = make_plan(["EXP000", "EXP003"], profile="full", seeds=(0, 1), overrides=overrides, output_dir=tmp_path)
+    assert [run.name for run in plan] == [
+        f"{name}-LR-{lr} seed {seed}" for name in ("EXP000", "EXP003") for lr in ("0_01", "0_02") for seed in (0, 1)
+    ]
+    assert [run.parameters.lr for run in plan[:4]] == [0.01, 0.01, 0.02, 0.02]
+    assert {run.family.name for run in plan} == {"baseline", "initialization"}
+    assert len({run.folder for run in plan}) == len(plan)
+    with pytest.raises(RequestError, match="parameter 'lr'"):
+        make_plan(["EXP000"], profile="full", overrides={"lr": "0.01,fast"}, output_dir=tmp_path)
+
+
+def test_all_folds_are_planned(tmp_path):
+    overrides = {"dataset": "digits", "validation": "fold", "folds": "3"}
+    plan = make_plan(["EXP000"], profile="full", overrides=overrides, output_dir=tmp_path)
+    assert [run.folder.name for run in plan] == [f"seed-0-fold-{fold}-of-3" for fold in range(3)]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_sweep_is_run_and_reported(tmp_path, no_data):
+    settings = "dataset=digits train_limit=100 test_limit=50 epochs=2 lr=0.01,0.02"
+    assert main(["report", "EXP000", "--profile", "quick", "--set", settings, "--output", str(tmp_path)]) == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "EXP000, lr = 0.02" in page
+    assert "Test accuracy against lr: 0.01: " in page
+    assert main(["status", "EXP000", "--profile", "quick", "--set", settings, "--output", str(tmp_path)]) == 0
 
 
 def swept_run(folder, accuracy, lr, seed=0):

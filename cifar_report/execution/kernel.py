@@ -1,4 +1,4 @@
-"""Notebook kernels: new processes, or forks of one that has torch imported, which start in a moment."""
+"""Notebook kernels: new processes, or forks of a process that has imported torch, which start at once."""
 
 from __future__ import annotations
 
@@ -18,54 +18,62 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from cifar_report.notebook_cells import LESSON
+
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
 
-# The kernel of this very environment, whatever kernels the user has installed elsewhere.
+# Use the kernel of this environment, whatever kernels the user has installed elsewhere.
 KERNEL_ENVIRONMENT = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 
 def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: ForkedKernel | None = None) -> None:
     """Execute a notebook with papermill, in `kernel` or else in a new kernel `python3` of this environment.
 
+    Its lessons are left out: what they teach is for who opens the notebook, and would cost every run its time.
+
     Raises:
         papermill.PapermillExecutionError: a cell failed. Other exceptions: the kernel could not start or died.
     """
+    import nbformat
     import papermill
     from traitlets.config import Config
 
     output.parent.mkdir(parents=True, exist_ok=True)
     os.environ.update(KERNEL_ENVIRONMENT)
-    with tempfile.TemporaryDirectory(prefix="cifar-report-") as sockets:
-        # Unix sockets where there are any: no other user of the machine can listen in, and no two kernels want one
-        # port. The folder is named because the default one is shared by all kernels.
-        ipc = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+    with tempfile.TemporaryDirectory(prefix="cifar-report-") as folder:
+        # Unix sockets where there are any: no other user of the machine can connect, and two kernels cannot choose the
+        # same port. The folder is our own because all kernels share the default one.
+        ipc = {"transport": "ipc", "ip": f"{folder}/kernel"}
         try:
+            content = nbformat.read(notebook, as_version=4)
+            content.cells = [cell for cell in content.cells if LESSON not in cell.metadata.get("tags", [])]
+            nbformat.write(content, f"{folder}/{notebook.name}")
             papermill.execute_notebook(
-                str(notebook),
+                f"{folder}/{notebook.name}",
                 str(output),
                 parameters=parameters,
                 kernel_name="python3",
                 progress_bar=False,
-                shutdown_kernel="immediate",  # when asked politely, ipykernel may report its own interruption
+                shutdown_kernel="immediate",  # otherwise ipykernel may report its own interruption
                 config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
                 **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
             )
         finally:
-            if kernel:  # also where it was never wanted: nobody waits for it then
+            if kernel:  # also if no notebook was executed in it
                 kernel.kill()
                 kernel.wait()
 
 
 def notebook_executor() -> Callable[[Path, Path, dict], None]:
-    """What executes one notebook: in a kernel forked from this process now, with all it has imported, where it can."""
+    """A function that executes one notebook, if possible in a kernel forked from this process now, with its imports."""
     return partial(execute_notebook, kernel=ForkedKernel() if ForkedKernel.possible() else None)
 
 
 class ForkedKernel:
-    """A kernel forked from this process before it has threads; it waits until a notebook wants it.
+    """A kernel forked from this process before it has threads; it waits until a notebook is executed in it.
 
-    Starting a kernel and importing torch takes seconds, forking a process that has it imported takes none.
+    Starting a kernel and importing torch takes seconds; forking a process that has imported torch takes none.
     """
 
     @staticmethod
@@ -75,13 +83,13 @@ class ForkedKernel:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe()
-        self.connection = ours
-        self.process = context.Process(target=_wait_for_notebook, args=(theirs, ours))
-        with warnings.catch_warnings():  # Python counts threads of numpy's, which survive a fork
+        own_end, kernel_end = context.Pipe()
+        self.connection = own_end
+        self.process = context.Process(target=_wait_for_notebook, args=(kernel_end, own_end))
+        with warnings.catch_warnings():  # Python counts numpy's threads, which survive a fork
             warnings.simplefilter("ignore", DeprecationWarning)
             self.process.start()
-        theirs.close()
+        kernel_end.close()
 
     # The methods of subprocess.Popen that jupyter_client calls.
     stdin = stdout = stderr = None
@@ -131,9 +139,9 @@ class ForkedKernel:
         return Manager
 
 
-def _wait_for_notebook(connection: Any, others_end: Any) -> None:
-    """What a forked kernel does: wait for a connection file, then be the kernel that it describes."""
-    others_end.close()  # so that the end of the parent is noticed
+def _wait_for_notebook(connection: Any, parents_end: Any) -> None:
+    """Wait for a connection file, then be the kernel that it describes."""
+    parents_end.close()  # so that the end of the parent is noticed
     end_with(os.getppid())
     os.setsid()  # it is interrupted through its parent
     try:
@@ -143,7 +151,9 @@ def _wait_for_notebook(connection: Any, others_end: Any) -> None:
     os.environ.update({**environment, "JPY_PARENT_PID": str(os.getppid())})
     from ipykernel.kernelapp import IPKernelApp
 
-    if "OMP_NUM_THREADS" in environment and "torch" in sys.modules:  # which read it before it was set, perhaps
+    if (
+        "OMP_NUM_THREADS" in environment and "torch" in sys.modules
+    ):  # which may have been imported before the variable was set
         sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
     app = IPKernelApp.instance()
     app.initialize(["-f", connection_file])
@@ -151,17 +161,17 @@ def _wait_for_notebook(connection: Any, others_end: Any) -> None:
 
 
 def end_with(parent: int, command: psutil.Process | None = None) -> None:
-    """End this process when its parent has ended, or the command that it works for, however that happened."""
+    """End this process when its parent, or the command that it works for, has ended in whatever way."""
 
     def watch() -> None:
-        while os.getppid() == parent and (command is None or _lives(command)):
+        while os.getppid() == parent and (command is None or _is_running(command)):
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -20,6 +20,8 @@ from cifar_report.execution.resources import gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
+from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
+from cifar_report.records.files import HISTORY, RECORD, WEIGHTS
 from cifar_report.records.key import key_facts, run_key, stale_because
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import (
@@ -90,7 +92,7 @@ class PlannedRun:
         """
         record = read_record(self.folder)
         if record is None:
-            damaged = (self.folder / "run.json").exists()
+            damaged = (self.folder / RECORD).exists()
             return RunState("stale", "its record cannot be read") if damaged else self._unfinished()
         facts, not_compared = self._comparable_facts(record)
         changed = "; ".join(stale_because(record, self.parameters, facts))
@@ -101,7 +103,7 @@ class PlannedRun:
             return RunState("stale", changed)
         if damage := damaged_results(self.folder, record):
             return RunState("stale", damage)
-        stored = (self.folder / "model.safetensors").exists()
+        stored = (self.folder / WEIGHTS).exists()
         return RunState("complete", "; ".join(filter(None, [not_compared, "" if stored else WITHOUT_WEIGHTS])))
 
     def is_complete(self) -> bool:
@@ -147,13 +149,13 @@ def damaged_results(folder: Path, record: RunRecord) -> str:
     if record.test.accuracy != correct / total:
         return "run.json contradicts itself"
     try:
-        with (folder / "history.csv").open(newline="") as stream:
+        with (folder / HISTORY).open(newline="") as stream:
             history = [EpochRecord.model_validate(row) for row in csv.DictReader(stream)]
     except (OSError, ValueError, TypeError):
         return "history.csv is missing or damaged"
     if list(map(repr, history)) != list(map(repr, record.epochs)):  # NaN equals nothing
         return "history.csv contradicts run.json"
-    weights = folder / "model.safetensors"
+    weights = folder / WEIGHTS
     try:
         if weights.exists():
             with safe_open(weights, framework="numpy"):  # compares the header with the file's length
@@ -179,7 +181,7 @@ def make_plan(
         experiments: as `Catalog.select` takes them; none: all.
         profile: name of a profile.
         seeds: each experiment is run once with each.
-        overrides: parameters that apply to all runs.
+        overrides: parameters that apply to all runs; of several values of one, each is an experiment of its own.
         output_dir: folder that holds `runs/`.
         remote: the runs are executed on other machines: the GPUs of this one do not matter.
         read_only: the runs are only inspected: nothing is downloaded, and missing data or weights are no error.
@@ -190,9 +192,12 @@ def make_plan(
     for name in overrides or {}:
         if name in RESERVED:
             raise RequestError(f"'{name}' cannot be set: {RESERVED[name]}")
-    given = {**(overrides or {}), "output_dir": str(output_dir.resolve())}
-    names = load_catalog().select(experiments)
-    resolved = [load_experiment(name, profile=profile, overrides=given) for name in names]
+    place = {"output_dir": str(output_dir.resolve())}
+    resolved = [
+        load_experiment(name, profile=profile, overrides=given | place | {"experiment": sweep_name(name, swept)})
+        for name in load_catalog().select(experiments)
+        for swept, given in expand(overrides or {})
+    ]
     seeded = [[validate({**parameters.model_dump(), "seed": seed}) for seed in seeds] for parameters in resolved]
     if not read_only:
         check_writable(output_dir)
@@ -238,7 +243,7 @@ def _runs(
     seeded: Sequence[Experiment], data_sha256: str, weights: WeightsRecord | None, problems: Mapping[str, str | None]
 ) -> list[PlannedRun]:
     e = seeded[0]
-    family = load_catalog().family_of(e.experiment)
+    family = load_catalog().family_of(swept_parameters(e.experiment)[0])
     assert family is not None  # selected from the catalog
     facts = key_facts(e, family.notebook_path, data_sha256, weights.sha256 if weights else None)
     local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}" if weights else None

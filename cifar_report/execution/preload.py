@@ -1,4 +1,4 @@
-"""What every run's notebook imports: the server that runs are forked from imports it once, before the first."""
+"""What every run's notebook imports; the server that runs are forked from imports it once."""
 
 import atexit
 import gc
@@ -7,12 +7,14 @@ import signal
 import sys
 
 FORK_SERVER = any("multiprocessing.forkserver" in word for word in sys.orig_argv)
-if FORK_SERVER:  # Ctrl-C is the command's business; it ends the server too
+if FORK_SERVER:  # the command handles Ctrl-C and ends the server
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 # The kernel's own default, which it would set too late: matplotlib reads it once.
 os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the debugger, imported by the kernel, says so otherwise
+os.environ.setdefault(
+    "PYDEVD_DISABLE_FILE_VALIDATION", "1"
+)  # else the debugger, imported by the kernel, prints a warning
 
 import ipykernel.debugger
 import ipykernel.kernelapp
@@ -29,10 +31,8 @@ import cifar_report.run
 
 cifar_report.report.plots.bars({"": 1.0}, "", label="")  # fonts, and what the first figure imports
 if FORK_SERVER:
-    atexit.register(
-        os._exit, 0
-    )  # the server has nothing to tidy up, and some libraries complain where they are unloaded
+    atexit.register(os._exit, 0)  # nothing is left to clean up, and some libraries print errors when unloaded
 nbformat.validate(nbformat.v4.new_notebook())  # compiles the schema
-gc.freeze()  # what is here stays: collecting it in a fork would only copy its pages
+gc.freeze()  # collecting these objects in a fork would only copy their pages
 
 __all__ = ["cifar_report", "ipykernel", "jupyter_client", "papermill", "torch", "torchvision"]

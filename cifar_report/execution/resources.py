@@ -1,4 +1,4 @@
-"""What parallel runs get of the machine: threads and GPUs. Nothing here imports torch."""
+"""How parallel runs share the machine: threads and GPUs. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -32,23 +32,17 @@ def gpus() -> tuple[str, ...]:
 def slot_environments(jobs: int, *, cores: int, gpus: Sequence[str], runs_per_gpu: int = 1) -> list[dict[str, str]]:
     """Environment variables for each of `jobs` parallel runs, to be set before torch is imported.
 
-    Cores are divided: threads of several runs on one core slow each other down by an order of magnitude. Fewer threads
-    that the user has set stay. GPUs are dealt out in turn, each to at most `runs_per_gpu` runs; for jobs beyond those
-    there is no slot.
+    Cores are divided: threads of several runs on one core slow each other down by an order of magnitude. A smaller
+    number of threads that the user has set is kept. Each GPU is given to at most `runs_per_gpu` runs; further jobs get
+    no slot.
     """
     if gpus:
         jobs = min(jobs, len(gpus) * runs_per_gpu)
     threads = max(1, cores // jobs)
-    limited = jobs > 1 or cores < len(allowed_cores())  # else PyTorch knows best, of physical cores for one
-    environments = []
-    for slot in range(jobs):
-        environment = {}
-        if limited:
-            environment = {name: str(min(threads, _set_by_user(name) or threads)) for name in THREAD_VARIABLES}
-        if gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-        environments.append(environment)
-    return environments
+    limited = jobs > 1 or cores < len(allowed_cores())  # else PyTorch chooses well: it counts physical cores
+    shared = {name: str(min(threads, _set_by_user(name) or threads)) for name in THREAD_VARIABLES} if limited else {}
+    devices = [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {} for slot in range(jobs)]
+    return [shared | device for device in devices]
 
 
 def _set_by_user(variable: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Training recorded runs again: does the record reproduce?"""
+"""Training recorded runs again, to check that they reproduce."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cifar_report.execution.resources import THREAD_VARIABLES
 from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.backup import BACKUP
+from cifar_report.records.files import PREDICTIONS
 from cifar_report.records.record import RESUMED_ELSEWHERE, RunRecord, read_record
 
 TOLERANCE = 0.02  # accuracy, as a fraction, that another machine, thread count or version may differ by
@@ -25,7 +26,7 @@ def verify_runs(plan: Sequence[PlannedRun], *, named: bool, say: Callable[[str],
     """Train the plan's complete runs again, or only the quickest if none was named, and compare with the records.
 
     On the same CPU with the same number of threads and the same versions every prediction must be the same to the
-    last bit (logits as stored, float16); elsewhere, and where the recorded run itself was trained on several, the
+    last bit (logits as stored, float16). Elsewhere, or if the recorded run was resumed under different conditions, the
     accuracy must lie within `TOLERANCE`.
 
     Returns:
@@ -60,29 +61,29 @@ def _verify(run: PlannedRun, record: RunRecord, say: Callable[[str], None]) -> b
             say(f"{run.name}: does not reproduce: {outcome(repeated)}")
             return False
         same = same_predictions(run.folder, again.folder)
-    told = f"{record.test.accuracy:.2%} on record, {repeated.test.accuracy:.2%} now"
+    accuracies = f"({record.test.accuracy:.2%} on record, {repeated.test.accuracy:.2%} now)"
     if same:
-        say(f"{run.name}: reproduces to the last bit ({told})")
+        say(f"{run.name}: reproduces to the last bit {accuracies}")
         return True
     on_cpu = record.environment is not None and record.environment.device == "cpu"
-    alike = not any(warning.startswith(RESUMED_ELSEWHERE) for warning in record.warnings)
-    if on_cpu and alike and _machine(record) == _machine(repeated):
-        say(f"{run.name}: does not reproduce to the last bit on the same CPU ({told})")
+    resumed_elsewhere = any(warning.startswith(RESUMED_ELSEWHERE) for warning in record.warnings)
+    if on_cpu and not resumed_elsewhere and _machine(record) == _machine(repeated):
+        say(f"{run.name}: does not reproduce to the last bit on the same CPU {accuracies}")
         return False
     close = abs(record.test.accuracy - repeated.test.accuracy) <= TOLERANCE
     say(
         f"{run.name}: {'reproduces' if close else 'does not reproduce'} within {100 * TOLERANCE:.0f} points "
-        f"on a GPU, another machine, another version or another number of threads ({told})"
+        f"on a GPU, another machine, another version or another number of threads {accuracies}"
     )
     return close
 
 
 def _machine(record: RunRecord) -> dict | None:
-    """What a run's bits may depend on; the commit is not part of it, since its code is in the key."""
+    """What a run's bits may depend on; the commit is left out, because its code is in the key."""
     return record.environment.model_dump(exclude={"git_commit", "git_dirty"}) if record.environment else None
 
 
 def same_predictions(first: Path, second: Path) -> bool:
-    """Whether two run folders hold the same answers to the same images, to the last bit."""
-    with np.load(first / "predictions.npz") as a, np.load(second / "predictions.npz") as b:
+    """Whether two run folders hold the same predictions for the same images, to the last bit."""
+    with np.load(first / PREDICTIONS) as a, np.load(second / PREDICTIONS) as b:
         return all(np.array_equal(a[name], b[name]) for name in ("logits", "labels", "predicted", "index"))

@@ -20,6 +20,7 @@ from filelock import Timeout
 from cifar_report.execution.kernel import ForkedKernel, end_with, execute_notebook
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.records.backup import Backup
+from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.key import stale_because
 from cifar_report.records.lock import folder_lock, is_locked
 from cifar_report.records.record import ErrorRecord, RunRecord, SecondsRecord, now, read_record, write_record
@@ -108,8 +109,8 @@ def _keep_output(log: Path) -> None:
 def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRecord:
     """Execute one run's notebook and return its record; a failure becomes a record too."""
     started = perf_counter()
-    (run.folder / "run.json").unlink(missing_ok=True)  # a record found afterwards is of this execution
-    target, values = run.folder / "notebook.ipynb", run.parameters.model_dump(mode="json")
+    (run.folder / RECORD).unlink(missing_ok=True)  # a record found afterwards is of this execution
+    target, values = run.folder / NOTEBOOK, run.parameters.model_dump(mode="json")
     try:
         execute_notebook(run.family.notebook_path, target, values, kernel=kernel)
         record = read_record(run.folder)

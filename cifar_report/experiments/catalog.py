@@ -27,6 +27,7 @@ class Entry(BaseModel):
     builds_on: str | None = None
     reference_accuracy: float | None = None
     same_as: str | None = None  # the experiment that it repeats
+    caveat: str | None = None  # what differs from the one it builds on beside what it is about
 
 
 class Statement(BaseModel):

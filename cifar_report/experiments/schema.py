@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -148,9 +148,8 @@ class Experiment(BaseModel):
 
     @model_validator(mode="after")
     def _no_contradictions(self) -> Experiment:
-        for wrong, sentence in _contradictions(self):
-            if wrong:
-                raise ValueError(sentence)
+        for sentence in _contradictions(self):
+            raise ValueError(sentence)
         return self
 
     def result_parameters(self) -> dict[str, Any]:
@@ -162,48 +161,31 @@ class Experiment(BaseModel):
         return differences(base.result_parameters(), self.result_parameters())
 
 
-def _contradictions(e: Experiment) -> list[tuple[bool, str]]:
-    return [
-        (
-            e.weights is not None and e.model not in PRETRAINED_MODELS,
-            f"weights: imagenet is offered for {', '.join(PRETRAINED_MODELS)}, not for model {e.model}",
-        ),
-        (
-            e.trainable != "all" and e.weights is None,
-            f"trainable: {e.trainable} freezes layers that must be pretrained; set weights=imagenet or trainable=all",
-        ),
-        (
-            e.init != "default" and e.weights is not None,
-            f"init: {e.init} would erase the pretrained weights; set weights=null or init=default",
-        ),
-        (e.fold is not None and e.folds is None, "fold is given without folds; set folds, the number of folds"),
-        (e.folds is not None and e.fold is None, "folds is given without fold; set fold, from 0 to folds - 1"),
-        (
-            e.fold is not None and e.folds is not None and e.fold >= e.folds,
-            f"fold must lie between 0 and folds - 1, but fold is {e.fold} and folds is {e.folds}",
-        ),
-        (
-            (e.validation == "fold") != (e.fold is not None),
-            "validation=fold goes with fold and folds, and they go with no other validation",
-        ),
-        (
-            e.nesterov and e.optimizer != "sgd",
-            f"nesterov belongs to sgd; with optimizer={e.optimizer} set nesterov=false",
-        ),
-        (
-            e.momentum > 0 and e.optimizer not in ("sgd", "rmsprop"),
-            f"momentum belongs to sgd and rmsprop; with optimizer={e.optimizer} set momentum=0",
-        ),
-        (
-            e.nesterov and e.momentum == 0,
-            "nesterov needs a momentum above 0; set momentum, or nesterov=false",
-        ),
-        (
-            e.image_size != 32 and e.model in FIXED_SIZE_MODELS,
-            f"model {e.model} takes 32-pixel images; image_size is {e.image_size}",
-        ),
-        (len(set(e.augment)) != len(e.augment), "augment names the same augmentation twice"),
-    ]
+def _contradictions(e: Experiment) -> Iterator[str]:
+    if e.weights is not None and e.model not in PRETRAINED_MODELS:
+        yield f"weights: imagenet is offered for {', '.join(PRETRAINED_MODELS)}, not for model {e.model}"
+    if e.trainable != "all" and e.weights is None:
+        yield f"trainable: {e.trainable} freezes layers that must be pretrained; set weights=imagenet or trainable=all"
+    if e.init != "default" and e.weights is not None:
+        yield f"init: {e.init} would erase the pretrained weights; set weights=null or init=default"
+    if e.fold is not None and e.folds is None:
+        yield "fold is given without folds; set folds, the number of folds"
+    if e.folds is not None and e.fold is None:
+        yield "folds is given without fold; set fold, from 0 to folds - 1"
+    if e.fold is not None and e.folds is not None and e.fold >= e.folds:
+        yield f"fold must lie between 0 and folds - 1, but fold is {e.fold} and folds is {e.folds}"
+    if (e.validation == "fold") != (e.fold is not None):
+        yield "validation=fold goes with fold and folds, and they go with no other validation"
+    if e.nesterov and e.optimizer != "sgd":
+        yield f"nesterov belongs to sgd; with optimizer={e.optimizer} set nesterov=false"
+    if e.momentum > 0 and e.optimizer not in ("sgd", "rmsprop"):
+        yield f"momentum belongs to sgd and rmsprop; with optimizer={e.optimizer} set momentum=0"
+    if e.nesterov and e.momentum == 0:
+        yield "nesterov needs a momentum above 0; set momentum, or nesterov=false"
+    if e.image_size != 32 and e.model in FIXED_SIZE_MODELS:
+        yield f"model {e.model} takes 32-pixel images; image_size is {e.image_size}"
+    if len(set(e.augment)) != len(e.augment):
+        yield "augment names the same augmentation twice"
 
 
 def validate(parameters: Mapping[str, Any], *, where: str = "the parameters") -> Experiment:

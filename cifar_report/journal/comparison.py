@@ -97,6 +97,11 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         n, difference, p = 1, float(second.mean() - first.mean()), mcnemar(first, second)
         test = f"McNemar, {len(labels):,} images, n = 1 seed"
     mixed = [side.entry.id for side in (result, base) if side.mixed_code]
+    caveats = [
+        unlike(*pairs[0], paired=found is not None),
+        f"the seeds of {listing(mixed)} were trained by different code" if mixed else None,
+        result.entry.caveat,
+    ]
     return Comparison(
         experiment=result.entry.id,
         base=base.entry.id,
@@ -105,8 +110,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         test=test,
         seeds=n,
         changed=tuple(differences(*(with_defaults(run.parameters) for run in pairs[0]))),
-        caveat=unlike(*pairs[0], paired=found is not None)
-        or (f"the seeds of {listing(mixed)} were trained by different code" if mixed else None),
+        caveat="; ".join(filter(None, caveats)) or None,
         full_budget=all(at_full_budget(run) for pair in pairs for run in pair),
         interval=interval,
         p_equivalent=p_equivalent,

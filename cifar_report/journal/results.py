@@ -129,8 +129,8 @@ class Journal:
         """Read the records of the experiments (default: all) and seeds (default: all) below `output_dir/runs`."""
         catalog, root = load_catalog(), Path(output_dir)
         entries = {name: (catalog.entries[name], catalog.family_of(name)) for name in catalog.select(experiments)}
-        if not experiments:
-            entries |= _own_experiments(root)
+        own = _own_experiments(root)
+        entries |= {n: own[n] for n in own if not experiments or own[n][0].builds_on in entries}
         results = {}
         for name, (entry, family) in entries.items():
             assert family is not None  # selected from the catalog

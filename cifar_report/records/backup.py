@@ -6,12 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-from cifar_report.records.files import atomic_file
+from cifar_report.records.files import CHECKPOINT, HISTORY, RECORD, atomic_file
 from cifar_report.records.lock import is_locked
 from cifar_report.records.record import refuse_newer
 
 BACKUP = "CIFAR_REPORT_BACKUP"  # environment variable: the folder that holds the copies
-UNFINISHED = ("checkpoint.pt", "history.csv")
+UNFINISHED = (CHECKPOINT, HISTORY)
 
 
 class Backup:
@@ -26,9 +26,9 @@ class Backup:
 
     def restore(self) -> bool:
         """Fetch the state of an interrupted run, if this machine has none; say whether it did."""
-        if self.copy is None or (self.folder / UNFINISHED[0]).exists():
+        if self.copy is None or (self.folder / CHECKPOINT).exists():
             return False
-        name = UNFINISHED[0]  # it holds the history too
+        name = CHECKPOINT  # it holds the history too
         try:
             if not (self.copy / name).is_file():
                 return False
@@ -43,11 +43,11 @@ class Backup:
 
     def save_state(self) -> None:
         """Copy the state of an unfinished run, if there is a newer one than the copy's."""
-        state = self.folder / UNFINISHED[0]
+        state = self.folder / CHECKPOINT
         if self.copy is None or not state.is_file() or state.stat().st_mtime_ns == self._saved:
             return
         try:
-            (self.copy / "run.json").unlink(missing_ok=True)  # of an earlier run: this one is not complete
+            (self.copy / RECORD).unlink(missing_ok=True)  # of an earlier run: this one is not complete
         except OSError as error:
             self._lost(error)
         self.save(UNFINISHED)
@@ -70,7 +70,7 @@ class Backup:
         self.save(names)
         if self.copy is not None:
             try:
-                (self.copy / UNFINISHED[0]).unlink(missing_ok=True)
+                (self.copy / CHECKPOINT).unlink(missing_ok=True)
             except OSError as error:
                 self._lost(error)
 
@@ -93,10 +93,10 @@ def restore_runs(output_dir: Path) -> int:
         refuse_newer(record.parent)
     for record in records:
         folder = output_dir / "runs" / record.parent.parent.name / record.parent.name
-        if (folder / "run.json").exists() or is_locked(folder):
+        if (folder / RECORD).exists() or is_locked(folder):
             continue
         try:
-            for path in sorted(record.parent.iterdir(), key=lambda path: path.name == "run.json"):  # which comes last
+            for path in sorted(record.parent.iterdir(), key=lambda path: path.name == RECORD):  # which comes last
                 if path.is_file() and not path.name.startswith("."):
                     with atomic_file(folder / path.name) as temporary:
                         shutil.copyfile(path, temporary)

@@ -1,4 +1,4 @@
-"""Files written in one step, so that nobody ever reads half of one."""
+"""The files of a run folder, by name; and files written in one step, so that nobody ever reads half of one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+RECORD = "run.json"  # written last: its presence means that the run is complete
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.npz"
+WEIGHTS = "model.safetensors"
+NOTEBOOK = "notebook.ipynb"
+CHECKPOINT = "checkpoint.pt"  # while a run is unfinished
+PROGRESS = ".checkpoint.json"  # what the checkpoint is of
 
 
 @contextmanager

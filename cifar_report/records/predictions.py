@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_report.records.files import PREDICTIONS
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -65,7 +67,7 @@ class Predictions:
 def read_predictions(folder: Path) -> Predictions | None:
     """A run folder's `predictions.npz`; `None` where it is missing or damaged."""
     try:
-        with np.load(folder / "predictions.npz", allow_pickle=False) as stored:
+        with np.load(folder / PREDICTIONS, allow_pickle=False) as stored:
             return Predictions(stored["logits"], stored["labels"], stored["predicted"], stored["index"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

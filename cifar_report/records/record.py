@@ -14,11 +14,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError
-from cifar_report.records.files import atomic_file
+from cifar_report.records.files import CHECKPOINT, PROGRESS, RECORD, atomic_file
 
 SCHEMA_VERSION = 2  # 2: precision, training_pflop, provenance, fold
-CHECKPOINT = "checkpoint.pt"  # while a run is unfinished; read by `checkpoint.py`
-PROGRESS = ".checkpoint.json"
 # How a record begins to warn that its sessions were not alike, so that it need not reproduce to the last bit.
 RESUMED_ELSEWHERE = "its epochs were trained under different conditions"
 
@@ -205,7 +203,7 @@ def read_runs(experiment_folder: Path) -> list[RunRecord]:
 def read_record(folder: Path) -> RunRecord | None:
     """Read a run folder's record; `None` where there is none or it is not one this version can read."""
     try:
-        return RunRecord.model_validate_json((folder / "run.json").read_bytes())
+        return RunRecord.model_validate_json((folder / RECORD).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
 
@@ -227,7 +225,7 @@ def refuse_newer(folder: Path) -> None:
         RequestError: names the folder and the remedy.
     """
     try:
-        version = json.loads((folder / "run.json").read_bytes())["schema_version"]
+        version = json.loads((folder / RECORD).read_bytes())["schema_version"]
     except (OSError, ValueError, KeyError, TypeError):
         return
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -239,7 +237,7 @@ def refuse_newer(folder: Path) -> None:
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write `run.json`, the last file of a run, in one step."""
-    with atomic_file(folder / "run.json") as temporary:
+    with atomic_file(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
 
 

@@ -19,7 +19,7 @@ from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.journal.budget import at_full_budget
 from cifar_report.journal.frames import results_frame
 from cifar_report.journal.results import Journal
-from cifar_report.records.files import atomic_file, says, write_if_changed
+from cifar_report.records.files import NOTEBOOK, atomic_file, says, write_if_changed
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer
 from cifar_report.report.layout import TEMPLATES, page_style
@@ -107,7 +107,7 @@ def _export_notebooks(journal: Journal, folder: Path) -> None:
     for result in journal.results.values():
         for run in (*result.runs, *result.failed):
             if target := notebook_link(journal.output_dir, run):
-                _export_notebook(result.folder(run) / "notebook.ipynb", folder / target, run)
+                _export_notebook(result.folder(run) / NOTEBOOK, folder / target, run)
 
 
 def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:

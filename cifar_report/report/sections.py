@@ -24,6 +24,7 @@ from cifar_report.journal.results import Journal, Result
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
 from cifar_report.journal.sweeps import sweeps
+from cifar_report.records.files import NOTEBOOK
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, recorded_folder
 from cifar_report.report import confusion_matrix, image_grids, plots
@@ -327,7 +328,7 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
 
 def notebook_link(output_dir: Path, run: RunRecord) -> str | None:
     """Where the report keeps a run's executed notebook, as HTML; `None` where the run has left no notebook."""
-    if not (recorded_folder(output_dir, run) / "notebook.ipynb").is_file():
+    if not (recorded_folder(output_dir, run) / NOTEBOOK).is_file():
         return None
     return f"{NOTEBOOK_FOLDER}/{run.experiment.lower()}-{recorded_folder('', run).name}.html"
 

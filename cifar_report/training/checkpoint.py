@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from cifar_report.records.files import atomic_file
-from cifar_report.records.record import PROGRESS, KeyFacts, Progress
+from cifar_report.records.files import PROGRESS, atomic_file
+from cifar_report.records.record import KeyFacts, Progress
 
 
 class Checkpoint:

@@ -87,12 +87,14 @@ def _downloaded(name: str) -> tuple[Path | None, str]:
         if not _sha256(file, file.stat().st_mtime_ns).startswith(prefix):
             raise RequestError(f"{file} is damaged (wrong checksum); delete it to have it fetched again")
         return file, ""
-    if (url, file) not in _failures or os.environ.get(OFFLINE):  # a plan of many runs tries only once
-        try:
-            return download(url, file.parent, file.name, digest=f"sha256:{prefix}"), ""
-        except DownloadError as error:
+    if (url, file) in _failures:  # a plan of many runs tries only once
+        return None, _failures[url, file]
+    try:
+        return download(url, file.parent, file.name, digest=f"sha256:{prefix}"), ""
+    except DownloadError as error:
+        if not os.environ.get(OFFLINE):  # switched on again, downloads may do better
             _failures[url, file] = str(error)
-    return None, _failures[url, file]
+        return None, str(error)
 
 
 _failures: dict[tuple[str, Path], str] = {}

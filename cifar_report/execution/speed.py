@@ -1,0 +1,84 @@
+"""How long a run takes on this machine, from its own training measured on a few images."""
+
+from __future__ import annotations
+
+import json
+from contextlib import redirect_stdout, suppress
+from itertools import pairwise
+from time import perf_counter, process_time
+
+import torch
+
+from cifar_report.data.dataset import load_dataset
+from cifar_report.data.download import cache_folder
+from cifar_report.execution.estimate import RELATIVE_COST, STARTUP
+from cifar_report.execution.plan import PlannedRun
+from cifar_report.experiments.schema import Experiment
+from cifar_report.records.files import atomic_file
+from cifar_report.training.build import build_model
+from cifar_report.training.environment import describe_environment
+from cifar_report.training.loop import train
+from cifar_report.training.memory import keep_freed_memory
+from cifar_report.training.precision import choose_device, choose_precision
+
+SIZES = {"cifar10": (50_000, 10_000), "digits": (1442, 355)}  # training and test images
+
+
+def measured_seconds(run: PlannedRun) -> float | None:
+    """Seconds that are left of a run that has this machine for itself; `None` if its device is not on this machine.
+
+    Measurements are kept in the cache folder, by machine and by what is trained. `compile` is not considered.
+    """
+    e = run.parameters
+    if e.device.startswith("cuda") and not torch.cuda.is_available():
+        return None
+    images, test = SIZES[e.dataset]
+    test = min(test, e.test_limit or test)
+    held_out = {"test": 0, "holdout": e.holdout_size, "fold": images // (e.folds or 1)}[e.validation]
+    images = min(images - held_out, e.train_limit or images)
+    once, epoch = _measured(e, (held_out or test) / images)
+    return STARTUP + images * (once + epoch * (e.epochs - run.finished_epochs()))
+
+
+def _measured(e: Experiment, validation: float) -> list[float]:
+    """Seconds a training image that computing the frozen part takes, once, and that every epoch takes."""
+    device, file = choose_device(e.device), cache_folder() / "speed.json"
+    machine = describe_environment(device)
+    batch = e.batch_size if device.type == "cuda" else min(e.batch_size, max(8, 2**17 // e.image_size**2))
+    affordable = 25_000 * 32**2 // (RELATIVE_COST[e.model] * e.image_size**2)
+    images = min(1024, max(batch * (4 if device.type == "cuda" else 1), affordable))
+    small = {"train_limit": images, "test_limit": max(1, round(images * validation)), "batch_size": batch, "lr": 1e-6}
+    fixed = {"dataset": "digits", "validation": "test", "weights": None, "schedule": "constant", "compile": False}
+    precision = choose_precision(e, device)
+    e = e.model_copy(update={**small, **fixed, "precision": precision, "seed": 0})
+    work = e.model_dump(
+        mode="json", exclude={"experiment", "epochs", "data_dir", "weights_dir", "output_dir", "device"}
+    )
+    key = json.dumps([machine.device_name, machine.threads, machine.torch, work])
+    known: dict[str, list[float]] = {}
+    with suppress(OSError, ValueError):
+        known = json.loads(file.read_text())
+    if key not in known:
+        known[key] = [seconds / images for seconds in _measure(e, device)]
+        with suppress(OSError), atomic_file(file) as temporary:
+            temporary.write_text(json.dumps(known, indent=1))
+    return known[key]
+
+
+def _measure(e: Experiment, device: torch.device) -> tuple[float, float]:
+    """Seconds that computing the frozen part and that an epoch take, with its validation."""
+    keep_freed_memory()
+    model, dataset = build_model(e)[0].to(device), load_dataset(e, device)
+    times: list[tuple[float, ...]] = []
+    for epochs in (1, 3):  # the first training warms up
+        times[:] = [_clock(device)]
+        with redirect_stdout(None):
+            again = e.model_copy(update={"epochs": epochs})
+            train(model, dataset, again, on_epoch=lambda _: times.append(_clock(device)))
+    first, *later = (min(b - a for a, b in zip(*pair, strict=True)) for pair in pairwise(times))
+    return (max(0.0, first - min(later)) if e.trainable != "all" else 0.0), min(later)
+
+
+def _clock(device: torch.device) -> tuple[float, ...]:
+    """Now, in seconds; on a CPU also in processor time, which does not pass while other processes have the cores."""
+    return (perf_counter(), process_time()) if device.type == "cpu" else (perf_counter(),)

@@ -1,0 +1,136 @@
+# The cells that all family notebooks share, in order. Edit them here; `cifar-report badges` writes them to the notebooks.
+#
+# Jupytext's percent format: `# %%` opens a cell. Words in braces such as {family} are filled in. Cells of a notebook
+# whose ids do not occur here are its own; they stay behind the cell that they follow. Code of cells without tags is in
+# the key of every record: leave it as it is.
+
+# %% [markdown] id="badge" tags=["colab"]
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{repository}/blob/{ref}/notebooks/{notebook})
+
+# %% id="colab" tags=["colab"] cellView="form" jupyter={"source_hidden": true}
+# Only in Colab: fetch the package that this notebook belongs to. Elsewhere this cell does nothing.
+DRIVE_FOLDER = ""  # @param {"type": "string", "help": "folder of your Drive that keeps the runs"}
+import importlib
+import os
+import subprocess
+import sys
+
+if "COLAB_RELEASE_TAG" in os.environ:
+    os.environ.setdefault("CIFAR_REPORT_PACKAGE", "https://github.com/{repository}/archive/{ref}.zip")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", os.environ["CIFAR_REPORT_PACKAGE"]], check=True
+    )
+    importlib.invalidate_caches()
+    import torch
+
+    if not torch.cuda.is_available():
+        print("This runtime has no GPU and will be slow: Runtime > Change runtime type > T4 GPU, then run all.")
+    if DRIVE_FOLDER:
+        from google.colab import drive
+
+        drive.mount("/content/drive")
+        os.environ["CIFAR_REPORT_BACKUP"] = f"/content/drive/MyDrive/{DRIVE_FOLDER}"
+del DRIVE_FOLDER
+
+# %% [markdown] id="parameters-text"
+# ## Parameters
+#
+# Everything that defines the run. `papermill -p`, a file of `params/`, or an edit of this cell changes it; a misspelt name or an impossible value is refused below, before anything is trained.
+
+# %% id="start"
+from cifar_report.run import Run
+
+run = Run.start(globals(), family="{family}")
+
+# %% id="imports" tags=["show"]
+from cifar_report.journal.frames import family_frame
+from cifar_report.journal.observations import observe
+from cifar_report.journal.results import Journal
+from cifar_report.predict import predict
+from cifar_report.report import confusion_matrix, image_grids, plots
+
+parameters = run.parameters
+
+# %% [markdown] id="data-text"
+# ## Data
+#
+# CIFAR-10: 60,000 colour photographs of 32 x 32 pixels in ten classes, 50,000 to train on and 10,000 to test with. The original protocol validates on the test images after every epoch, so its validation and test accuracy are one and the same number; `validation = "holdout"` keeps 5,000 training images apart instead. Columns are classes.
+
+# %% id="data"
+dataset = run.load_dataset()
+
+# %% id="data-shown" tags=["show"]
+image_grids.classes_grid(dataset.train.images.cpu().numpy(), dataset.train.labels.cpu().numpy(), dataset.classes)
+
+# %% id="model"
+model = run.build_model()
+
+# %% id="model-shown" tags=["show"]
+model
+
+# %% [markdown] id="training-text"
+# ## Training
+#
+# One line an epoch. Training figures are means over the epoch, taken while the model changes and with dropout at work; validation figures belong to the model as it stands at the end of the epoch.
+
+# %% id="training"
+history = run.train()
+
+# %% id="results"
+evaluation = run.evaluate()
+
+# %% id="results-shown" tags=["show"]
+plots.learning_curves({parameters.experiment: [history]})
+
+# %% [markdown] id="confusion-text"
+# Rows are what the images show, columns what the model says.
+
+# %% id="confusion" tags=["show"]
+confusion_matrix.confusion_matrix(run.predictions.confusion_matrix(), dataset.classes)
+
+# %% [markdown] id="mistakes-text"
+# The wrong answers that the model was surest of: the label, what the model took it for, and the probability it gave.
+
+# %% id="mistakes" tags=["show"]
+image_grids.confident_mistakes(dataset.test.images.cpu().numpy(), run.predictions, dataset.classes)
+
+# %% [markdown] id="record-text"
+# The run folder now gets its weights, its predictions for every test image and, last of all, its record.
+
+# %% id="record"
+record = run.complete()
+
+# %% [markdown] id="own-picture-text"
+# ## A picture of your own
+#
+# The finished model on any picture: name a file, in Colab one that you uploaded, and run the cell once more. The model sees the picture's central square at 32 x 32 pixels, and whatever it shows, it knows its ten classes only.
+
+# %% id="own-picture" tags=["show"]
+picture = None  # such as "cat.jpg", or a folder of pictures
+if picture:
+    print(*predict([picture], run.folder)[0], sep="\n")
+
+# %% id="comparison" tags=["show"]
+journal = Journal.load(parameters.output_dir)
+family_frame(journal, run.family)
+
+# %% id="comparison-curves" tags=["show"]
+plots.learning_curves(plots.histories(journal.family_runs(run.family)))
+
+# %% [markdown] id="shown-text"
+# ## What this shows
+#
+# Sentences below are computed from the runs above.
+
+# %% id="shown" tags=["show"]
+for sentence in observe(journal.family_results(run.family), journal):
+    print("-", sentence)
+
+# %% id="download" tags=["colab"] cellView="form" jupyter={"source_hidden": true}
+# Only in Colab: download what the run left, weights included.
+if "COLAB_RELEASE_TAG" in os.environ:
+    import shutil
+
+    from google.colab import files
+
+    files.download(shutil.make_archive(f"/content/{record.experiment}-seed-{record.seed}", "zip", run.folder))

@@ -1,0 +1,81 @@
+"""How long a run takes on this machine."""
+
+import pytest
+
+from cifar_report.data.cache import load_images
+from cifar_report.data.dataset import load_dataset
+from cifar_report.data.sources import SIZES
+from cifar_report.execution import speed
+from cifar_report.execution.estimate import STARTUP
+from cifar_report.execution.plan import make_plan
+from cifar_report.execution.speed import measured_seconds
+from cifar_report.training.build import build_model
+from cifar_report.training.loop import train
+from cifar_report.training.precision import choose_device
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "cache_folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def planned(tmp_path, experiment="EXP003", **overrides):
+    (run,) = make_plan([experiment], profile="full", overrides=overrides, output_dir=tmp_path / "out", read_only=True)
+    return run
+
+
+def test_sizes_are_those_of_the_datasets():
+    digits, _ = load_images("digits")
+    assert speed.SIZES["digits"] == (digits.train_size, len(digits.labels) - digits.train_size)
+    assert speed.SIZES["cifar10"] == SIZES
+
+
+def test_seconds_are_those_of_all_images_in_all_epochs(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "_measured", lambda parameters, validation: [0.5, 0.01 + 0.01 * validation])
+    assert measured_seconds(planned(tmp_path, epochs="2")) == pytest.approx(STARTUP + 50_000 * (0.5 + 2 * 0.012))
+    limited = planned(tmp_path, train_limit="100", test_limit="50", epochs="1")
+    assert measured_seconds(limited) == pytest.approx(STARTUP + 100 * (0.5 + 0.015))
+    fold = planned(tmp_path, validation="fold", fold="0", folds="5", epochs="1")
+    assert measured_seconds(fold) == pytest.approx(STARTUP + 40_000 * (0.5 + 0.01 * 1.25))
+    digits = planned(tmp_path, dataset="digits", validation="holdout", holdout_size="442", epochs="1")
+    assert measured_seconds(digits) == pytest.approx(STARTUP + 1000 * (0.5 + 0.01 * 1.442))
+
+
+def test_a_device_that_this_machine_lacks_is_not_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed.torch.cuda, "is_available", lambda: False)
+    assert measured_seconds(planned(tmp_path, device="cuda")) is None
+
+
+def test_a_measurement_is_kept_for_what_takes_the_same_time(tmp_path, cache, monkeypatch):
+    measured = []
+    monkeypatch.setattr(speed, "_measure", lambda e, device: measured.append(e) or (0.0, 1.0))
+    first = measured_seconds(planned(tmp_path, "EXP003"))
+    assert measured_seconds(planned(tmp_path, "EXP003", lr="0.1")) == first
+    assert len(measured) == 1
+    measured_seconds(planned(tmp_path, "EXP003", batch_size="32"))
+    assert len(measured) == 2
+    (cache / "speed.json").write_text("{")  # damaged: measured again
+    assert measured_seconds(planned(tmp_path, "EXP003")) == first
+    assert len(measured) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["EXP003", "EXP014"])
+def test_the_estimate_is_the_time_within_a_factor_of_one_and_a_half(tmp_path, cache, experiment):
+    """In processor time, so that other processes of the machine do not count."""
+    run = planned(tmp_path, experiment, dataset="digits", weights_dir=str(tmp_path), offline="stand_in", epochs="3")
+    e, device = run.parameters.model_copy(update={"weights": None}), choose_device(run.parameters.device)
+    ratios = []
+    for _ in range(3):  # on a busy machine a measurement may go wrong
+        (cache / "speed.json").unlink(missing_ok=True)
+        estimated = measured_seconds(run)
+        assert estimated is not None
+        model, dataset = build_model(e)[0].to(device), load_dataset(e, device)
+        started = speed._clock(device)
+        train(model, dataset, e)
+        seconds = min(after - before for before, after in zip(started, speed._clock(device), strict=True))
+        ratios.append((estimated - STARTUP) / seconds)
+        if 1 / 1.5 < ratios[-1] < 1.5:
+            return
+    raise AssertionError(ratios)
