@@ -83,17 +83,17 @@ def test_the_report_names_runs_of_other_code_and_seeds_of_different_code(recorde
     first, second = recorded(0), recorded(1)
     assert "Trained by another version of the code</strong>" in text(tmp_path)
     assert "EXP003 seeds 0, 1." in text(tmp_path)
-    assert "Seeds trained by different code" not in text(tmp_path)
+    assert "Seeds trained by different versions" not in text(tmp_path)
     note(*first)
     assert "EXP003 seed 1." in text(tmp_path)
-    assert "Seeds trained by different code</strong> are taken together in EXP003" in text(tmp_path)
+    assert "Seeds trained by different versions of the code</strong> are pooled in EXP003" in text(tmp_path)
     for seed in (0, 1):
         write_run(tmp_path, "EXP001", seed=seed)
     caveat = Journal.load(tmp_path).comparisons["EXP003"].caveat
     assert caveat == "the seeds of EXP003 were trained by different code"
     note(*second)
-    assert "not verified to give the same: EXP001 seeds 0, 1." in text(tmp_path)
-    assert "Seeds trained by different code" not in text(tmp_path)
+    assert "not verified to give the same result with this one: EXP001 seeds 0, 1." in text(tmp_path)
+    assert "Seeds trained by different versions" not in text(tmp_path)
 
 
 def test_local_weights_are_named(tmp_path):

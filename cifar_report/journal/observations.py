@@ -109,8 +109,8 @@ def _guesses(result: Result) -> str | None:
         return None
     low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
     return (
-        f"{result.entry.id} is not shown to be above chance ({percent(1 / len(CLASSES[data.name]))}): its interval over "
-        f"the test images is {percent(low, 1)} to {percent(high, 1)}."
+        f"{result.entry.id} is not shown to be above chance ({percent(1 / len(CLASSES[data.name]))}): its interval "
+        f"over the test images is {percent(low, 1)} to {percent(high, 1)}."
     )
 
 
