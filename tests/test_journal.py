@@ -383,12 +383,11 @@ def test_classes_change_only_where_a_test_says_so(tmp_path):
     assert seen.text.startswith("No class is shown to gain or lose in EXP003 against EXP001.")
 
 
-def test_plateau_and_gap_are_computed(tmp_path):
+def test_gap_is_that_of_the_last_epoch(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
-    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
-    assert "No plateau yet: EXP001" in sentences  # it gains two points an epoch
-    assert "Generalization gap." in sentences
-    assert "in points: EXP001 +10.0." in sentences  # 80 % in training, 70 % in validation
+    learning = Learning.of(Journal.load(tmp_path).results["EXP001"])
+    assert learning.gap == pytest.approx(0.1)  # 80 % in training, 70 % in validation
+    assert learning.plateau is None  # it gains two points an epoch
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def test_schedule_over_a_whole_training(name):
         assert set(rates) == {0.1}
     else:
         assert max(rates) == pytest.approx(0.1, rel=0.01)
+        assert 0 <= optimizer.param_groups[0]["lr"] < 0.1
+    if name in ("cosine", "one_cycle"):
         assert optimizer.param_groups[0]["lr"] < 0.001
     if name == "cosine":
         assert rates[50] == pytest.approx(0.05)

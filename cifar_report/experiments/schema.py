@@ -14,7 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cifar_report.experiments.errors import RequestError, did_you_mean, unknown
 
-MODELS = ("net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2")
+Model = Literal["net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2"]
+MODELS: tuple[str, ...] = get_args(Model)
 PRETRAINED_MODELS = ("resnet18", "vgg16", "mobilenet_v2")
 FIXED_SIZE_MODELS = ("net", "lenet")
 
@@ -92,9 +93,7 @@ class Experiment(BaseModel):
     )
     fold: OptionalCount = Field(None, ge=0, description="which fold validates, 0 to folds - 1; needs folds")
     folds: OptionalCount = Field(None, ge=2, le=50, description="number of cross-validation folds; needs fold")
-    model: Literal["net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2"] = Field(
-        "net", description="architecture: " + ", ".join(MODELS)
-    )
+    model: Model = Field("net", description="architecture: " + ", ".join(MODELS))
     weights: Annotated[Literal["imagenet"] | None, BeforeValidator(_null_from_text)] = Field(
         None, description="imagenet, or null: initial weights are random"
     )

@@ -57,7 +57,6 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
         ("Chance level", map(_guesses, complete), ["learning"]),
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
-        ("Generalization gap", _gap(curves), ["curves"]),
         ("Convergence", _convergence(learned), ["curves"]),
         ("Stability", _stability(learned), ["curves", "learning"]),
         ("Speed", (_speed(result, journal) for result in complete), ["learning"]),
@@ -164,13 +163,6 @@ def _plateau(curves: Sequence[Learning]) -> Iterator[str]:
                 f"{c.name} is highest at epoch {c.highest.epoch} of {len(c.epochs)} "
                 f"({percent(c.highest.validation_accuracy, 1)}) and ends {lower} points lower."
             )
-
-
-def _gap(curves: Sequence[Learning]) -> Iterator[str]:
-    """How much higher the accuracy on training images is."""
-    if long := [c for c in curves if len(c.epochs) > 2]:
-        gaps = ", ".join(f"{c.name} {points(c.gap, 1)}" for c in long)
-        yield f"Training accuracy (measured during the last epoch) minus validation accuracy, in points: {gaps}."
 
 
 def _convergence(results: Sequence[Result]) -> Iterator[str]:
