@@ -98,13 +98,18 @@ def test_what_keeps_several_contrasts_open_is_said_once(tmp_path, judged):
 
 
 def test_later_seeds_alone_test_what_earlier_ones_suggested(tmp_path, judged):
+    """Their difference is that of the later seeds; the spread is one model of all runs, as everywhere."""
     runs(tmp_path, "EXP001", 0.70, seeds=range(6))
-    runs(tmp_path, "EXP003", 0.72, seeds=range(3))
+    runs(tmp_path, "EXP003", 0.71, seeds=range(3))
     runs(tmp_path, "EXP003", 0.70, seeds=range(3, 6))
-    assert "n = 6" in judged(contrasts=["EXP003 > EXP001"]).reason
+    every = judged(contrasts=["EXP003 > EXP001"])
     later = judged(contrasts=["EXP003 > EXP001"], seeds_from=3, post_hoc=True)
     assert later.answer == "does not hold"
+    assert "n = 6" in every.reason
     assert "n = 3" in later.reason
+    (all_seeds,), (later_seeds,) = every.tested, later.tested
+    assert later_seeds.contrast.unit == pytest.approx(all_seeds.contrast.unit)
+    assert all_seeds.contrast.difference > later_seeds.contrast.difference + 0.4
 
 
 def test_figures_of_the_original_lie_where_a_run_is_expected(tmp_path, judged):

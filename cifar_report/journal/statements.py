@@ -142,15 +142,15 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
 
 
 def _values(journal: Journal, statement: Statement) -> tuple[Values, Mapping[str, Spread | None]]:
-    """The statement's measure of every run, in the unit in which it is written, and its spreads."""
+    """The statement's measure of its runs, in the unit in which it is written, and its spreads, of all runs."""
     measure = MEASURES[statement.measure]
-    values = {
-        name: {seed: measure.scale * value for seed, value in runs.items()}
-        for name, runs in journal.values(measure.of, statement.seeds_from).items()
-    }
+    every, own = (
+        {name: {seed: measure.scale * value for seed, value in runs.items()} for name, runs in found.items()}
+        for found in (journal.values(measure.of), journal.values(measure.of, statement.seeds_from))
+    )
     step = measure.step or measure.scale * journal.resolution
-    exact = dict.fromkeys(values, Spread(step, 1000, step, 1000))
-    return values, exact if measure.exact else journal.spreads(values, step)
+    exact = dict.fromkeys(every, Spread(step, 1000, step, 1000))
+    return own, exact if measure.exact else journal.spreads(every, step)
 
 
 UNKNOWN = "spread unknown: one run of {} cannot tell a method from luck"
