@@ -9,6 +9,7 @@ from records import write_run
 
 from cifar_report.data.cache import load_images
 from cifar_report.execution.kernel import notebook_executor
+from cifar_report.experiments.catalog import load_catalog
 from cifar_report.records.record import ErrorRecord, run_folder, write_record
 from cifar_report.report.export import make_report
 from cifar_report.report.pdf import write_pdf
@@ -52,6 +53,19 @@ def test_pdf_has_a_title_page_contents_with_page_numbers_and_numbered_pages(repo
     assert "Initial weights" in texts[int(entry[1]) - 1]
     for number, text in enumerate(texts[1:], start=2):
         assert f"{number} / {count}" in text
+
+
+def test_a_whole_journals_body_is_at_most_15_pages(tmp_path):
+    losses = (1.6, 1.4, 1.2, 1.1, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
+    for number, name in enumerate(load_catalog().entries):
+        write_run(tmp_path, name, 0.5 + number / 60, validation_losses=losses)
+    page = make_report(tmp_path, executor=notebook_executor, profile="full")
+    if not page.with_suffix(".pdf").is_file():
+        pytest.skip("this machine cannot make it")
+    with pdfplumber.open(page.with_suffix(".pdf")) as pdf:
+        entry = re.search(r"Appendix ?\.+ ?(\d+)", pdf.pages[1].extract_text())
+    assert entry is not None
+    assert int(entry[1]) - 2 <= 15  # behind the title page and the contents
 
 
 def test_nothing_leaves_the_page(report):
