@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cifar_report.experiments.schema import Experiment
 from cifar_report.journal.budget import at_full_budget, parameters_of
 from cifar_report.records.record import EpochRecord, RunRecord
 
 if TYPE_CHECKING:
     from cifar_report.journal.journal import Journal, Result
 
-# Parameters that have a column of their own in `results.csv`, whose column `settings` has them all.
-KEPT = ("experiment", "seed", "dataset", "epochs", "precision")
 COUNTS = ["correct", "test_images", "epochs", "best_epoch", "model_parameters", "trainable_parameters", "train_images"]
 
 
@@ -41,10 +38,10 @@ def epochs_frame(results: Iterable[Result]) -> pd.DataFrame:
 
 def results_frame(journal: Journal) -> pd.DataFrame:
     """`results.csv`: the journal's runs, each with its experiment's figures over all seeds, in percent or points."""
+    if journal.runs.empty:
+        return journal.runs
     figures = pd.DataFrame([_figures(journal, result) for result in journal.results.values()])
-    frame = journal.runs.drop(columns=[n for n in Experiment.model_fields if n not in KEPT], errors="ignore")
-    if frame.empty:
-        return frame
+    frame = journal.runs.loc[:, :"settings"]  # which holds the parameters
     return frame.merge(figures, on="experiment", how="left").astype({"compared_seeds": "Int64"})
 
 
@@ -57,11 +54,11 @@ def family_frame(journal: Journal, family: str) -> pd.DataFrame:
 
 def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
     test, data, environment = run.test, run.data, run.environment
-    return {
-        **parameters_of(run),
+    row = {
         "experiment": run.experiment,
         "family": run.family,
         "seed": run.seed,
+        "fold": run.parameters.get("fold"),
         "status": run.status,
         "accuracy": 100 * test.accuracy if test else None,
         "correct": test.correct if test else None,
@@ -90,6 +87,7 @@ def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
         "key": run.key,
         "settings": json.dumps(run.parameters),
     }
+    return row | {name: value for name, value in parameters_of(run).items() if name not in row}
 
 
 def _figures(journal: Journal, result: Result) -> dict[str, Any]:
