@@ -23,7 +23,9 @@ from cifar_report.records.key import key_facts, run_key
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import (
     RESUMED_ELSEWHERE,
+    EnvironmentRecord,
     EpochRecord,
+    KeyFacts,
     RunRecord,
     SecondsRecord,
     TestRecord,
@@ -58,6 +60,11 @@ class Run:
     model: nn.Module
     history: list[EpochRecord]
     evaluation: Evaluation
+    _facts: KeyFacts  # what the key is made of; from `build_model`
+    _checkpoint: Checkpoint  # these from `train`
+    _environment: EnvironmentRecord
+    _last_validation: Evaluation
+    _pflop: float | None
 
     def __init__(self, parameters: Experiment, family: str) -> None:
         self.parameters = parameters
@@ -114,13 +121,9 @@ class Run:
         with self._phase("setup"):
             self.model, self._weights, warning = build_model(self.parameters)
             self.model.to(self.device)
-            self._facts = key_facts(
-                self.parameters,
-                load_catalog().family_named(self.family).notebook_path,
-                self.dataset.record.sha256,
-                self._weights.sha256 if self._weights else None,
-            )
-            self._key = run_key(self.parameters, self._facts)
+            notebook = load_catalog().family_named(self.family).notebook_path
+            weights_sha256 = self._weights.sha256 if self._weights else None
+            self._facts = key_facts(self.parameters, notebook, self.dataset.record.sha256, weights_sha256)
         self._warn(warning)
         if self._weights:
             weights = self._weights
@@ -134,13 +137,13 @@ class Run:
         """
         self._backup.restore()
         self._environment = describe_environment(self.device)
-        here = self._environment.model_dump()
+        current = self._environment.model_dump()
         self._checkpoint = Checkpoint(
             self.folder / CHECKPOINT,
-            self._key,
+            self.key,
             device=self.device.type,
             started_at=self._started_at,
-            environment=here,
+            environment=current,
             facts=self._facts,
         )
         with self._phase("train"):
@@ -151,9 +154,9 @@ class Run:
         self._warn(self._checkpoint.warning)
         before = self._checkpoint.environment
         differ = [
-            f"{name} {value}, then {here.get(name)}"
+            f"{name} {value}, then {current.get(name)}"
             for name, value in before.items()
-            if value != here.get(name) and name not in ("git_commit", "git_dirty")  # whose code is in the key
+            if value != current.get(name) and name not in ("git_commit", "git_dirty")  # whose code is in the key
         ]
         self._warn(f"{RESUMED_ELSEWHERE}: {'; '.join(differ)}" if differ else None)
         return self.history
@@ -168,6 +171,11 @@ class Run:
         e = self.evaluation
         print(f"final model: {e.accuracy:.2%} of {len(e.labels):,} test images ({e.correct:,}), loss {e.loss:.3f}")
         return e
+
+    @property
+    def key(self) -> str:
+        """What identifies the result, once the model is built."""
+        return run_key(self.parameters, self._facts)
 
     @property
     def predictions(self) -> Predictions:
@@ -188,7 +196,7 @@ class Run:
             experiment=self.parameters.experiment,
             family=self.family,
             seed=self.parameters.seed,
-            key=self._key,
+            key=self.key,
             key_facts=self._facts,
             status="completed",
             parameters=self.parameters.result_parameters(),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from cifar_report.data.cache import load_images
-from cifar_report.data.download import OFFLINE
 from cifar_report.data.splits import split
 from cifar_report.execution.resources import gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
@@ -226,16 +224,15 @@ def _inspected(seeded: Sequence[Experiment]) -> list[PlannedRun]:
     e = seeded[0].model_copy(update={"offline": "stand_in"})
     data_sha256, weights = "", None
     problems: dict[str, str | None] = {}
-    with _no_downloads():
-        try:
-            images, problems["data"] = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline)
-            data_sha256 = images.sha256
-        except RequestError as error:
-            problems["data"] = str(error)
-        try:
-            _, weights, problems["weights"] = find_weights(e) if e.weights else (None, None, None)
-        except RequestError as error:
-            problems["weights"] = str(error)
+    try:
+        images, problems["data"] = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, download=False)
+        data_sha256 = images.sha256
+    except RequestError as error:
+        problems["data"] = str(error)
+    try:
+        _, weights, problems["weights"] = find_weights(e, download=False) if e.weights else (None, None, None)
+    except RequestError as error:
+        problems["weights"] = str(error)
     return _runs(seeded, data_sha256, weights, problems)
 
 
@@ -249,19 +246,6 @@ def _runs(
     local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}" if weights else None
     found = {name: problem for name, problem in problems.items() if problem}
     return [PlannedRun(run, family, facts, found, local if weights and weights.is_local else None) for run in seeded]
-
-
-@contextmanager
-def _no_downloads() -> Iterator[None]:
-    """Switch downloads off; `data.download` reads this from the environment."""
-    before = os.environ.get(OFFLINE)
-    os.environ[OFFLINE] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(OFFLINE)
-        if before is not None:
-            os.environ[OFFLINE] = before
 
 
 def check_writable(folder: Path) -> None:

@@ -24,8 +24,13 @@ DOWNLOADS = {
 }
 
 
-def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | None, str | None]:
+Found = tuple[Path | None, WeightsRecord | None, str | None]  # file, record, warning
+
+
+def find_weights(parameters: Experiment, *, download: bool = True) -> Found:
     """Find ImageNet weights: in `weights_dir`, else `$CIFAR_REPORT_WEIGHTS`, else torchvision's own download.
+
+    Without `download` only those that are on this machine are found.
 
     Returns:
         the file, its record, and no warning; or, with `offline: stand_in`, neither file nor record but a warning.
@@ -43,7 +48,7 @@ def find_weights(parameters: Experiment) -> tuple[Path | None, WeightsRecord | N
         file = folder / f"{name}.safetensors"
         if file.is_file():
             return file, _record("local file", file, "local file"), None
-    downloaded, failure = _downloaded(name)
+    downloaded, failure = _downloaded(name, fetch=download)
     if downloaded is not None:
         return downloaded, _record("torchvision", downloaded, "official"), None
     if parameters.offline == "fail":
@@ -78,7 +83,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
         ) from None
 
 
-def _downloaded(name: str) -> tuple[Path | None, str]:
+def _downloaded(name: str, *, fetch: bool) -> tuple[Path | None, str]:
     """torchvision's copy of the weights, fetched if need be; or no file and the reason."""
     url = DOWNLOADS[name]
     file = _torch_hub() / "checkpoints" / url.rpartition("/")[2]
@@ -87,8 +92,8 @@ def _downloaded(name: str) -> tuple[Path | None, str]:
         if not _sha256(file, file.stat().st_mtime_ns).startswith(prefix):
             raise RequestError(f"{file} is damaged (wrong checksum); delete it to have it fetched again")
         return file, ""
-    if (url, file) in _failures:  # a plan of many runs tries only once
-        return None, _failures[url, file]
+    if not fetch or (url, file) in _failures:  # a plan of many runs tries only once
+        return None, _failures.get((url, file), "they were not to be downloaded")
     try:
         return download(url, file.parent, file.name, digest=f"sha256:{prefix}"), ""
     except DownloadError as error:
