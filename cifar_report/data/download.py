@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from cifar_report.experiments.errors import RequestError
@@ -37,9 +38,13 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
     if os.environ.get(OFFLINE) and not (folder / filename).is_file():
         raise DownloadError(f"{url}: downloads are switched off ({OFFLINE})")
 
-    import pooch
     import requests
 
+    with warnings.catch_warnings():  # tqdm's, in a notebook without widgets
+        warnings.simplefilter("ignore")
+        import pooch
+
+    pooch.get_logger().setLevel("WARNING")  # what is fetched, a notebook's own cells say
     headers = {"Accept-Encoding": "identity"}  # a compressed transfer would hide the file's length
     try:
         if digest is None:
