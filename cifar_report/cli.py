@@ -366,15 +366,15 @@ def predict(
     return DONE if predictions else REQUEST_WRONG
 
 
-@app.command(epilog=_examples("cifar-report badges --repo owner/name --ref v1.0"))
-def badges(
+@app.command(epilog=_examples("cifar-report notebooks --repo owner/name --ref v1.0"))
+def notebooks(
     repo: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="on GitHub; default: unchanged")] = None,
     ref: Annotated[str | None, typer.Option(help="branch, tag or commit; default: unchanged")] = None,
 ) -> None:
     """Write the cells that notebooks share, with badges and form fields. Name the repository that Colab uses."""
-    from cifar_report.colab import write_badges
+    from cifar_report.colab import write_notebooks
 
-    print("\n".join(map(str, write_badges(repo, ref))) or "nothing to change")
+    print("\n".join(map(str, write_notebooks(repo, ref))) or "nothing to change")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def colab_link(repository: str, ref: str, notebook: str) -> str:
     return f"https://colab.research.google.com/github/{repository}/blob/{ref}/notebooks/{notebook}"
 
 
-def write_badges(repository: str | None = None, ref: str | None = None, *, root: Path | None = None) -> list[Path]:
+def write_notebooks(repository: str | None = None, ref: str | None = None, *, root: Path | None = None) -> list[Path]:
     """Name the repository and its ref in `params/journal.yaml`; make the notebooks agree with it.
 
     Each family's notebook gets the cells of `notebooks/shared_cells.py` and its parameters' form fields.
@@ -38,7 +38,7 @@ def write_badges(repository: str | None = None, ref: str | None = None, *, root:
     folder = root or packaged_folder("params").parent
     journal = folder / "params" / "journal.yaml"
     if not (folder / "pyproject.toml").is_file():
-        raise RequestError("badges are rewritten in a clone of the repository, and this package does not run from one")
+        raise RequestError("notebooks are rewritten in a clone of the repository, and this package does not run from one")
     repository, ref = repository or load_catalog().repository, ref or load_catalog().ref
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise RequestError(f"--repo takes owner/name, not '{repository}'")

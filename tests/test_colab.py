@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cifar_report.colab import TAG, colab_link, write_badges
+from cifar_report.colab import TAG, colab_link, write_notebooks
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, allowed_values, validate
@@ -42,7 +42,7 @@ def clone(tmp_path):
 
 
 def test_the_notebooks_are_what_the_command_writes(clone):
-    assert write_badges(root=clone) == []
+    assert write_notebooks(root=clone) == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -71,12 +71,12 @@ def test_shared_cells_are_written_over_and_own_cells_stay_behind_the_cell_they_f
     data.source = "dataset = 1"
     notebook.cells = [cell for cell in notebook.cells if cell.id != "record"]
     nbformat.write(notebook, path)
-    assert write_badges(root=clone) == [path]
+    assert write_notebooks(root=clone) == [path]
     assert path.read_text() == (ROOT / "notebooks" / path.name).read_text()
 
     source = clone / "notebooks" / SOURCE
     source.write_text(source.read_text().replace('# %% id="data"\n', '# %% id="new"\n1\n\n# %% id="data"\n'))
-    assert len(write_badges(root=clone)) == len(FAMILY_NOTEBOOKS)
+    assert len(write_notebooks(root=clone)) == len(FAMILY_NOTEBOOKS)
     after = [cell.id for cell in nbformat.read(path, as_version=4).cells]
     assert after == [*before[: before.index("data")], "new", *before[before.index("data") :]]
 
@@ -96,15 +96,15 @@ def test_what_all_family_notebooks_have_in_common_is_shared():
 
 def test_badges_are_rewritten_together_and_change_no_key(clone):
     digests = [notebook_digest(path) for path in sorted((clone / "notebooks").glob("0*.ipynb"))]
-    assert write_badges(root=clone) == []
-    changed = write_badges("me/my-fork", "v1.0", root=clone)
+    assert write_notebooks(root=clone) == []
+    changed = write_notebooks("me/my-fork", "v1.0", root=clone)
     assert len(changed) == 10
     assert "repository: me/my-fork\nref: v1.0\n" in (clone / "params" / "journal.yaml").read_text()
     text = (clone / "notebooks" / "03_optimizers.ipynb").read_text()
     assert colab_link("me/my-fork", "v1.0", "03_optimizers.ipynb") in text
     assert "https://github.com/me/my-fork/archive/v1.0.zip" in text
     assert "cifar-report/cifar-report" not in text
-    assert write_badges("me/my-fork", "v1.0", root=clone) == []
+    assert write_notebooks("me/my-fork", "v1.0", root=clone) == []
     assert [notebook_digest(path) for path in sorted((clone / "notebooks").glob("0*.ipynb"))] == digests
 
 
@@ -112,14 +112,14 @@ def test_badges_are_rewritten_together_and_change_no_key(clone):
 def test_malformed_names_change_nothing(clone, repo, ref):
     before = {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()}
     with pytest.raises(RequestError, match="takes"):
-        write_badges(repo, ref, root=clone)
+        write_notebooks(repo, ref, root=clone)
     assert {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()} == before
 
 
 def test_installed_package_has_no_badges_to_rewrite(clone):
     (clone / "pyproject.toml").unlink()
     with pytest.raises(RequestError, match="in a clone"):
-        write_badges(root=clone)
+        write_notebooks(root=clone)
 
 
 def test_first_cell_does_nothing_elsewhere(monkeypatch):

@@ -55,9 +55,10 @@ def test_a_measurement_is_kept_for_what_takes_the_same_time(tmp_path, cache, mon
     assert len(measured) == 1
     measured_seconds(planned(tmp_path, "EXP003", batch_size="32"))
     assert len(measured) == 2
-    (cache / "speed.json").write_text("{")  # damaged: measured again
-    assert measured_seconds(planned(tmp_path, "EXP003")) == first
-    assert len(measured) == 3
+    for damaged in ("{", "null"):  # measured again
+        (cache / "speed.json").write_text(damaged)
+        assert measured_seconds(planned(tmp_path, "EXP003")) == first
+    assert len(measured) == 4
 
 
 @pytest.mark.slow

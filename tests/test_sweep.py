@@ -28,10 +28,12 @@ from cifar_report.report.sections import family_section
         ({"augment": "[crop, rotation]"}, [{}]),
         ({"augment": "[crop],[crop,rotation],[]"}, [{"augment": a} for a in ("[crop]", "[crop,rotation]", "[]")]),
         ({"optimizer": "sgd,sgd"}, [{}]),
+        ({"data_dir": "/a,b", "output_dir": "/c,d"}, [{}]),  # a comma in a path
+        ({"validation": "fold", "folds": "5", "fold": "0,2"}, [{}, {}]),  # two folds of one experiment
     ],
 )
 def test_several_values_are_a_grid(overrides, swept):
-    assert [own for own, _ in expand(overrides)] == swept or len(swept) == 1
+    assert [own for own, _ in expand(overrides)] == swept
     for own, given in expand(overrides):
         assert given.keys() == overrides.keys()
         assert own.items() <= given.items()
@@ -45,12 +47,25 @@ def test_folds_without_one_are_all_of_them():
 
 
 def test_a_sweeps_experiment_is_named_after_what_it_varies():
-    name = sweep_name("EXP003", {"lr": "0.003", "weight_decay": "1e-4", "augment": "[crop,horizontal_flip]"})
-    assert name == "EXP003-LR-0_003-WEIGHT_DECAY-1E_4-AUGMENT-CROP_HORIZONTAL_FLIP"
+    name = sweep_name("EXP003", {"lr": 0.003, "weight_decay": 1e-5, "augment": ("crop", "horizontal_flip")})
+    assert name == "EXP003-LR-0_003-WEIGHT_DECAY-1E_05-AUGMENT-CROP_HORIZONTAL_FLIP"
     assert swept_parameters(name) == ("EXP003", ["lr", "weight_decay", "augment"])
     assert sweep_name("EXP003", {}) == "EXP003"
     with pytest.raises(RequestError, match="too many"):
-        sweep_name("EXP003", dict.fromkeys(("label_smoothing", "weight_decay", "frozen_batchnorm"), "0.12345"))
+        sweep_name("EXP003", dict.fromkeys(("label_smoothing", "weight_decay", "frozen_batchnorm"), 0.12345))
+
+
+def test_a_value_is_named_as_it_is_read_and_no_two_runs_share_a_folder(tmp_path):
+    def named(**overrides):
+        plan = make_plan(["EXP000"], profile="full", overrides={"dataset": "digits", **overrides}, output_dir=tmp_path)
+        return [run.name for run in plan]
+
+    assert named(lr="1e-2,0.02") == ["EXP000-LR-0_01 seed 0", "EXP000-LR-0_02 seed 0"]
+    with pytest.raises(RequestError, match="EXP000-LR-0_01 seed 0 is planned twice"):
+        named(lr="1e-2,0.01")
+    with pytest.raises(RequestError, match="EXP000-WEIGHT_DECAY-1E_06 seed 0 is planned twice"):
+        named(weight_decay="1e-6,1e6")
+    assert named(validation="fold", folds="2") == ["EXP000 seed 0 fold 0 of 2", "EXP000 seed 0 fold 1 of 2"]
 
 
 def test_a_sweep_is_planned_as_experiments_of_their_own(tmp_path):
@@ -84,7 +99,7 @@ def test_a_sweep_is_run_and_reported(tmp_path, no_data):
 
 
 def swept_run(folder, accuracy, lr, seed=0):
-    name = sweep_name("EXP003", {"lr": lr})
+    name = sweep_name("EXP003", {"lr": float(lr)})
     record = write_run(folder, "EXP003", accuracy, seed=seed, parameters={"lr": lr})
     mine = run_folder(folder, name, seed)
     run_folder(folder, "EXP003", seed).rename(mine.parent.mkdir(parents=True, exist_ok=True) or mine)

@@ -19,7 +19,7 @@ from cifar_report.execution.resources import JOBS, gpus, slot_environments
 from cifar_report.execution.worker import Worker
 from cifar_report.formatting import counted
 from cifar_report.records.lock import is_locked
-from cifar_report.records.record import RunRecord
+from cifar_report.records.record import RunRecord, run_name
 from cifar_report.training.cores import cores
 
 POLL = 0.5  # seconds between two looks at the workers
@@ -125,7 +125,8 @@ class _Crew:
 
 def summary(record: RunRecord) -> str:
     """One line about a finished run."""
-    return f"{record.experiment} seed {record.seed}: {outcome(record)}, {record.seconds.total:.0f} s"
+    name = run_name(record.experiment, {"seed": record.seed} | record.parameters)
+    return f"{name}: {outcome(record)}, {record.seconds.total:.0f} s"
 
 
 def outcome(record: RunRecord) -> str:

@@ -31,6 +31,7 @@ from cifar_report.records.record import (
     read_record,
     refuse_newer,
     run_folder,
+    run_name,
 )
 from cifar_report.records.verification import keys
 from cifar_report.training.weights import find_weights
@@ -62,7 +63,7 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        return f"{self.parameters.experiment} seed {self.parameters.seed}"
+        return run_name(self.parameters.experiment, self.parameters.model_dump())
 
     @property
     def folder(self) -> Path:
@@ -191,11 +192,12 @@ def make_plan(
         if name in RESERVED:
             raise RequestError(f"'{name}' cannot be set: {RESERVED[name]}")
     place = {"output_dir": str(output_dir.resolve())}
-    resolved = [
-        load_experiment(name, profile=profile, overrides=given | place | {"experiment": sweep_name(name, swept)})
-        for name in load_catalog().select(experiments)
-        for swept, given in expand(overrides or {})
-    ]
+    resolved = []
+    for name in load_catalog().select(experiments):
+        for swept, given in expand(overrides or {}):
+            e = load_experiment(name, profile=profile, overrides=given | place)
+            values = {parameter: getattr(e, parameter) for parameter in swept}
+            resolved.append(e.model_copy(update={"experiment": sweep_name(name, values)}))
     seeded = [[validate({**parameters.model_dump(), "seed": seed}) for seed in seeds] for parameters in resolved]
     if not read_only:
         check_writable(output_dir)
@@ -205,7 +207,11 @@ def make_plan(
         if device == "cuda" and not (remote or read_only or gpus()):
             raise RequestError("device=cuda is set, but this machine has no NVIDIA GPU; set device=auto")
     plan = [run for runs in seeded for run in (_inspected(runs) if read_only else _planned(runs))]
+    folders: set[Path] = set()
     for run in plan:
+        if run.folder in folders:
+            raise RequestError(f"{run.name} is planned twice; give values of --set that differ")
+        folders.add(run.folder)
         refuse_newer(run.folder)
     return plan
 

@@ -56,8 +56,8 @@ def _measured(e: Experiment, validation: float) -> list[float]:
     )
     key = json.dumps([machine.device_name, machine.threads, machine.torch, work])
     known: dict[str, list[float]] = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(file.read_text())
+    with suppress(OSError, ValueError, TypeError):
+        known = dict(json.loads(file.read_text()))
     if key not in known:
         known[key] = [seconds / images for seconds in _measure(e, device)]
         with suppress(OSError), atomic_file(file) as temporary:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import Experiment
+from cifar_report.experiments.schema import PLACE_PARAMETERS, Experiment, shown
 
 LISTS = ("augment",)  # parameters whose single value may hold commas
 
@@ -20,18 +20,18 @@ def expand(overrides: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str,
     `validation=fold folds=5` without `fold` means all five folds, which are one experiment.
     """
     choices = {name: _values(name, value) for name, value in overrides.items()}
-    swept = [name for name, values in choices.items() if len(values) > 1]
+    swept = [name for name, values in choices.items() if len(values) > 1 and name != "fold"]
     combinations = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
     return [({name: given[name] for name in swept}, given | fold) for given in combinations for fold in _folds(given)]
 
 
 def sweep_name(base: str, values: Mapping[str, Any]) -> str:
-    """The experiment of one combination: `EXP003-LR-0_02`; `base` itself where nothing is swept.
+    """The experiment of one combination of values, as the schema reads them: `EXP003-LR-0_02`; of none `base` itself.
 
     Raises:
         RequestError: the name would be too long for a folder.
     """
-    words = [re.sub(r"[^A-Za-z0-9]+", "_", str(word)).strip("_") for pair in values.items() for word in pair]
+    words = [word for name, value in values.items() for word in (name, re.sub(r"[^\w]+", "_", shown(value)).strip("_"))]
     name = "-".join([base, *words]).upper()
     if len(name) > 64:
         raise RequestError(f"too many parameters are swept together: {', '.join(values)}")
@@ -45,7 +45,7 @@ def swept_parameters(experiment: str) -> tuple[str, list[str]]:
 
 
 def _values(name: str, value: Any) -> list[Any]:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or name in PLACE_PARAMETERS:
         return [value]
     parts = [part.strip() for part in re.split(r",(?![^\[]*\])", value)]
     several = all(part.startswith("[") for part in parts) if name in LISTS else all(parts)

@@ -7,6 +7,7 @@ times are UTC in ISO 8601.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -185,6 +186,12 @@ def run_folder(
     """Folder of one run: `<output_dir>/runs/exp003/seed-0`, of one fold `…/seed-0-fold-1-of-5`."""
     part = "" if fold is None else f"-fold-{fold}-of-{folds}"
     return Path(output_dir) / "runs" / experiment.lower() / f"seed-{seed}{part}"
+
+
+def run_name(experiment: str, parameters: Mapping[str, Any]) -> str:
+    """A run as people read it: `EXP003 seed 0`, of one fold `EXP003 seed 0 fold 1 of 5`."""
+    fold, folds = parameters.get("fold"), parameters.get("folds")
+    return f"{experiment} seed {parameters['seed']}" + ("" if fold is None else f" fold {fold} of {folds}")
 
 
 def recorded_folder(output_dir: str | Path, record: RunRecord) -> Path:
