@@ -38,7 +38,7 @@ def write_notebooks(repository: str | None = None, ref: str | None = None, *, ro
     folder = root or packaged_folder("params").parent
     journal = folder / "params" / "journal.yaml"
     if not (folder / "pyproject.toml").is_file():
-        raise RequestError("notebooks are rewritten in a clone of the repository, and this package does not run from one")
+        raise RequestError("notebooks are rewritten in a clone of the repository only, and this package is not one")
     repository, ref = repository or load_catalog().repository, ref or load_catalog().ref
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise RequestError(f"--repo takes owner/name, not '{repository}'")
