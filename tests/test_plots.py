@@ -67,11 +67,19 @@ def test_same_figure_same_bytes(tmp_path):
 
 def test_experiments_of_a_family_look_different_and_always_the_same():
     for family in load_catalog().families:
-        looks = [plots.appearance(entry.id) for entry in family.experiments]
+        looks = list(plots.appearances([entry.id for entry in family.experiments]).values())
         assert len({colour for colour, _ in looks}) == len(looks)
         assert len({str(style) for _, style in looks}) == len(looks)
-    assert plots.appearance("EXP004") == plots.appearance("exp004")
-    assert plots.appearance("MINE-1")[0] in plots.COLOURS
+    assert [*plots.appearances(["EXP004"]).values()] == [*plots.appearances(["exp004"]).values()]
+
+
+def test_experiments_of_ones_own_look_like_no_other_of_the_figure():
+    own = [f"EXP003-LR-{lr}" for lr in ("0_003", "0_03", "0_1", "0_3", "1")]
+    looks = plots.appearances(["EXP003", "EXP004", *own])
+    assert len(set(looks.values())) == len(looks)
+    assert len({colour for colour, _ in looks.values()}) == len(looks)  # as long as there are colours
+    assert (looks["EXP003"], looks["EXP004"]) == tuple(plots.appearances(["EXP003", "EXP004"]).values())
+    assert len(plots.appearances([*map(str, range(40))])) == 40
 
 
 def test_confusion_matrix_names_the_most_frequent_mistake():

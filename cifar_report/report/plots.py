@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,17 +127,21 @@ def _plots(
     return figure, [figure.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in boxes]
 
 
-def appearance(name: str) -> tuple[str, Any]:
-    """Colour and line style of an experiment: its place in its family decides, so it looks the same everywhere.
+def appearances(names: Collection[str]) -> dict[str, tuple[str, Any]]:
+    """Colour and line style of each experiment of a figure.
 
-    Experiments of the user's own, by their name, have the colours that no family's experiments have.
+    The catalog's have those of their place in their family, so they look the same everywhere. Those of the user's own
+    have what is left, colours that nobody has first.
     """
-    family = load_catalog().family_of(name)
-    if family is None:
-        place = sum(map(ord, name))
-        return COLOURS[len(STYLES) + place % (len(COLOURS) - len(STYLES))], STYLES[place % len(STYLES)]
-    place = [entry.id for entry in family.experiments].index(name.upper())
-    return COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)]
+    found = {}
+    for name in names:
+        if family := load_catalog().family_of(name):
+            place = [entry.id for entry in family.experiments].index(name.upper())
+            found[name] = COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)]
+    taken = {colour for colour, _ in found.values()}
+    pairs = [(colour, style) for style in STYLES for colour in COLOURS if (colour, style) not in found.values()]
+    free = itertools.cycle(sorted(pairs, key=lambda pair: pair[0] in taken))
+    return {name: found.get(name) or next(free) for name in names}
 
 
 def learning_curves(histories: Histories) -> Picture:
@@ -147,6 +152,7 @@ def learning_curves(histories: Histories) -> Picture:
     and a triangle says how high it goes.
     """
     shown = {name: [list(history) for history in several] for name, several in histories.items() if several}
+    looks = appearances(shown)
     rows = -(-(len(shown) + 1) // 5) if len(shown) > 1 else 0
     with rc_context(STYLE):
         figure, (losses, accuracies) = _plots(8.2, 2.9 + 0.2 * rows, 2, bottom=0.45 + 0.2 * rows)
@@ -155,7 +161,7 @@ def learning_curves(histories: Histories) -> Picture:
         highest_training = 0.0
         accuracy_lines: dict[str, list[float]] = {}
         for name, several in shown.items():
-            colour, style = appearance(name)
+            colour, style = looks[name]
             training, loss, accuracy = (
                 np.array([[getattr(e, field) for e in history] for history in several])
                 for field in ("train_loss", "validation_loss", "validation_accuracy")
@@ -179,7 +185,7 @@ def learning_curves(histories: Histories) -> Picture:
             loss_lines[f"{name} validation"] = loss.mean(0).round(4).tolist()
             loss_lines[f"{name} training"] = training.mean(0).round(4).tolist()
             accuracy_lines[name] = (100 * accuracy.mean(0)).round(2).tolist()
-        beyond = _cut_leaps(losses, peaks, highest_training)
+        beyond = _cut_leaps(losses, peaks, highest_training, looks)
         losses.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
         accuracies.set(xlabel="epoch", ylabel="validation accuracy (%)")
         for axes in (losses, accuracies):
@@ -203,7 +209,9 @@ def learning_curves(histories: Histories) -> Picture:
         return render(figure, alt, panels, "; triangles mark losses that leave the plot" if beyond else "")
 
 
-def _cut_leaps(axes: Axes, peaks: Mapping[str, Sequence[float]], highest_training: float) -> list[str]:
+def _cut_leaps(
+    axes: Axes, peaks: Mapping[str, Sequence[float]], highest_training: float, looks: Mapping[str, tuple[str, Any]]
+) -> list[str]:
     """End the loss axis below validation losses that leap out of it; say of each how high it goes.
 
     `peaks`: the highest loss of any seed, epoch by epoch.
@@ -217,7 +225,7 @@ def _cut_leaps(axes: Axes, peaks: Mapping[str, Sequence[float]], highest_trainin
         at, highest = int(np.argmax(values)), max(values)
         if highest <= limit:
             continue
-        colour, _ = appearance(name)
+        colour, _ = looks[name]
         axes.plot([at + 1], [limit], marker="^", color=colour, markersize=6, clip_on=False)
         axes.annotate(
             f"to {highest:.3g}",
@@ -267,7 +275,7 @@ def reliability(curve: Any, name: str) -> Picture:
     """
     with rc_context(STYLE):
         figure, (axes,) = _plots(4.4, 3.0)
-        colour, _ = appearance(name)
+        colour, _ = appearances([name])[name]
         filled = curve.counts >= FEW  # of fewer answers the share that is right says little
         confidence, accuracy, counts = curve.confidence[filled], curve.accuracy[filled], curve.counts[filled]
         axes.plot([0, 1], [0, 1], ":", color="#777777", linewidth=1.2)
