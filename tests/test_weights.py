@@ -1,6 +1,7 @@
 import hashlib
 import io
 
+import pooch
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -93,6 +94,18 @@ def test_download(no_data, server, monkeypatch, fault):
         find_weights(parameters)
     folder = weights._torch_hub() / "checkpoints"
     assert not list(folder.glob("*"))
+
+
+def test_a_download_has_its_name_only_once_it_is_verified(no_data, server, monkeypatch):
+    content = b"weights"
+    path = f"/mobilenet_v2-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    server.serve(path, content)
+    monkeypatch.setitem(weights.DOWNLOADS, "mobilenet_v2", server.url.rstrip("/") + path)
+    folder, real, seen = weights._torch_hub() / "checkpoints", pooch.file_hash, []
+    monkeypatch.setattr(pooch, "file_hash", lambda file: seen.append(list(folder.glob("*.pth"))) or real(file))
+    file, _, _ = find_weights(validate({"model": "mobilenet_v2", "weights": "imagenet"}))
+    assert seen == [[]]
+    assert file.read_bytes() == content
 
 
 def test_offline_stand_in_starts_from_random_values_and_says_so(no_data):

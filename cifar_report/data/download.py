@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from uuid import uuid4
 
 from cifar_report.experiments.errors import RequestError
 
@@ -54,12 +55,16 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
         fetcher = pooch.HTTPDownloader(
             progressbar=sys.stderr.isatty(), timeout=TIMEOUT, headers=headers, chunk_size=1 << 16
         )
-        known = None if beginning else digest
-        file = Path(pooch.retrieve(url, known_hash=known, fname=filename, path=folder, downloader=fetcher))
-        if beginning and not pooch.file_hash(str(file)).startswith(beginning):
-            file.unlink()
-            raise ValueError("another hash")
-        return file
+        if not beginning:
+            return Path(pooch.retrieve(url, known_hash=digest, fname=filename, path=folder, downloader=fetcher))
+        part = folder / f".{uuid4().hex}"  # pooch compares whole digests only: it gets its name once it is verified
+        try:
+            pooch.retrieve(url, known_hash=None, fname=part.name, path=folder, downloader=fetcher)
+            if not pooch.file_hash(str(part)).startswith(beginning):
+                raise ValueError("another hash")
+            return part.replace(folder / filename)
+        finally:
+            part.unlink(missing_ok=True)
     except requests.HTTPError as error:
         raise DownloadError(
             f"{url}: the server answers {getattr(error.response, 'status_code', 'with an error')}"

@@ -115,7 +115,8 @@ class PlannedRun:
         if progress is None:
             return 0
         recorded = progress.facts.model_dump(include=self.absent) if progress.facts else {}
-        return progress.epochs if progress.key == run_key(self.parameters, self._facts_with(recorded)) else 0
+        facts = self.facts.model_copy(update=recorded)
+        return progress.epochs if progress.key == run_key(self.parameters, facts) else 0
 
     def _unfinished(self) -> RunState:
         if epochs := self.finished_epochs():
@@ -131,10 +132,7 @@ class PlannedRun:
         if known and "weights" in self.absent and known.weights is not None:
             recorded["weights"] = known.weights
         note = f"its {' and '.join(recorded)} are not on this machine and were not compared" if recorded else ""
-        return self._facts_with(recorded), note
-
-    def _facts_with(self, recorded: Mapping[str, Any]) -> KeyFacts:
-        return self.facts.model_copy(update=recorded)
+        return self.facts.model_copy(update=recorded), note
 
 
 def damaged_results(folder: Path, record: RunRecord) -> str:

@@ -20,7 +20,7 @@ from cifar_report.journal.journal import Journal
 from cifar_report.journal.results_table import results_frame
 from cifar_report.journal.statistics import holm, mcnemar, paired_t, verdict
 from cifar_report.records.predictions import read_predictions
-from cifar_report.records.record import run_folder
+from cifar_report.records.record import run_folder, run_name
 
 Pair = tuple[str, tuple[int, ...]]  # experiment, and seed; of a fold also which, and of how many
 Row = Mapping[str, Any]
@@ -143,7 +143,7 @@ def changes(before: Side, after: Side) -> list[Change]:
     found = []
     for pair in sorted(before.rows.keys() | after.rows.keys()):
         old, new = before.rows.get(pair), after.rows.get(pair)
-        name = f"{pair[0]} {_words(pair[1])}"
+        name = _name(*pair)
         if old is None or new is None:
             row = new or old or {}
             what = ("new" if new else "gone") + (", failed" if row["status"] == "failed" else "")
@@ -168,7 +168,7 @@ def compare_experiments(before: Side, after: Side) -> list[Change]:
         raise RequestError(f"{before.name} and {after.name} have no seed in common")
     against = f"{after.name} against {before.name}"
     found = [
-        _changed(f"{against}, {_words(seed)}", before, (before.name, seed), after, (after.name, seed)) for seed in seeds
+        _changed(_name(f"{against},", seed), before, (before.name, seed), after, (after.name, seed)) for seed in seeds
     ]
     both = [c for c in found if c.before is not None and c.after is not None]
     if len(both) < 2:
@@ -225,14 +225,13 @@ def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None,
     return after - before, float(stats.fisher_exact(counts).pvalue), "Fisher's exact test on the counts"
 
 
-def _words(seed: tuple[int, ...]) -> str:
-    return f"seed {seed[0]}" + (f" fold {seed[1]} of {seed[2]}" if seed[1:] else "")
+def _name(experiment: str, seed: tuple[int, ...]) -> str:
+    return run_name(experiment, dict(zip(("seed", "fold", "folds"), seed, strict=False)))
 
 
 def _folder(side: Side, pair: Pair) -> Path | None:
-    name, (seed, *of) = pair
-    fold, folds = of or (None, None)
-    return side.folder and run_folder(side.folder, name, seed, fold=fold, folds=folds)
+    name, (seed, *fold) = pair
+    return side.folder and run_folder(side.folder, name, seed, **dict(zip(("fold", "folds"), fold, strict=False)))
 
 
 def _accuracy(row: Row | None) -> float | None:

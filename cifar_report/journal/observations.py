@@ -142,16 +142,13 @@ def _plateau(curves: Sequence[Learning]) -> Iterator[str]:
     """Where the validation accuracy flattens."""
     long = [c for c in curves if len(c.epochs) > 3]
     if flat := [c for c in long if c.plateau]:
-        yield (
-            "Validation accuracy gains no more than a point: "
-            + "; ".join(
-                f"{c.name} after epoch {c.plateau} of {len(c.epochs)} "
-                f"({percent(c.epochs[(c.plateau or 1) - 1].validation_accuracy, 1)}, at its highest "
-                f"{percent(c.highest.validation_accuracy, 1)})"
-                for c in flat
-            )
-            + "."
+        parts = (
+            f"{c.name} after epoch {c.plateau} of {len(c.epochs)} "
+            f"({percent(c.epochs[(c.plateau or 1) - 1].validation_accuracy, 1)}, at its highest "
+            f"{percent(c.highest.validation_accuracy, 1)})"
+            for c in flat
         )
+        yield f"Validation accuracy gains no more than a point: {'; '.join(parts)}."
     late = [c for c in long if not c.plateau]
     rising = [c for c in late if c.last.validation_accuracy >= c.highest.validation_accuracy - PLATEAU]
     if rising:
