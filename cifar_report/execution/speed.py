@@ -49,8 +49,7 @@ def _measured(e: Experiment, validation: float) -> list[float]:
     images = min(1024, max(batch * (4 if device.type == "cuda" else 1), affordable))
     small = {"train_limit": images, "test_limit": max(1, round(images * validation)), "batch_size": batch, "lr": 1e-6}
     fixed = {"dataset": "digits", "validation": "test", "weights": None, "schedule": "constant", "compile": False}
-    precision = choose_precision(e, device)
-    e = e.model_copy(update={**small, **fixed, "precision": precision, "seed": 0})
+    e = e.model_copy(update={**small, **fixed, "precision": choose_precision(e, device), "seed": 0})
     work = e.model_dump(
         mode="json", exclude={"experiment", "epochs", "data_dir", "weights_dir", "output_dir", "device"}
     )
