@@ -126,6 +126,17 @@ def test_a_leap_leaves_the_plot_and_is_told(tmp_path):
     assert picture.panels[0].series["EXP002 validation"][1] == 22.0  # who asks for the value gets it
 
 
+def test_a_colour_of_the_ladder_is_one_family(tmp_path):
+    families = load_catalog().families
+    for family in families:
+        write_run(tmp_path, family.experiments[0].id)
+    svg = plots.accuracy_ladder(list(Journal.load(tmp_path).complete.values())).svg
+    found = [re.search(rf'<text style="([^"]*)"[^>]*>{re.escape(family.title)}<', svg) for family in families]
+    colours = [re.search(r"fill: (#\w+)", match[1]) for match in found if match]
+    assert len(colours) == len(families)
+    assert len({colour and colour[1] for colour in colours}) == len(families)  # black is not written
+
+
 def test_ladder_tells_range_and_best(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.76)

@@ -1,6 +1,6 @@
 """Figures: each a vector drawing with a text that says what it shows, and the values that it draws.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; line styles tell them apart in grey.
+Colours are Okabe and Ito's and a grey, which colour-blind readers can tell apart; line styles tell them apart in grey.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.formatting import percent
 from cifar_report.records.record import EpochRecord, RunRecord
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FEW = 10  # answers
 LEAP = 2.0  # times the highest training loss, where the loss axis ends if validation losses go twice as far again
