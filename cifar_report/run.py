@@ -9,7 +9,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cifar_report.data.dataset import Dataset, load_dataset
@@ -20,7 +21,7 @@ from cifar_report.records.backup import Backup
 from cifar_report.records.code_digest import sources
 from cifar_report.records.files import CHECKPOINT, HISTORY, PREDICTIONS, RECORD, WEIGHTS, atomic_file
 from cifar_report.records.key import key_facts, run_key
-from cifar_report.records.predictions import Predictions
+from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import (
     RESUMED_ELSEWHERE,
     EnvironmentRecord,
@@ -31,6 +32,7 @@ from cifar_report.records.record import (
     TestRecord,
     WeightsRecord,
     now,
+    read_record,
     refuse_newer,
     run_folder,
     write_record,
@@ -39,7 +41,7 @@ from cifar_report.training.build import build_model
 from cifar_report.training.checkpoint import Checkpoint
 from cifar_report.training.cost import model_record
 from cifar_report.training.environment import describe_environment
-from cifar_report.training.evaluation import Evaluation, evaluate_on_test
+from cifar_report.training.evaluation import Evaluation, evaluate, evaluate_on_test
 from cifar_report.training.loop import train
 from cifar_report.training.memory import keep_freed_memory
 from cifar_report.training.precision import amp_dtype, choose_device, choose_precision
@@ -61,7 +63,8 @@ class Run:
     history: list[EpochRecord]
     evaluation: Evaluation
     _facts: KeyFacts  # what the key is made of; from `build_model`
-    _checkpoint: Checkpoint  # these from `train`
+    _finished: RunRecord | None  # these from `train`
+    _checkpoint: Checkpoint
     _environment: EnvironmentRecord
     _last_validation: Evaluation
     _pflop: float | None
@@ -81,7 +84,7 @@ class Run:
 
     @classmethod
     def start(cls, variables: Mapping[str, Any], *, family: str) -> Run:
-        """Validate a notebook's parameters (`globals()`) and clear the run's folder of earlier results.
+        """Validate a notebook's parameters (`globals()`) and make the run's folder; an earlier result in it stays.
 
         Raises:
             RequestError: a parameter is wrong, the experiment belongs to another notebook, or the folder
@@ -99,8 +102,6 @@ class Run:
         refuse_newer(run.folder)
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
-            for name in reversed(RESULT_FILES):  # the record first: without it the run is not complete
-                (run.folder / name).unlink(missing_ok=True)
             for half_written in run.folder.glob(".*-*.*"):  # by a process that was killed
                 half_written.unlink(missing_ok=True)
         except OSError as error:
@@ -133,15 +134,24 @@ class Run:
     def train(self) -> list[EpochRecord]:
         """Train the model, from the checkpoint of an interrupted run if there is one.
 
-        Each finished epoch becomes a row of `history.csv`.
+        Each finished epoch becomes a row of `history.csv`. If this very run is complete already, its weights are loaded
+        instead.
         """
+        self._finished = self._load_finished()
+        if self._finished:
+            print(f"this run is complete: its model comes from {self.folder}; remove that folder to train it again")
+            amp = amp_dtype(self.parameters, self.device)
+            self._last_validation = evaluate(self.model, self.dataset.validation, self.parameters, amp=amp)
+            self.history = self._finished.epochs
+            return self.history
         self._backup.restore()
+        (self.folder / HISTORY).unlink(missing_ok=True)
         self._environment = describe_environment(self.device)
         current = self._environment.model_dump()
         self._checkpoint = Checkpoint(
             self.folder / CHECKPOINT,
             self.key,
-            device=self.device.type,
+            device=f"{self.device.type}, {choose_precision(self.parameters, self.device)}",
             started_at=self._started_at,
             environment=current,
             facts=self._facts,
@@ -221,7 +231,13 @@ class Run:
         )
 
     def complete(self) -> RunRecord:
-        """Write weights and predictions, then the record: its presence says that the run is complete."""
+        """Write weights and predictions, then the record: its presence says that the run is complete.
+
+        They replace the folder's earlier result; a run that was complete already stays as it is.
+        """
+        if self._finished:
+            return self._finished
+        (self.folder / RECORD).unlink(missing_ok=True)  # of an earlier result, whose files are replaced now
         state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         with atomic_file(self.folder / WEIGHTS) as temporary:
             save_file(state, temporary)
@@ -232,6 +248,20 @@ class Run:
         self._checkpoint.remove()
         self._backup.complete(RESULT_FILES)
         print(f"complete: {self.folder / 'run.json'}")
+        return record
+
+    def _load_finished(self) -> RunRecord | None:
+        """Load the weights of this very run if its folder holds its complete result; return its record then."""
+        record = read_record(self.folder)
+        if record is None or record.status != "completed" or record.key != self.key:
+            return None
+        try:
+            state = load_file(self.folder / WEIGHTS)
+        except (OSError, SafetensorError):
+            return None
+        if read_predictions(self.folder) is None:
+            return None
+        self.model.load_state_dict(state)
         return record
 
     def _append_epoch(self, epoch: EpochRecord) -> None:

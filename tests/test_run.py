@@ -81,10 +81,40 @@ def test_holdout_touches_the_test_images_once_at_the_end(tiny, tmp_path, monkeyp
     assert (record.test.total, record.data.validation_size, record.data.validation) == (50, 100, "holdout")
 
 
-def test_new_run_clears_the_folder_of_the_old(tiny, tmp_path):
-    run = complete(tiny(output_dir=str(tmp_path)))
-    Run.start(tiny(output_dir=str(tmp_path)).model_dump(), family="baseline")
-    assert list(run.folder.iterdir()) == []
+def test_a_finished_run_is_offered_when_it_is_run_again(tiny, tmp_path, monkeypatch, capsys):
+    parameters = tiny(output_dir=str(tmp_path), validation="holdout", holdout_size=100)
+    first = complete(parameters)
+    files = {path: path.read_bytes() for path in first.folder.iterdir()}
+    monkeypatch.setattr("cifar_report.run.train", lambda *_, **__: pytest.fail("trained again"))
+    again = complete(parameters)
+    assert "this run is complete" in capsys.readouterr().out
+    assert again.history == first.history
+    assert torch.equal(again.evaluation.logits, first.evaluation.logits)
+    assert {path: path.read_bytes() for path in first.folder.iterdir()} == files
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "predictions.npz", "run.json"])
+def test_a_damaged_result_is_made_again(damaged, tiny, tmp_path):
+    parameters = tiny(output_dir=str(tmp_path))
+    first = complete(parameters)
+    (first.folder / damaged).write_bytes(b"")
+    again = complete(parameters)
+    assert torch.equal(again.evaluation.logits, first.evaluation.logits)
+    assert read_record(first.folder) is not None
+
+
+def test_an_earlier_result_stays_until_the_new_one_is_complete(tiny, tmp_path, monkeypatch):
+    old = complete(tiny(output_dir=str(tmp_path)))
+    kept = {name: (old.folder / name).read_bytes() for name in RESULT_FILES if name != "history.csv"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "evaluate", lambda run: pytest.fail("interrupted after training"))
+        with pytest.raises(pytest.fail.Exception):
+            complete(tiny(output_dir=str(tmp_path), lr=0.005))
+    assert {name: (old.folder / name).read_bytes() for name in kept} == kept
+    new = complete(tiny(output_dir=str(tmp_path), lr=0.005))
+    assert {path.name for path in new.folder.iterdir()} == set(RESULT_FILES)
+    assert read_record(new.folder).parameters["lr"] == 0.005
+    assert len((new.folder / "history.csv").read_text().splitlines()) == 1 + len(new.history)
 
 
 def test_a_newer_versions_run_is_not_overwritten_by_hand(tiny, tmp_path):
@@ -125,6 +155,20 @@ def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch):
     record = session(1, last=True)
     assert record.warnings == [f"{RESUMED_ELSEWHERE}: threads 2, then 1"]
     assert record.environment.threads == 1
+
+
+def test_a_checkpoint_of_another_precision_is_not_gone_on_with(tiny, tmp_path, monkeypatch, capsys):
+    """`auto` is bfloat16 on one GPU and float16 on the next, whose loss scaler has a state of its own."""
+    parameters = tiny(output_dir=str(tmp_path), epochs=2)
+    for precision in ("bfloat16", "float16"):
+        monkeypatch.setattr("cifar_report.run.choose_precision", lambda *_, precision=precision: precision)
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "evaluate", lambda run: pytest.fail("interrupted after training"))
+            with pytest.raises(pytest.fail.Exception):
+                complete(parameters)
+    output = capsys.readouterr().out
+    assert "device or precision: starting again" in output
+    assert "going on after epoch" not in output
 
 
 def test_experiment_of_another_notebook_is_refused(tiny, tmp_path):

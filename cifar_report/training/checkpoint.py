@@ -16,7 +16,8 @@ from cifar_report.records.record import KeyFacts, Progress
 
 
 class Checkpoint:
-    """`checkpoint.pt` of one run folder, valid only for the run whose key it carries, on the same type of device.
+    """`checkpoint.pt` of one run folder, valid only for the run whose key it carries, on the same type of device in
+    the same precision (`device`).
 
     Once a state has been loaded, `started_at` is of the run's first session, and `environment` what that ran on.
     `warning` says why a state that was there could not be used.
@@ -73,7 +74,7 @@ class Checkpoint:
             self.warning = f"its checkpoint was damaged ({reason}): it started again from the first epoch"
             return None
         if (state.get("key"), state.get("device")) != (self.key, self.device):
-            print(f"{self.path} is of other parameters, code or another device: starting again from the first epoch")
+            print(f"{self.path} is of other parameters, code, device or precision: starting again from the first epoch")
             return None
         self.started_at, self.environment = state["started_at"], state["environment"]
         return state
