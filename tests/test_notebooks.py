@@ -109,7 +109,10 @@ def test_notebook_tells_its_story_in_order(path):
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert text.startswith("# ")
     assert "**Question.**" in text
-    assert "**Claim.**" in text
+    claim = text.partition("**The original report says.** ")[2].partition("\n")[0]
+    figures = {name: float(value) for value, name in re.findall(r"([\d.]+) % [^()]*\((EXP\d+)\)", claim)}
+    family = load_catalog().family_of(next(iter(figures)))
+    assert figures == {entry.id: entry.reference_accuracy for entry in family.experiments if entry.reference_accuracy}
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     expected = ["## Parameters", "## Data", "## Model", "## Training", "## Results"]
     assert headings[:5] == expected
