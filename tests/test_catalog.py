@@ -146,6 +146,33 @@ def test_yaml_with_a_key_twice_is_refused(tmp_path):
         read_yaml(file)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10),
+        ("-3", -3),
+        ("1:30", "1:30"),
+        ("0x1f", "0x1f"),
+        ("1e-3", 0.001),
+        ("0.5", 0.5),
+        (".5", 0.5),
+        ("1.", 1.0),
+    ],
+)
+def test_yaml_numbers_are_what_they_look_like(text, value, tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(f"lr: {text}\n")
+    read = read_yaml(file)["lr"]
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_yaml_with_a_list_for_a_key_is_refused(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("epochs: 3\n[1, 2]: 4\n")
+    with pytest.raises(RequestError, match=r"a\.yaml, line 2: malformed YAML: \[1, 2\] cannot be a key"):
+        read_yaml(file)
+
+
 def test_yaml_cannot_make_objects(tmp_path):
     file = tmp_path / "exp.yaml"
     file.write_text("lr: !!python/object/apply:os.getcwd []\n")

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 from pathlib import Path
@@ -251,6 +252,22 @@ def test_downloads_can_be_forbidden(no_data, small_archive, server, monkeypatch)
     assert server.requests == []
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_a_forbidden_download_asks_nobody_about_a_file_that_is_there(right, tmp_path, server, monkeypatch):
+    monkeypatch.setenv("CIFAR_REPORT_OFFLINE", "1")
+    (tmp_path / "file").write_bytes(b"content")
+    digest = hashlib.sha256(b"content" if right else b"other").hexdigest()
+    url = server.serve("/file", b"other")
+    for known in (f"sha256:{digest}", f"sha256:{digest[:8]}"):
+        if right:
+            assert download(url, tmp_path, "file", digest=known).read_bytes() == b"content"
+        else:
+            with pytest.raises(DownloadError, match="switched off"):
+                download(url, tmp_path, "file", digest=known)
+    assert download(url, tmp_path, "file", digest=None).read_bytes() == b"content"
+    assert server.requests == []
+
+
 def test_offline_decides_between_error_and_digits(no_data):
     with pytest.raises(RequestError, match="CIFAR-10 is not on this machine"):
         load_images("cifar10", offline="fail")
@@ -269,10 +286,15 @@ def test_decoded_images_are_memory_mapped_and_shared(no_data):
     assert isinstance(images.pixels, np.memmap)
 
 
-def test_damaged_cache_is_made_again(no_data):
-    load_images("digits")
-    pixels = no_data / "datasets" / f"digits-v{cache.FORMAT}" / "pixels.npy"
-    pixels.write_bytes(pixels.read_bytes()[:1000])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("pixels.npy", None), ("pixels.npy", b""), ("labels.npy", b""), ("facts.json", b""), ("facts.json", b"null")],
+)
+def test_damaged_cache_is_made_again(no_data, name, content):
+    before, _ = load_images("digits")
+    file = no_data / "datasets" / f"digits-v{cache.FORMAT}" / name
+    file.write_bytes(file.read_bytes()[:1000] if content is None else content)
+    assert cache.find_images(before.sha256) is None
     images, _ = load_images("digits")
     assert images.pixels.shape == (1797, 3, 32, 32)
 
@@ -300,6 +322,22 @@ def test_changed_copy_is_read_again(no_data, small_archive, monkeypatch):
     small_archive.write_bytes(b"something else")
     with pytest.raises(RequestError, match="damaged"):
         load_images("cifar10", data_dir=folder)
+
+
+def test_a_copy_changed_behind_its_time_is_read_again(no_data, small_archive, monkeypatch):
+    folder, times = str(small_archive.parent), small_archive.stat()
+    load_images("cifar10", data_dir=folder)
+    small_archive.write_bytes(b"x" * times.st_size)
+    os.utime(small_archive, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(RequestError, match="damaged"):
+        load_images("cifar10", data_dir=folder)
+
+
+def test_the_archive_is_unpickled_from_the_bytes_that_were_verified(no_data, small_archive, monkeypatch):
+    """Whoever replaces the file between the check and the reading changes nothing."""
+    verify = sources._md5
+    monkeypatch.setattr(sources, "_md5", lambda content: (small_archive.unlink(missing_ok=True), verify(content))[1])
+    assert len(sources.read_archive(small_archive, "official archive").labels) > 0
 
 
 # Splits

@@ -20,6 +20,7 @@ from cifar_report.experiments.errors import RequestError
 
 FACTS = ("train_size", "classes", "source", "provenance", "sha256")  # kept beside the arrays
 FORMAT = 2  # of the decoded arrays; a change makes them again
+DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError)  # what reading a missing or damaged copy raises
 
 
 def load_images(
@@ -71,7 +72,7 @@ def _not_here() -> Images:
 def find_images(sha256: str) -> Images | None:
     """The dataset with that digest, if this machine has it, decoded or as a local copy; nothing is downloaded."""
     for facts in (cache_folder() / "datasets").glob("*/facts.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(*DAMAGED):
             if (images := _open(facts.parent)).sha256 == sha256:
                 return images
     with contextlib.suppress(RequestError):  # a damaged copy is not what is asked for
@@ -85,7 +86,7 @@ def _cached(name: str, read: Callable[[], Images]) -> Images:
     folder = cache_folder() / "datasets" / f"{name}-v{FORMAT}"
     try:
         return _open(folder)
-    except (OSError, ValueError, KeyError):  # absent, or damaged: made again
+    except DAMAGED:  # made again
         pass
     images = read()
     images = replace(images, sha256=sources.content_digest(images.pixels, images.labels))

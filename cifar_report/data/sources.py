@@ -59,8 +59,12 @@ class LocalCopy:
     files: tuple[Path, ...]
 
     def identity(self) -> str:
-        """Digest of the files' paths, sizes and times: changes when the copy does, without reading it."""
-        facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
+        """Digest of what the system knows of the files: changes when the copy does, without reading it.
+
+        The time of the last change of state (`ctime`) is among it, which no program can set back.
+        """
+        known = [(path.resolve(), path.stat()) for path in self.files]
+        facts = [(str(path), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in known]
         return hashlib.sha256(repr((self.kind, facts)).encode()).hexdigest()[:16]
 
     def read(self) -> Images:
@@ -137,9 +141,10 @@ def download_cifar10() -> Images:
 
 def read_archive(path: Path, source: str) -> Images:
     """Decode the official archive; its checksum is verified before anything is unpickled."""
-    if _md5(path.read_bytes()) != ARCHIVE_MD5:
+    content = path.read_bytes()  # read once: what is decoded is what was verified
+    if _md5(content) != ARCHIVE_MD5:
         raise _damaged(path, "is damaged (wrong checksum)")
-    with tarfile.open(path) as archive:
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
         contents = [archive.extractfile(members[name]).read() for name in BATCH_MD5]  # type: ignore[union-attr]
     return _from_batches(contents, source)

@@ -6,7 +6,7 @@ Read from `params/` and `notebooks/`, in a clone beside the package, in an insta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -207,13 +207,23 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, where plain PyYAML would silently keep the last."""
+    """Safe YAML that refuses a key given twice, where PyYAML keeps the last, and reads numbers as YAML 1.2 does.
+
+    PyYAML reads `010` as 8 and `1:30` as 90.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, f"{key} cannot be a key", key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", key_node.start_mark)
         seen.add(key)
@@ -221,6 +231,12 @@ def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict
 
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+for tag, plain, pattern in (
+    ("tag:yaml.org,2002:int", int, r"[-+]?\d+$"),
+    ("tag:yaml.org,2002:float", float, r"[-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+)$"),
+):
+    _Loader.add_constructor(tag, lambda loader, node, plain=plain: plain(node.value))  # type: ignore[misc]
+    _Loader.add_implicit_resolver(tag, re.compile(pattern), list("-+.0123456789"))
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
