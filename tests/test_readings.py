@@ -24,8 +24,8 @@ SETTINGS = {  # what shares a network and a budget; EXP009 is EXP003 by another 
     "net": ["EXP000"],
     "lenet": ["EXP001", "EXP003", "EXP004", "EXP005", "EXP006", "EXP007", "EXP008", "EXP010"],
 }
-SMALL = [("cpu", f"EXP{n:03}") for n in (2, 11, 13, 14, 16, 17, 19, 20)]
-LAST_TWO = [("last-two", "EXP014"), ("head", "EXP014"), ("last-two", "EXP016")]
+SMALL = [f"EXP{n:03}" for n in (2, 13, 17, 19, 20)]  # on record on smaller subsets alone
+WHOLE = [("runs", "EXP011"), ("runs", "EXP014"), ("head", "EXP014"), ("runs", "EXP014B"), ("runs", "EXP016")]
 
 
 def table(header: str) -> list[str]:
@@ -41,7 +41,7 @@ def text() -> str:
 
 
 def record(folder: str, experiment: str, seed: int = 0) -> RunRecord:
-    found = read_record(run_folder(REFERENCE / folder, experiment, seed))
+    found = read_record(run_folder(REFERENCE / ("." if folder == "runs" else folder), experiment, seed))
     assert found is not None
     return found
 
@@ -128,18 +128,25 @@ def curve_cells(run: RunRecord) -> str:
 
 def small_rows() -> list[str]:
     rows = []
-    for folder, name in SMALL + LAST_TWO:
-        run = record(folder, name)
+    for name in SMALL:
+        run = record("cpu", name)
         size = f" at {run.parameters['image_size']} px" if run.parameters["image_size"] != 32 else ""
-        part = ", head alone" if run.parameters["trainable"] == "head" else ""
-        what = f"{name}{part}, `{folder}` | {run.data.train_size:,}{size}, {len(run.epochs)}"
-        rows.append(f"| {what} | {run.environment.threads} | {curve_cells(run)} |")
+        rows.append(f"| {name} | {run.data.train_size:,}{size}, {len(run.epochs)} | {curve_cells(run)} |")
     return rows
 
 
-def freedom_rows() -> list[str]:
-    titles = {"last-two": "`layer4` and head", "head": "head alone"}
-    return [f"| {title} | {curve_cells(record(folder, 'EXP014'))} |" for folder, title in titles.items()]
+def whole_rows() -> list[str]:
+    rows = []
+    for folder, name in WHOLE:
+        part = ", head alone" if folder == "head" else ""
+        for run in whole(folder, name):
+            rows.append(f"| {name}{part} | {run.seed} | {curve_cells(run)} |")
+    return rows
+
+
+def whole(folder: str, name: str) -> list[RunRecord]:
+    seeds = run_folder(REFERENCE / ("." if folder == "runs" else folder), name, 0).parent.glob("seed-*")
+    return [record(folder, name, seed) for seed in range(len(list(seeds)))]
 
 
 def statistics_rows() -> list[str]:
