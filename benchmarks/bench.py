@@ -34,6 +34,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
@@ -47,6 +48,7 @@ from cifar_report.report.plots import COLOURS, STYLE, render
 from cifar_report.training.augmentation import rotation
 from cifar_report.training.build import build_model
 from cifar_report.training.cores import cores
+from cifar_report.training.cropped import CroppedConv2d
 from cifar_report.training.environment import describe_environment
 from cifar_report.training.inputs import augment, to_input
 from cifar_report.training.loop import Training, train, train_one_epoch
@@ -215,6 +217,9 @@ def _tutorial(parameters: Experiment, device: torch.device, transform: Callable)
     """The training epoch as PyTorch's tutorial writes it, with so many workers; returns images per second."""
     per_image = PerImage(load_dataset(parameters, device), transform)
     model = build_model(parameters)[0].to(device).to(memory_format=torch.contiguous_format)
+    for module in model.modules():
+        if isinstance(module, CroppedConv2d):  # our own doing
+            module.__class__ = nn.Conv2d
     optimizer = TUTORIAL_OPTIMIZERS[parameters.optimizer](model.parameters())
 
     def epoch(workers: int) -> float:
