@@ -324,7 +324,7 @@ def verify(
     """
     plan = _request(experiments, profile, seeds, output, sets).plan()
     if code:
-        from cifar_report.execution.verify_code import verify_code
+        from cifar_report.execution.verify import verify_code
 
         return DONE if verify_code(plan) else RUN_FAILED
     from cifar_report.execution.verify import verify_runs
@@ -372,7 +372,7 @@ def notebooks(
     ref: Annotated[str | None, typer.Option(help="branch, tag or commit; default: unchanged")] = None,
 ) -> None:
     """Write the cells that notebooks share, with badges and form fields. Name the repository that Colab uses."""
-    from cifar_report.colab import write_notebooks
+    from cifar_report.notebooks import write_notebooks
 
     print("\n".join(map(str, write_notebooks(repo, ref))) or "nothing to change")
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cifar_report.colab import TAG, colab_link, write_notebooks
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, allowed_values, validate
-from cifar_report.notebook_cells import SOURCE, form_field, shared_cells
+from cifar_report.notebooks import COLAB, SOURCE, colab_link, form_field, shared_cells, write_notebooks
 from cifar_report.records.key import notebook_digest
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +55,7 @@ def test_badge_and_first_cell_agree_with_the_catalog(path):
         del expected[2]
     found = [first, second, last][: len(expected)]
     assert [cell.source for cell in found] == expected
-    assert [cell.metadata.tags for cell in found] == [[TAG]] * len(expected)
+    assert [cell.metadata.tags for cell in found] == [[COLAB]] * len(expected)
     assert f"({colab_link(catalog.repository, catalog.ref, path.name)})" in first.source
     assert f"https://github.com/{catalog.repository}/archive/{catalog.ref}.zip" in second.source
     assert notebook.metadata.accelerator == "GPU"

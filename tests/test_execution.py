@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cifar_report.execution import estimate, resources
-from cifar_report.execution.estimate import longest_first
+from cifar_report.execution import resources
 from cifar_report.execution.execute import execute_plan
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.execution.plan import make_plan
-from cifar_report.execution.resources import gpus, slot_environments
+from cifar_report.execution.resources import gpus, longest_first, slot_environments
 from cifar_report.execution.verify import verify_runs
 from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.catalog import Family, load_catalog
@@ -469,8 +468,8 @@ def test_verify_needs_something_to_verify(tmp_path):
 
 def test_relative_costs_are_floating_point_operations():
     counted = {name: forward_flops(build_model(validate({"model": name}))[0], 32) for name in MODELS}
-    assert set(estimate.RELATIVE_COST) == set(counted)
-    for name, cost in estimate.RELATIVE_COST.items():
+    assert set(resources.RELATIVE_COST) == set(counted)
+    for name, cost in resources.RELATIVE_COST.items():
         assert cost == pytest.approx(counted[name] / counted["net"], rel=0.05)
 
 

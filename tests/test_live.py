@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.live import Live as RichLive
 
-from cifar_report.execution import live
-from cifar_report.execution.live import Live
+from cifar_report.execution import execute
+from cifar_report.execution.execute import Live
 
 HEADER = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr,seconds\n"
 
@@ -24,7 +24,7 @@ def run(tmp_path):
 def clock(monkeypatch):
     """The time that the table is told."""
     time = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(live, "perf_counter", lambda: time.now)
+    monkeypatch.setattr(execute, "perf_counter", lambda: time.now)
     return time
 
 
@@ -44,6 +44,6 @@ def test_table_tells_epochs_accuracy_and_time_left(run, clock):
 
 
 def test_history_is_read_while_it_is_written(run):
-    assert live._history(run) == []
+    assert execute._history(run) == []
     (run.folder / "history.csv").write_text(HEADER + "1,1.5,0.4,1.4,0.5,0.01,12.5\n2,1.2,0.5,1.")
-    assert [row["epoch"] for row in live._history(run)] == ["1"]  # the second is not whole
+    assert [row["epoch"] for row in execute._history(run)] == ["1"]  # the second is not whole

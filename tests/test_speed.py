@@ -6,8 +6,8 @@ from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import load_dataset
 from cifar_report.data.sources import SIZES
 from cifar_report.execution import speed
-from cifar_report.execution.estimate import STARTUP
 from cifar_report.execution.plan import make_plan
+from cifar_report.execution.resources import STARTUP
 from cifar_report.execution.speed import measured_seconds
 from cifar_report.training.build import build_model
 from cifar_report.training.loop import train

@@ -11,8 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.weightstats import ttost_ind
 
-from cifar_report.journal.spread import Contrast, Spread, contrast
-from cifar_report.journal.statistics import holm
+from cifar_report.journal.statistics import Contrast, Spread, contrast, holm
 
 ROWS = {"A": [0.71, 0.72, 0.70], "B": [0.735, 0.74, 0.72], "C": [0.70, 0.725, 0.71], "D": [0.69, 0.70]}
 VALUES = {name: dict(enumerate(row)) for name, row in ROWS.items()}

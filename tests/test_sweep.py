@@ -8,8 +8,7 @@ from cifar_report.execution.plan import make_plan
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
-from cifar_report.journal.journal import Journal
-from cifar_report.journal.sweeps import sweeps
+from cifar_report.journal.journal import Journal, sweeps
 from cifar_report.records.record import read_record, run_folder, write_record
 from cifar_report.report.sections import family_section
 

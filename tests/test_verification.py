@@ -13,7 +13,7 @@ from cifar_report.execution.plan import make_plan
 from cifar_report.journal.journal import Journal
 from cifar_report.records.key import key_facts, run_key
 from cifar_report.records.record import KeyFacts, read_record, run_folder, write_record
-from cifar_report.records.verification import (
+from cifar_report.records.verified import (
     VERIFIED,
     Verification,
     is_of_this_code,

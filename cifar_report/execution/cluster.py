@@ -14,10 +14,9 @@ from typing import Any
 
 from filelock import Timeout
 
-from cifar_report.execution.estimate import longest_first
 from cifar_report.execution.execute import POLL, missing_runs, summary
 from cifar_report.execution.plan import PlannedRun
-from cifar_report.execution.resources import THREAD_VARIABLES
+from cifar_report.execution.resources import THREAD_VARIABLES, longest_first
 from cifar_report.execution.worker import Worker, error_record, failed_record, record_failure
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.key import key_facts

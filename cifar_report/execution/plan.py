@@ -33,7 +33,7 @@ from cifar_report.records.record import (
     run_folder,
     run_name,
 )
-from cifar_report.records.verification import keys
+from cifar_report.records.verified import keys
 from cifar_report.training.weights import find_weights
 
 # Only `predict` needs the trained weights, so records are kept and shared without them.

@@ -1,15 +1,23 @@
-"""How parallel runs share the machine: threads and GPUs. Nothing here imports torch."""
+"""How parallel runs share the machine: their order, threads and GPUs. Nothing here imports torch."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 from cifar_report.training.cores import allowed_cores
 
+if TYPE_CHECKING:
+    from cifar_report.execution.plan import PlannedRun
+
+STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS=around`
+
+# Floating point operations of training on an image of 32 pixels, relative to Net's.
+RELATIVE_COST = {"net": 1, "lenet": 5, "mobilenet_v2": 9, "resnet18": 46, "efficientnet_b0": 49, "vgg16": 664}
 JOBS = 1  # runs at a time on one machine, unless the user says otherwise
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -49,3 +57,13 @@ def slot_environments(jobs: int, *, cores: int, gpus: Sequence[str], runs_per_gp
 def _set_by_user(variable: str) -> int | None:
     value = os.environ.get(variable, "")
     return int(value) if value.isdigit() and int(value) > 0 else None
+
+
+def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """The order in which parallel runs end soonest: by floating point operations."""
+
+    def cost(run: PlannedRun) -> float:
+        e = run.parameters
+        return RELATIVE_COST[e.model] * e.image_size**2 * min(e.train_limit or 50_000, 50_000) * e.epochs
+
+    return sorted(runs, key=cost, reverse=True)

@@ -11,8 +11,8 @@ import torch
 
 from cifar_report.data.dataset import load_dataset
 from cifar_report.data.download import cache_folder
-from cifar_report.execution.estimate import RELATIVE_COST, STARTUP
 from cifar_report.execution.plan import PlannedRun
+from cifar_report.execution.resources import RELATIVE_COST, STARTUP
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.files import atomic_file
 from cifar_report.training.build import build_model

@@ -10,8 +10,7 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import listing
 from cifar_report.journal.budget import at_full_budget, unlike
-from cifar_report.journal.spread import contrast
-from cifar_report.journal.statistics import SIGNIFICANCE, holm, mcnemar, verdict
+from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, mcnemar, verdict
 
 if TYPE_CHECKING:
     from cifar_report.journal.journal import Journal, Result

@@ -6,22 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cifar_report.experiments.catalog import Entry, Family, load_catalog
-from cifar_report.experiments.schema import shown
+from cifar_report.experiments.schema import differences, shown
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import grouped
 from cifar_report.journal.budget import at_full_budget, images_of, parameters_of, work_of
 from cifar_report.journal.comparison import Comparison, Reproduction, adjusted, compare, reproduction
 from cifar_report.journal.results_table import epochs_frame, runs_frame
-from cifar_report.journal.spread import Spread, Values
-from cifar_report.journal.statistics import t_interval, wilson_interval
+from cifar_report.journal.statistics import Spread, Values, t_interval, wilson_interval
 from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import RunRecord, read_runs, recorded_folder
-from cifar_report.records.verification import code_digests, is_of_this_code
+from cifar_report.records.verified import code_digests, is_of_this_code
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,33 @@ class Journal:
             pairs = [(r, self.complete.get(r.entry.builds_on or "")) for r in results if r.runs]
             found |= adjusted([c for r, base in pairs if base and (c := compare(r, base, self))])
         return found
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Experiments that differ in one parameter; `points`: its values with the results, in order."""
+
+    base: str
+    parameter: str
+    points: list[tuple[Any, Result]]
+
+
+def sweeps(journal: Journal, family: str) -> list[Sweep]:
+    """The family's sweeps of one number; the experiment that they vary is a point where it did the same otherwise."""
+    complete = {r.entry.id: r for r in journal.family_results(family) if r.runs}
+    varied = {name: swept_parameters(name) for name in complete}
+    members = grouped(((base, names[0]), name) for name, (base, names) in varied.items() if len(names) == 1)
+    found = []
+    for (base, parameter), names in members.items():
+        settings = {name: parameters_of(complete[name].runs[0]) for name in [*names, base] if name in complete}
+        points = [
+            (own[parameter], complete[name])
+            for name, own in settings.items()
+            if not differences(settings[names[0]], own, ignored=("experiment", "seed", "fold", parameter))
+        ]
+        if len(points) > 1 and all(type(value) in (int, float) for value, _ in points):
+            found.append(Sweep(base, parameter, sorted(points, key=lambda point: point[0])))
+    return found
 
 
 def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family | None]]:

@@ -13,8 +13,7 @@ from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.formatting import duration, listing
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.learning_curves import PLATEAU, STEADY, epochs_to, jitter, rise
-from cifar_report.journal.spread import Contrast, Spread, Values, contrast
-from cifar_report.journal.statistics import SIGNIFICANCE, holm
+from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
 from cifar_report.records.record import RunRecord
 
 Verdict = Literal["equivalent", "better", "worse", "open"]

@@ -14,11 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cifar_report.colab import TAG
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.journal.budget import at_full_budget
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.results_table import results_frame
+from cifar_report.notebooks import COLAB
 from cifar_report.records.files import NOTEBOOK, atomic_file, says, write_if_changed
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer
@@ -127,7 +127,7 @@ def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cov
     from traitlets.config import Config
 
     # The badge is of use in a notebook only. A report shows no code; papermill names its cell anew each time.
-    tags = {TAG, "parameters", "injected-parameters"} if script else {TAG}
+    tags = {COLAB, "parameters", "injected-parameters"} if script else {COLAB}
     remove = {"enabled": True, "remove_cell_tags": tags}
     exporter = HTMLExporter(
         config=Config({"TagRemovePreprocessor": remove}),

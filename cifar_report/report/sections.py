@@ -10,7 +10,6 @@ from pathlib import Path
 import nbformat
 from markupsafe import Markup
 
-from cifar_report.colab import colab_link
 from cifar_report.data.cache import find_images
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
@@ -18,12 +17,12 @@ from cifar_report.experiments.schema import CLASSES
 from cifar_report.formatting import grouped, listing
 from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command
 from cifar_report.journal.changes import Side, changes, read_results
-from cifar_report.journal.journal import Journal, Result
+from cifar_report.journal.journal import Journal, Result, sweeps
 from cifar_report.journal.learning_curves import Learning
 from cifar_report.journal.observations import Observation, observe
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
-from cifar_report.journal.sweeps import sweeps
+from cifar_report.notebooks import colab_link
 from cifar_report.records.files import NOTEBOOK
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, recorded_folder
