@@ -108,7 +108,8 @@ def test_an_internal_error_is_a_plain_traceback(monkeypatch):
 @pytest.mark.parametrize(("command", "code"), [("parameters", 0), ("notebooks", 1)])
 def test_a_closed_pipe_is_no_error_of_commands_that_only_show(command, code):
     script = (
-        "import sys; from cifar_report import cli, notebooks; notebooks.write_notebooks = lambda repo, ref: ['x'] * 100_000\n"
+        "import sys; from cifar_report import cli, notebooks\n"
+        "notebooks.write_notebooks = lambda repo, ref: ['x'] * 100_000\n"
         f"sys.exit(cli.main([{command!r}]))"
     )
     reading, writing = os.pipe()
