@@ -46,6 +46,7 @@ run = Run.start(globals(), family="{family}")
 from cifar_report import Journal
 from cifar_report.journal.observations import observe
 from cifar_report.journal.results_table import family_frame
+from cifar_report.journal.statements import family_findings
 from cifar_report.predict import predict
 from cifar_report.report import confusion_matrix, image_grids, plots
 
@@ -120,11 +121,14 @@ plots.learning_curves(plots.histories(journal.family_runs(run.family)))
 # %% [markdown] id="shown-text"
 # ## What this shows
 #
-# Sentences below are computed from the runs above.
+# Sentences below are computed from the runs above. Then come the original report's statements about this family, each with what the records here say of it.
 
 # %% id="shown" tags=["show"]
 for sentence in observe(journal.family_results(run.family), journal):
     print("-", sentence)
+print("\nThe original report's statements, on the records here:")
+for finding in family_findings(journal, run.family):
+    print("-", finding)
 
 # %% id="download" tags=["colab"] cellView="form" jupyter={"source_hidden": true}
 # Only in Colab: download what the run left, weights included.

@@ -25,7 +25,7 @@ SETTINGS = {  # what shares a network and a budget; EXP009 is EXP003 by another 
     "lenet": ["EXP001", "EXP003", "EXP004", "EXP005", "EXP006", "EXP007", "EXP008", "EXP010"],
 }
 SMALL = [f"EXP{n:03}" for n in (2, 13, 17, 19, 20)]  # on record on smaller subsets alone
-WHOLE = [("runs", "EXP011"), ("runs", "EXP014"), ("head", "EXP014"), ("runs", "EXP014B"), ("runs", "EXP016")]
+WHOLE = [("runs", "EXP011"), ("runs", "EXP014"), ("head", "EXP014"), ("runs", "EXP014B"), ("upside-down", "EXP016")]
 
 
 def table(header: str) -> list[str]:
@@ -233,7 +233,7 @@ def least_and_most(values: list[float], digits: int) -> str:
 def sentences() -> dict[str, str]:
     """The sentences about the pretrained networks that state figures."""
     (eleventh,), (fourteenth,), (trained,) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
-    mobile, epochs = whole("runs", "EXP016"), fourteenth.epochs
+    mobile, epochs = whole("upside-down", "EXP016"), fourteenth.epochs
     return {
         "adam": f"As written (EXP011, seed 0) it reaches {in_words(eleventh)}.",
         "free": f"its training loss goes from {epochs[0].train_loss:.2f} to {epochs[-1].train_loss:.2f}",
@@ -256,7 +256,7 @@ def test_what_the_text_concludes_about_the_pretrained_networks():
     assert points(eleventh)["accuracy"] < original()["EXP011"]["accuracy"]  # the stated optimizer learns more slowly
     assert points(eleventh)["lowest loss"] > original()["EXP011"]["lowest loss"]
     heads = whole("head", "EXP014")
-    assert len(heads) == len(whole("runs", "EXP016")) == 3
+    assert len(heads) == len(whole("upside-down", "EXP016")) == 3
     assert all(run.epochs[-1].train_loss > 0.95 for run in heads)
     assert {run.parameters["trainable"] for run in heads} == {"head"}
 

@@ -8,7 +8,7 @@ from cifar_report.experiments.catalog import Catalog, Statement, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.journal import statements
 from cifar_report.journal.journal import Journal
-from cifar_report.journal.statements import MEASURES, findings
+from cifar_report.journal.statements import MEASURES, family_findings, findings
 from cifar_report.report.sections import abstract, statement_table
 
 NOISE = (0.001, -0.001, 0.002, -0.002, 0.0)
@@ -198,6 +198,18 @@ def test_a_statement_is_added_by_one_entry(tmp_path, monkeypatch):
     content["statements"].append({"of": "us", "says": "A new question.", "contrasts": ["EXP003 > EXP001"]})
     monkeypatch.setattr(statements, "load_catalog", lambda: Catalog.model_validate(content))
     assert "A new question." in statement_table(Journal.load(tmp_path)).html
+
+
+def test_a_family_has_the_statements_that_its_experiments_test(tmp_path):
+    journal = Journal.load(tmp_path)
+    of = {f.name: [str(found) for found in family_findings(journal, f.name)] for f in load_catalog().families}
+    assert [text.split('"')[1] for text in of["baseline"]] == [
+        "The baseline overfits from the 6th epoch.",
+        "LeNet is a significant improvement on the baseline.",
+    ]
+    stated = '"Xavier uniform is the best initialization." open: not on record: EXP003, EXP004, EXP005 and EXP006'
+    assert stated in of["initialization"]
+    assert all(of.values())
 
 
 def test_a_wrong_statement_is_named(tmp_path, monkeypatch):

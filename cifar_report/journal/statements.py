@@ -89,6 +89,16 @@ class Finding:
     reason: str
     tested: tuple[Tested, ...] = ()
 
+    def __str__(self) -> str:
+        return f'"{self.statement.says}" {self.answer}: {self.reason}'
+
+
+def family_findings(journal: Journal, family: str) -> list[Finding]:
+    """The statements that experiments of a family test."""
+    names = {entry.id for entry in load_catalog().family_named(family).experiments}
+    tests = ((f, (*f.statement.contrasts, *f.statement.figures, *f.statement.at_least)) for f in findings(journal))
+    return [finding for finding, words in tests if names & set(" ".join(words).split())]
+
 
 def findings(journal: Journal) -> list[Finding]:
     """Every statement, judged. p values are Holm-adjusted over all planned contrasts, and over all post hoc ones."""
