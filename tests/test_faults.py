@@ -16,6 +16,7 @@ from records import write_run
 
 from cifar_report.execution import worker
 from cifar_report.execution.execute import execute_plan
+from cifar_report.execution.kernel import execute_notebook
 from cifar_report.execution.plan import make_plan
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.results_table import results_frame
@@ -127,6 +128,34 @@ def test_the_page_of_a_notebook_is_that_of_the_notebook_whatever_the_clock_says(
     os.utime(notebook, (0, 0))  # the clock was set back before the run was made again
     export._export_notebook(notebook, page, record)
     assert "made again" in page.read_text()
+
+
+@pytest.mark.parametrize("content", ["", '{"cells": [', "null", "{}"])
+def test_a_damaged_notebook_gets_a_page_that_says_so(content, tmp_path):
+    record = write_run(tmp_path / "out", "EXP000")
+    notebook = tmp_path / "out" / "runs" / "exp000" / "seed-0" / "notebook.ipynb"
+    notebook.write_text(content)
+    export._export_notebook(notebook, tmp_path / "page.html", record)
+    assert "This notebook is damaged" in (tmp_path / "page.html").read_text()
+
+
+def test_a_users_start_up_files_reach_no_run(tmp_path, monkeypatch):
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00.py").write_text("x = 1\n")  # which would count as a misspelt parameter
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    (done,) = execute_plan(plan(tmp_path / "out", "EXP000"), say=lambda text: None)
+    assert done.status == "completed", done.error
+
+
+def test_a_kernel_is_ended_where_no_notebook_reaches_it(tmp_path):
+    """It waits for one, and its process would wait for it for ever."""
+    (tmp_path / "file").write_text("")
+    calls = []
+    kernel = SimpleNamespace(kill=lambda: calls.append("kill"), wait=lambda: calls.append("wait"))
+    with pytest.raises(OSError, match="file"):
+        execute_notebook(tmp_path / "a.ipynb", tmp_path / "file" / "b" / "out.ipynb", {}, kernel=kernel)
+    assert calls[:2] == ["kill", "wait"]
 
 
 def test_run_that_leaves_no_record_says_how_much_room_there_is(tmp_path):

@@ -10,8 +10,8 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,30 +39,38 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
     import papermill
     from traitlets.config import Config
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    os.environ.update(KERNEL_ENVIRONMENT)
-    with tempfile.TemporaryDirectory(prefix="cifar-report-") as folder:
+    # The kernel ends before its folder goes, and also where the folder cannot be made.
+    with ended(kernel), tempfile.TemporaryDirectory(prefix="cifar-report-") as folder, ended(kernel):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # IPython's own folder, so that a user's start-up files define no variables.
+        os.environ.update({**KERNEL_ENVIRONMENT, "IPYTHONDIR": f"{folder}/ipython"})
         # Unix sockets where there are any: no other user of the machine can connect, and two kernels cannot choose the
         # same port. The folder is our own because all kernels share the default one.
         ipc = {"transport": "ipc", "ip": f"{folder}/kernel"}
-        try:
-            content = nbformat.read(notebook, as_version=4)
-            content.cells = [cell for cell in content.cells if LESSON not in cell.metadata.get("tags", [])]
-            nbformat.write(content, f"{folder}/{notebook.name}")
-            papermill.execute_notebook(
-                f"{folder}/{notebook.name}",
-                str(output),
-                parameters=parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                shutdown_kernel="immediate",  # otherwise ipykernel may report its own interruption
-                config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
-                **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
-            )
-        finally:
-            if kernel:  # also if no notebook was executed in it
-                kernel.kill()
-                kernel.wait()
+        content = nbformat.read(notebook, as_version=4)
+        content.cells = [cell for cell in content.cells if LESSON not in cell.metadata.get("tags", [])]
+        nbformat.write(content, f"{folder}/{notebook.name}")
+        papermill.execute_notebook(
+            f"{folder}/{notebook.name}",
+            str(output),
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            shutdown_kernel="immediate",  # otherwise ipykernel may report its own interruption
+            config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
+            **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
+        )
+
+
+@contextmanager
+def ended(kernel: ForkedKernel | None) -> Iterator[None]:
+    """End the kernel afterwards, also if no notebook was executed in it: it would wait, and its parent with it."""
+    try:
+        yield
+    finally:
+        if kernel:
+            kernel.kill()
+            kernel.wait()
 
 
 def notebook_executor() -> Callable[[Path, Path, dict], None]:

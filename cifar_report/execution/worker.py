@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from filelock import Timeout
 
-from cifar_report.execution.kernel import ForkedKernel, end_with, execute_notebook
+from cifar_report.execution.kernel import ForkedKernel, end_with, ended, execute_notebook
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.records.backup import Backup
 from cifar_report.records.files import NOTEBOOK, RECORD
@@ -90,7 +90,8 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
                 kernel = ForkedKernel() if ForkedKernel.possible() else None  # before this process has threads
                 if hasattr(os, "setsid"):
                     end_with(parent, works_for)  # the fork server outlives it while a worker lives
-                execute_run(run, kernel=kernel)
+                with ended(kernel):
+                    execute_run(run, kernel=kernel)
                 _keep_output(Path(os.devnull))  # Windows deletes no open file
                 (run.folder / LOG).unlink(missing_ok=True)
     except Timeout:

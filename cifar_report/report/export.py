@@ -117,7 +117,11 @@ def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
     mark = f"\n<!-- {digest} -->\n"
     if target.is_file() and target.read_text(encoding="utf-8").endswith(mark):
         return
-    page = _to_html(notebook, "notebook.html.j2", f"{run.experiment}, seed {run.seed}")
+    try:
+        page = _to_html(notebook, "notebook.html.j2", f"{run.experiment}, seed {run.seed}")
+    except Exception as error:  # nbformat and nbconvert have many for a file that a full disk cut off
+        reason = html.escape(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        page = f"<!DOCTYPE html><title>Damaged notebook</title><p>This notebook is damaged: {reason}.</p>"
     with atomic_file(target) as temporary:
         temporary.write_text(page.rstrip() + mark, encoding="utf-8")
 
