@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, allowed_values
@@ -114,7 +116,8 @@ def write_notebooks(repository: str | None = None, ref: str | None = None, *, ro
         raise RequestError(f"--ref takes a branch, tag or commit, not '{ref}'")
     text = journal.read_text(encoding="utf-8")
     new = re.sub(r"(?m)^repository: .*$", f"repository: {repository}", text)
-    changed = _replace(journal, text, re.sub(r"(?m)^ref: .*$", f"ref: {ref}", new))
+    quoted = yaml.safe_dump({"ref": ref}).strip()  # 1.0 is a tag, not a number
+    changed = _replace(journal, text, re.sub(r"(?m)^ref: .*$", quoted, new))
     families = {family.notebook: family.name for family in load_catalog().families}
     for path in sorted({*(folder / "notebooks").glob("*.ipynb")} - {folder / "notebooks" / "report.ipynb"}):
         text = path.read_text(encoding="utf-8")

@@ -70,8 +70,40 @@ def test_a_lost_mount_stops_nothing(tiny, tmp_path, drive, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", lost)
     run = play(parameters)
     out = capsys.readouterr().out
-    assert out.count("is lost (Transport endpoint is not connected); the run goes on without it") == 1
+    assert out.count("(Transport endpoint is not connected); the run goes on and tries again") == 1
     assert read_record(run.folder) is not None
+
+
+def test_a_mount_that_comes_back_gets_its_copies_again(tiny, tmp_path, drive, monkeypatch):
+    parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a" / "quick"))
+    usual, errors = shutil.copyfile, iter([OSError(5, "Input/output error")])
+
+    def once(source, target):
+        if error := next(errors, None):
+            raise error
+        return usual(source, target)
+
+    drive.mkdir(parents=True)
+    (drive / ".checkpoint-abc.pt").write_text("left by a process that was killed")
+    monkeypatch.setattr(shutil, "copyfile", once)
+    play(parameters)
+    assert {path.name for path in drive.iterdir()} == set(RESULT_FILES)
+
+
+def test_a_state_that_cannot_be_fetched_is_not_replaced(tiny, tmp_path, drive, monkeypatch):
+    parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a" / "quick"))
+    with pytest.raises(KeyboardInterrupt):
+        play(parameters, stop_after=2)
+    kept, usual, errors = (drive / CHECKPOINT).read_bytes(), shutil.copyfile, iter([OSError(5, "Input/output error")])
+
+    def once(source, target):
+        if error := next(errors, None):
+            raise error
+        return usual(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", once)
+    play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
+    assert (drive / CHECKPOINT).read_bytes() == kept
 
 
 def test_complete_runs_come_back_to_a_new_machine(tiny, tmp_path, drive):

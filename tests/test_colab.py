@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cifar_report.experiments.catalog import load_catalog, packaged_folder
+from cifar_report.experiments.catalog import load_catalog, packaged_folder, read_yaml
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, allowed_values, validate
 from cifar_report.notebooks import COLAB, SOURCE, colab_link, form_field, shared_cells, write_notebooks
@@ -105,6 +105,12 @@ def test_badges_are_rewritten_together_and_change_no_key(clone):
     assert "cifar-report/cifar-report" not in text
     assert write_notebooks("me/my-fork", "v1.0", root=clone) == []
     assert [notebook_digest(path) for path in sorted((clone / "notebooks").glob("0*.ipynb"))] == digests
+
+
+@pytest.mark.parametrize("ref", ["1.0", "010", "null", "release/2.0"])
+def test_a_ref_that_looks_like_a_number_stays_a_text(clone, ref):
+    write_notebooks("me/my-fork", ref, root=clone)
+    assert read_yaml(clone / "params" / "journal.yaml")["ref"] == ref
 
 
 @pytest.mark.parametrize(("repo", "ref"), [("me", "v1"), ("me/a b", "v1"), ("me/fork", "v 1"), ("me/fork", '"; x')])

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from datetime import UTC, datetime
 
@@ -119,3 +120,13 @@ def test_records_of_version_1_say_what_they_computed_in(tmp_path, asked, meant):
     record = read_record(path.parent)
     assert record is not None
     assert record.precision == record.parameters["precision"] == meant
+
+
+def test_files_are_synchronized_through_a_writable_descriptor(tmp_path, monkeypatch):
+    """Windows refuses any other."""
+    flags = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flags.append(os.write(handle, b"")))
+    with atomic_file(tmp_path / "a.txt") as temporary:
+        temporary.write_text("a")
+    assert flags == [0]
+    assert (tmp_path / "a.txt").read_text() == "a"

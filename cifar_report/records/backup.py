@@ -15,7 +15,7 @@ UNFINISHED = (CHECKPOINT, HISTORY)
 
 
 class Backup:
-    """Copies of one run's files. Losing them never stops a run: it is said once, and the run goes on without."""
+    """Copies of one run's files. An error there stops no run: it is said once, and copying is tried again later."""
 
     def __init__(self, folder: Path) -> None:
         root = os.environ.get(BACKUP)
@@ -23,6 +23,7 @@ class Backup:
         # <root>/full/exp003/seed-0: copies of different profiles are kept apart
         self.copy = Path(root, folder.parents[2].name, folder.parent.name, folder.name) if root else None
         self._saved = 0  # when the state that the copy has was written
+        self._warned = False
 
     def restore(self) -> bool:
         """Fetch the state of an interrupted run, if this machine has none; say whether it did."""
@@ -37,6 +38,7 @@ class Backup:
             self._saved = (self.folder / name).stat().st_mtime_ns
         except OSError as error:
             self._lost(error)
+            self.copy = None  # a run that starts anew must not replace what could not be fetched
             return False
         print(f"going on from the copy in {self.copy}")
         return True
@@ -50,20 +52,24 @@ class Backup:
             (self.copy / RECORD).unlink(missing_ok=True)  # of an earlier run: this one is not complete
         except OSError as error:
             self._lost(error)
-        self.save(UNFINISHED)
-        self._saved = state.stat().st_mtime_ns
+        if self.save(UNFINISHED):
+            self._saved = state.stat().st_mtime_ns
 
-    def save(self, names: tuple[str, ...]) -> None:
-        """Copy files of the run, each in one step."""
+    def save(self, names: tuple[str, ...]) -> bool:
+        """Copy files of the run, each in one step; say whether all were copied."""
         if self.copy is None:
-            return
+            return False
         try:
+            for half_written in self.copy.glob(".*-*.*"):  # by a process that was killed
+                half_written.unlink(missing_ok=True)
             for name in names:
                 if (self.folder / name).is_file():
                     with atomic_file(self.copy / name) as temporary:
                         shutil.copyfile(self.folder / name, temporary)
         except OSError as error:
             self._lost(error)
+            return False
+        return True
 
     def complete(self, names: tuple[str, ...]) -> None:
         """Copy a complete run's files; its state is needed no more."""
@@ -75,8 +81,9 @@ class Backup:
                 self._lost(error)
 
     def _lost(self, error: OSError) -> None:
-        print(f"WARNING: the copy in {self.copy} is lost ({error.strerror}); the run goes on without it")
-        self.copy = None
+        if not self._warned:
+            print(f"WARNING: nothing can be copied to {self.copy} ({error.strerror}); the run goes on and tries again")
+        self._warned = True
 
 
 def restore_runs(output_dir: Path) -> int:

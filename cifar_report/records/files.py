@@ -26,7 +26,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:  # on the disk before its name is: a power failure leaves old or new
+        with temporary.open("r+b") as written:  # on the disk before its name is: a power failure leaves old or new
             os.fsync(written.fileno())
         umask = os.umask(0)
         os.umask(umask)
