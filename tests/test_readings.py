@@ -227,7 +227,8 @@ def in_words(run: RunRecord) -> str:
 
 
 def least_and_most(values: list[float], digits: int) -> str:
-    return f"between {min(values):.{digits}f} and {max(values):.{digits}f}"
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return f"at {low}" if low == high else f"between {low} and {high}"
 
 
 def sentences() -> dict[str, str]:
