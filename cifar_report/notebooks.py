@@ -12,7 +12,7 @@ import yaml
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, allowed_values
-from cifar_report.records.files import atomic_file
+from cifar_report.records.files import write_if_changed
 
 SOURCE = "shared_cells.py"  # beside the notebooks
 COLAB = "colab"  # cells with it belong to no run: neither to its key nor to its page in the report
@@ -117,11 +117,10 @@ def write_notebooks(repository: str | None = None, ref: str | None = None, *, ro
     text = journal.read_text(encoding="utf-8")
     new = re.sub(r"(?m)^repository: .*$", f"repository: {repository}", text)
     quoted = yaml.safe_dump({"ref": ref}).strip()  # 1.0 is a tag, not a number
-    changed = _replace(journal, text, re.sub(r"(?m)^ref: .*$", quoted, new))
+    written = {journal: re.sub(r"(?m)^ref: .*$", quoted, new)}
     families = {family.notebook: family.name for family in load_catalog().families}
     for path in sorted({*(folder / "notebooks").glob("*.ipynb")} - {folder / "notebooks" / "report.ipynb"}):
-        text = path.read_text(encoding="utf-8")
-        notebook = json.loads(text)
+        notebook = json.loads(path.read_text(encoding="utf-8"))
         names = {"repository": repository, "ref": ref, "notebook": path.name, "family": families.get(path.name, "")}
         shared = shared_cells(path.with_name(SOURCE), **names)
         if path.name not in families:
@@ -131,13 +130,5 @@ def write_notebooks(repository: str | None = None, ref: str | None = None, *, ro
             if path.name in families and "parameters" in cell["metadata"].get("tags", []):
                 cell["source"] = with_form_fields("".join(cell["source"])).splitlines(keepends=True)
         notebook["metadata"] |= {"accelerator": "GPU", "colab": {"name": path.name, "provenance": []}}
-        changed += _replace(path, text, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
-    return changed
-
-
-def _replace(path: Path, before: str, after: str) -> list[Path]:
-    if before == after:
-        return []
-    with atomic_file(path) as temporary:
-        temporary.write_text(after, encoding="utf-8")
-    return [path]
+        written[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    return [path for path, text in written.items() if write_if_changed(path, text)]

@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import re
+import urllib.parse
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cifar_report.experiments.catalog import load_catalog
-from cifar_report.formatting import percent
+from cifar_report.formatting import grouped, percent
 from cifar_report.records.record import EpochRecord, RunRecord
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
@@ -80,16 +81,7 @@ class Picture:
 
     def html(self) -> str:
         """An `<img>` with the drawing inside."""
-        escapes: dict[str, str | int | None] = {
-            "%": "%25",
-            "#": "%23",
-            "<": "%3C",
-            ">": "%3E",
-            '"': "%22",
-            "&": "%26",
-            "\n": " ",
-        }
-        data = self.svg.translate(str.maketrans(escapes))
+        data = urllib.parse.quote(self.svg, safe=" !$'()*+,-./:;=?@[]^_`{|}~")
         alt = html.escape(self.alt, quote=True)
         return (
             f'<img src="data:image/svg+xml,{data}" width="{self.width}" height="{self.height}" alt="{alt}" '
@@ -260,10 +252,7 @@ def _curve_text(name: str, several: Sequence[Sequence[EpochRecord]]) -> str:
 
 def histories(runs: Sequence[RunRecord]) -> dict[str, list[list[EpochRecord]]]:
     """The runs' histories by experiment, one a seed, of experiments whose runs have equally many epochs."""
-    found: dict[str, list[list[EpochRecord]]] = {}
-    for run in runs:
-        found.setdefault(run.experiment, []).append(run.epochs)
-    return found
+    return grouped((run.experiment, run.epochs) for run in runs)
 
 
 def reliability(curve: Any, name: str) -> Picture:
