@@ -10,6 +10,7 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.statements import findings
 from cifar_report.records.record import read_record
+from cifar_report.report.sections import abstract
 
 REFERENCE = Path(__file__).parent.parent / "outputs" / "reference"
 FOLDERS = sorted(path.parent for path in REFERENCE.glob("**/run.json"))
@@ -107,3 +108,9 @@ def test_readme_counts_the_statements_that_are_decided(journal):
         f"{counts['open']} are open and {counts['cannot be tested']} cannot be tested"
     )
     assert stated in text, stated
+
+
+def test_the_abstract_judges_what_has_a_spread(journal):
+    text = abstract(journal).html
+    assert "10 of 10 of its figures at full budget lie where one new run of ours is expected." in text
+    assert "Not judged, for want of a known spread: EXP011 and EXP014." in text

@@ -76,7 +76,9 @@ def abstract(journal: Journal) -> Fragment:
     substitutes = dict.fromkeys(word for result in results for word in result.substitutes)
     best = max(results, key=lambda r: r.accuracy)
     asked = [c for c in journal.comparisons.values() if c.changed]
-    judged = [found for result in results if (found := journal.reproduction(result.entry.id))]
+    found = {result.entry.id: journal.reproduction(result.entry.id) for result in results}
+    answers = grouped((of.answer, name) for name, of in found.items() if of)
+    unknown = answers.pop("spread unknown", [])
     return fragment(
         "abstract.html.j2",
         experiments=len(results),
@@ -88,8 +90,9 @@ def abstract(journal: Journal) -> Fragment:
         harmed=[c for c in asked if c.verdict in ("worse", "equivalent")],
         undecided=[c for c in asked if c.verdict == "open"],
         models=[c for c in asked if c.verdict in ("higher", "lower", "no difference shown")],
-        agree=[found.answer for found in judged].count("agrees"),
-        judged=len(judged),
+        agree=len(answers.get("agrees", [])),
+        judged=sum(map(len, answers.values())),
+        unknown=unknown and listing(unknown),
         answers=grouped((finding.answer, finding) for finding in findings(journal)),
     )
 
