@@ -3,6 +3,8 @@
 import csv
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +20,19 @@ from cifar_report.report import sections
 from cifar_report.report.export import make_report
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+def test_what_two_threads_import_is_imported_before_there_are_two(tmp_path):
+    """Where both import IPython at once, one can fail: seen once on a fresh clone."""
+    script = (
+        "import sys, pathlib\n"
+        "from cifar_report.report.export import make_report\n"
+        "def executor():\n"
+        "    sys.exit('absent' if {'IPython.paths', 'nbconvert', 'papermill'} - set(sys.modules) else 'present')\n"
+        f"make_report(pathlib.Path({str(tmp_path)!r}), profile='quick', executor=executor)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    assert done.stderr.strip().splitlines()[-1] == "present"
 
 
 class Page(HTMLParser):

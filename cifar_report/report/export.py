@@ -6,6 +6,7 @@ import base64
 import gc
 import hashlib
 import html
+import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,9 @@ def make_report(
     Raises:
         RequestError: a newer version of cifar-report wrote one of the runs.
     """
+    # Before there are two threads: where both import IPython at once, one can fail.
+    for module in ("IPython.paths", "nbconvert", "papermill"):
+        importlib.import_module(module)
     folder = output_dir / "report"
     with folder_lock(folder), _garbage_left():  # another command may be writing the same report
         for record in sorted(output_dir.glob("runs/*/seed-*/run.json")):
@@ -122,6 +126,7 @@ def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
     except Exception as error:  # nbformat and nbconvert have many for a file that a full disk cut off
         reason = html.escape(str(error).splitlines()[0] if str(error) else type(error).__name__)
         page = f"<!DOCTYPE html><title>Damaged notebook</title><p>This notebook is damaged: {reason}.</p>"
+        mark = ""  # so that it is tried again
     with atomic_file(target) as temporary:
         temporary.write_text(page.rstrip() + mark, encoding="utf-8")
 
