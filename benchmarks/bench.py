@@ -40,6 +40,7 @@ from torchvision import transforms
 
 from cifar_report import __version__
 from cifar_report.data.dataset import Dataset, load_dataset
+from cifar_report.execution.resources import cores
 from cifar_report.experiments.catalog import load_experiment
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.files import atomic_file
@@ -47,7 +48,6 @@ from cifar_report.records.record import read_record
 from cifar_report.report.plots import COLOURS, STYLE, render
 from cifar_report.training.augmentation import rotation
 from cifar_report.training.build import build_model
-from cifar_report.training.cores import cores
 from cifar_report.training.cropped import CroppedConv2d
 from cifar_report.training.environment import describe_environment
 from cifar_report.training.inputs import augment, to_input

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from cifar_report.execution.resources import cores
 from cifar_report.experiments.schema import Experiment, validate
-from cifar_report.training.cores import cores
 
 for _name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS"):  # tests work in folders of their own
     if os.environ.get(_name):

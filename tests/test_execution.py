@@ -17,7 +17,7 @@ from cifar_report.execution import resources
 from cifar_report.execution.execute import execute_plan
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.execution.plan import make_plan
-from cifar_report.execution.resources import gpus, longest_first, slot_environments
+from cifar_report.execution.resources import cores, gpus, longest_first, slot_environments
 from cifar_report.execution.verify import verify_runs
 from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.catalog import Family, load_catalog
@@ -29,9 +29,7 @@ from cifar_report.records.lock import is_locked
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, write_record
 from cifar_report.report.export import make_report
-from cifar_report.training import cores as training_cores
 from cifar_report.training.build import build_model
-from cifar_report.training.cores import cores
 from cifar_report.training.cost import forward_flops
 
 REAL_BASELINE = load_catalog().family_named("baseline").notebook_path
@@ -512,9 +510,8 @@ def test_slots_divide_cores_and_gpus(jobs, cpus, devices, per_gpu, expected):
 
 @pytest.mark.usefixtures("no_thread_variables")
 def test_a_containers_quota_bounds_the_cores(tmp_path, monkeypatch):
-    for module in (resources, training_cores):
-        monkeypatch.setattr(module, "allowed_cores", lambda: list(range(64)))
-    monkeypatch.setattr(training_cores, "CGROUP", tmp_path)
+    monkeypatch.setattr(resources, "allowed_cores", lambda: list(range(64)))
+    monkeypatch.setattr(resources, "CGROUP", tmp_path)
     assert cores() == 64
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert cores() == 64

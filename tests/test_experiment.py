@@ -27,6 +27,7 @@ CONTRACT = [
     "trainable",
     "frozen_batchnorm",
     "init",
+    "init_layers",
     "image_size",
     "augment",
     "normalize",

@@ -58,6 +58,9 @@ def test_key_does_not_change_with_anything_else(base, tmp_path):
 def test_idle_parameters_do_not_count(base):
     assert not changed(base, parameters=validate({"holdout_size": 700}))
     assert not changed(base, parameters=validate({"frozen_batchnorm": "train"}))  # nothing is frozen
+    assert not changed(base, parameters=validate({"init_layers": "linear"}))  # no scheme covers anything
+    kaiming = {**base, "parameters": validate({"init": "kaiming_normal"})}
+    assert changed(kaiming, parameters=validate({"init": "kaiming_normal", "init_layers": "linear"}))
     frozen = {"model": "resnet18", "weights": "imagenet", "trainable": "head"}
     assert changed(
         {**base, "parameters": validate(frozen)}, parameters=validate({**frozen, "frozen_batchnorm": "train"})
@@ -113,6 +116,7 @@ def test_defaults_stay_as_they_are():
         "trainable": "all",
         "frozen_batchnorm": "evaluate",
         "init": "default",
+        "init_layers": "all",
         "image_size": 32,
         "augment": [],
         "normalize": "half",

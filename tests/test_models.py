@@ -104,6 +104,16 @@ def test_initialization_has_the_papers_variance_and_no_bias(name, variance):
     assert model.conv1.weight.std() > 0.05  # convolutions too
 
 
+def test_initialization_of_linear_layers_alone_leaves_convolutions_as_they_are():
+    torch.manual_seed(0)
+    model = chosen("model", "lenet").build()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    initialize(model, "kaiming_normal", "linear")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith("conv"), name
+    assert model.fc1.weight.var().item() == pytest.approx(2 / 1024, rel=0.02)
+
+
 def test_constant_initialization():
     model = chosen("model", "net").build()
     initialize(model, "constant")

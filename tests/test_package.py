@@ -1,5 +1,6 @@
 """What `import cifar_report` gives."""
 
+import os
 import subprocess
 import sys
 
@@ -35,3 +36,14 @@ def test_the_name_run_stays_the_module_for_those_who_import_it():
     import cifar_report.run
 
     assert cifar_report.run.Run is cifar_report.Run
+
+
+@pytest.mark.parametrize(
+    ("set_by_user", "expected"), [({}, "passive 1000"), ({"OMP_WAIT_POLICY": "active"}, "active None")]
+)
+def test_waiting_threads_give_up_their_core_unless_the_user_says_otherwise(set_by_user, expected):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | set_by_user
+    code = f"import os, cifar_report; print(*map(os.environ.get, {names}))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected

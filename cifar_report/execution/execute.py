@@ -18,13 +18,12 @@ from rich.table import Table
 
 from cifar_report.data.download import OFFLINE
 from cifar_report.execution.plan import PlannedRun
-from cifar_report.execution.resources import JOBS, gpus, longest_first, slot_environments
+from cifar_report.execution.resources import JOBS, cores, gpus, longest_first, slot_environments
 from cifar_report.execution.worker import Worker
 from cifar_report.formatting import counted, duration
 from cifar_report.records.files import HISTORY
 from cifar_report.records.lock import is_locked
 from cifar_report.records.record import RunRecord, run_name
-from cifar_report.training.cores import cores
 
 POLL = 0.5  # seconds between two looks at the workers
 

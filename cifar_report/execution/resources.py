@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from cifar_report.training.cores import allowed_cores
 
 if TYPE_CHECKING:
     from cifar_report.execution.plan import PlannedRun
@@ -18,8 +19,33 @@ STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS
 
 # Floating point operations of training on an image of 32 pixels, relative to Net's.
 RELATIVE_COST = {"net": 1, "lenet": 5, "mobilenet_v2": 9, "resnet18": 46, "efficientnet_b0": 49, "vgg16": 664}
+CGROUP = Path("/sys/fs/cgroup")
 JOBS = 1  # runs at a time on one machine, unless the user says otherwise
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def cores() -> int:
+    """Cores this process may use: those it may run on, or fewer where a container's quota is less."""
+    return min(len(allowed_cores()), _quota(CGROUP) or len(allowed_cores()))
+
+
+def allowed_cores() -> list[int]:
+    """Numbers of the cores that this process may run on."""
+    try:
+        return sorted(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have no such call
+        return list(range(os.cpu_count() or 1))
+
+
+def _quota(cgroup: Path) -> int | None:
+    """Cores that a control group grants, rounded up: `cpu.max` (version 2) or the files of version 1; `None`: all."""
+    with suppress(OSError, ValueError):
+        granted, period = (cgroup / "cpu.max").read_text().split()
+        return None if granted == "max" else math.ceil(int(granted) / int(period))
+    with suppress(OSError, ValueError):
+        granted, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return None if int(granted) <= 0 else math.ceil(int(granted) / int(period))
+    return None
 
 
 @cache

@@ -110,6 +110,9 @@ class Experiment(BaseModel):
     init: Literal["default", "constant", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"] = (
         Field("default", description="initialization of convolution and linear weights; default: PyTorch's own")
     )
+    init_layers: Literal["all", "linear"] = Field(
+        "all", description="layers that init covers: all, linear (convolutions keep PyTorch's own weights)"
+    )
     image_size: Count = Field(32, ge=8, le=512, description="pixels a side that the model sees")
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_list_from_text)] = Field(
         (), description="random changes to training images, from horizontal_flip, rotation, crop"
@@ -235,6 +238,7 @@ def effective(parameters: Mapping[str, Any]) -> dict[str, Any]:
     idle = {
         "holdout_size": parameters.get("validation") != "holdout",
         "frozen_batchnorm": parameters.get("trainable") == "all",
+        "init_layers": parameters.get("init") == "default",
     }
     return {name: value for name, value in parameters.items() if not idle.get(name)}
 

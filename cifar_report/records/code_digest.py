@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 ROOTS = ("training/build.py", "training/loop.py")
 NO_RESULT = {
     *("data/cache.py", "data/download.py", "data/sources.py", "data/__init__.py"),  # the images' digest is in the key
-    *("training/weights.py", "training/checkpoint.py", "training/choices.py", "training/cores.py", "training/cost.py"),
+    *("training/weights.py", "training/checkpoint.py", "training/choices.py", "training/cost.py"),
     *("training/__init__.py", *(f"training/{folder}/__init__.py" for folder in CHOICES.values())),
 }
 

@@ -36,7 +36,7 @@ def build_model(parameters: Experiment) -> tuple[nn.Module, WeightsRecord | None
             load_weights(model, file)
     if hasattr(network, "HEAD"):  # built with the 1,000 classes of ImageNet, so that its weights fit
         replace_head(model, network.HEAD)
-    initialize(model, parameters.init)
+    initialize(model, parameters.init, parameters.init_layers)
     # Frozen layers with random weights would be useless: without pretrained weights all layers are trained.
     freeze(model, parameters.model, parameters.trainable if warning is None else "all")
     return model.to(memory_format=torch.channels_last), weights, warning

@@ -12,7 +12,6 @@ from torch import nn
 from cifar_report.data.dataset import Dataset, Split
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.predictions import Predictions
-from cifar_report.training.cores import leased, take_turns
 from cifar_report.training.inputs import to_input
 
 # Images a batch without gradients, at 32 pixels; larger images get proportionally smaller batches.
@@ -73,10 +72,8 @@ def evaluate(model: nn.Module, split: Split, parameters: Experiment, *, amp: tor
     model.eval()
     device = split.images.device
     logits = []
-    autocast = torch.autocast(device.type, dtype=amp, enabled=amp is not None)
-    with leased(torch.get_num_threads(), device=device.type), autocast:
+    with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
         for images in split.images.split(evaluation_batch(parameters.image_size)):
-            take_turns()
             logits.append(model(to_input(images, parameters.image_size, parameters.normalize)).float())
     return Evaluation(torch.cat(logits).cpu(), split.labels.cpu())
 

@@ -10,7 +10,6 @@ from torch import nn
 from cifar_report.data.dataset import Dataset, Split
 from cifar_report.experiments.schema import Experiment
 from cifar_report.training.choices import chosen
-from cifar_report.training.cores import take_turns
 from cifar_report.training.evaluation import evaluation_batch
 from cifar_report.training.inputs import to_input
 
@@ -99,6 +98,5 @@ def _compute(frozen: nn.Module, split: Split, parameters: Experiment, amp: torch
     outputs = []
     with torch.autocast(split.images.device.type, dtype=amp, enabled=amp is not None):
         for images in split.images.split(evaluation_batch(parameters.image_size)):
-            take_turns()
             outputs.append(frozen(to_input(images, parameters.image_size, parameters.normalize)))
     return Split(torch.cat(outputs), split.labels)

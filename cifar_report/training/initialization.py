@@ -20,12 +20,15 @@ INITIALIZATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def initialize(model: nn.Module, name: str) -> None:
-    """Set the weights of all convolutions and linear layers, and their biases to zero; `default` changes nothing."""
+def initialize(model: nn.Module, name: str, layers: str = "all") -> None:
+    """Set the weights of all convolutions and linear layers, and their biases to zero; `default` changes nothing.
+
+    `layers`: `linear` leaves convolutions as they are.
+    """
     if name == "default":
         return
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Linear) or (layers == "all" and isinstance(module, nn.Conv2d)):
             INITIALIZATIONS[name](module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -20,7 +20,6 @@ from cifar_report.data.dataset import Dataset, Split
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.record import EpochRecord
 from cifar_report.training.checkpoint import Checkpoint
-from cifar_report.training.cores import leased, take_turns
 from cifar_report.training.cost import training_pflop
 from cifar_report.training.evaluation import Evaluation, evaluate
 from cifar_report.training.frozen import train_mode, without_frozen_part
@@ -137,18 +136,6 @@ def train(
     Raises:
         DivergedError: the training or validation loss is not finite at the end of an epoch.
     """
-    with leased(torch.get_num_threads(), device=dataset.train.images.device.type):
-        return _train(model, dataset, parameters, checkpoint, on_epoch, frozen_once)
-
-
-def _train(
-    model: nn.Module,
-    dataset: Dataset,
-    parameters: Experiment,
-    checkpoint: Checkpoint | None,
-    on_epoch: Callable[[EpochRecord], None],
-    frozen_once: bool,
-) -> Trained:
     exact_float32()
     amp = amp_dtype(parameters, dataset.train.images.device)
     network = model
@@ -241,7 +228,6 @@ def prepared(
     device = split.images.device
     together = max(1, PREPARED_IMAGES * 32 * 32 // (parameters.batch_size * parameters.image_size**2))
     for first in range(0, len(batches), together):
-        take_turns()
         group = batches[first : first + together]
         index = torch.cat(list(group)).to(device)
         images = split.images.index_select(0, index)  # uint8 (N, 3, 32, 32); six times as fast as images[index]
