@@ -278,8 +278,12 @@ def diff(
     experiments = [is_experiment(side, folder) for side in sides]
     if any(experiments) and not all(experiments):
         raise RequestError("diff compares two experiments, or two folders or reports, not one with the other")
-    old, new = (read_side(side, folder) for side in sides)
-    found = compare_experiments(old, new) if all(experiments) else changes(old, new)
+    if all(experiments):
+        found, note = [compare_experiments(before, after, folder)], ""
+    else:
+        old, new = read_side(before), read_side(after)
+        found = changes(old, new)
+        note = f"{len(found)} differ of {len(old.rows)} and {len(new.rows)} runs; p values are Holm-adjusted"
     rows = []
     for c in found:
         test = f"{c.verdict}, {p_text(c.p)} ({c.test})" if c.p is not None else c.test
@@ -290,15 +294,13 @@ def diff(
     if rows:
         columns = ("run", "what", "before, %", "after, %", "points", "test", "other figures", "parameters")
         _print_table(columns, rows, width=240)
-    adjusted = "p values are Holm-adjusted for the number of comparisons"
-    count = f"of {len(old.rows)} and {len(new.rows)} runs"
-    different = f"{len(found)} differ {count}; {adjusted}" if found else f"no difference {count}"
-    print(adjusted if all(experiments) else different)
+    if note:
+        print(note)
     if html:
         from cifar_report.report.layout import difference_page
 
         with _writing(html) as temporary:
-            temporary.write_text(difference_page(old, new, found), encoding="utf-8")
+            temporary.write_text(difference_page(f"{after} against {before}", found), encoding="utf-8")
 
 
 @app.command(

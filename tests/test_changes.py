@@ -1,5 +1,7 @@
 """Comparing two sets of results: folders, reports, experiments."""
 
+import shutil
+
 import numpy as np
 import pytest
 from records import write_run
@@ -24,7 +26,7 @@ def test_two_folders_differ_run_by_run(tmp_path):
     write_run(new, "EXP004", failed=ErrorRecord(type="X", message="m", cell=None, cell_source=None))
     write_run(old, "EXP005")
     write_run(new, "EXP006")
-    found = {c.name: c for c in changes(read_side(str(old), tmp_path), read_side(str(new), tmp_path))}
+    found = {c.name: c for c in changes(read_side(str(old)), read_side(str(new)))}
     assert {name: c.what for name, c in found.items()} == {
         "EXP003 seed 0": "other parameters",
         "EXP004 seed 0": "failed now",
@@ -35,7 +37,7 @@ def test_two_folders_differ_run_by_run(tmp_path):
     assert changed.parameters == {"lr": (0.01, 0.02)}
     assert changed.difference == pytest.approx(0.06)
     assert changed.p == mcnemar(np.arange(1000) < 700, (np.arange(1000) - 40) % 1000 < 760)  # the only one tested
-    assert changed.verdict == "better"
+    assert changed.verdict == "higher"  # of two trained models, not better of methods
     assert found["EXP004 seed 0"].difference is None
 
 
@@ -43,7 +45,7 @@ def test_difference_is_that_of_the_images_tested(tmp_path):
     """On the first 500 images both are right everywhere; the whole test set says otherwise of one of them."""
     write_run(tmp_path / "old", "EXP003", 0.70)
     write_run(tmp_path / "new", "EXP003", 0.60, index=np.arange(500), parameters={"test_limit": 500})
-    (change,) = changes(*(read_side(str(tmp_path / name), tmp_path) for name in ("old", "new")))
+    (change,) = changes(*(read_side(str(tmp_path / name)) for name in ("old", "new")))
     assert (change.before, change.after) == (0.7, 1.0)
     assert change.difference == 0
     assert change.verdict == "no difference shown"
@@ -56,7 +58,7 @@ def test_images_in_another_order_are_not_paired(tmp_path):
     with np.load(stored) as content:
         other = {name: content[name] if name == "index" else content[name][::-1] for name in content.files}
     np.savez(stored, **other)
-    (change,) = changes(*(read_side(str(tmp_path / name), tmp_path) for name in ("old", "new")))
+    (change,) = changes(*(read_side(str(tmp_path / name)) for name in ("old", "new")))
     assert change.test == "Fisher's exact test on the counts"
 
 
@@ -65,7 +67,7 @@ def test_records_older_than_a_parameter_have_its_default(tmp_path):
     older = {name: value for name, value in run.parameters.items() if name != "compile"}
     write_record(run_folder(tmp_path / "old", "EXP003", 0), run.model_copy(update={"parameters": older}))
     write_run(tmp_path / "new", "EXP003", 0.8)
-    (change,) = changes(*(read_side(str(tmp_path / name), tmp_path) for name in ("old", "new")))
+    (change,) = changes(*(read_side(str(tmp_path / name)) for name in ("old", "new")))
     assert change.parameters == {}
     write_run(tmp_path / "old", "EXP003", seed=1)
     assert len(Journal.load(tmp_path / "old").results["EXP003"].runs) == 2
@@ -80,53 +82,53 @@ def test_reports_are_compared_by_their_counts(tmp_path):
     for name, accuracy in (("old", 0.70), ("new", 0.75)):
         write_run(tmp_path / name, "EXP003", accuracy)
         results_frame(Journal.load(tmp_path / name)).to_csv(tmp_path / f"{name}.csv", index=False)
-    sides = [read_side(str(tmp_path / f"{name}.csv"), tmp_path) for name in ("old", "new")]
+    sides = [read_side(str(tmp_path / f"{name}.csv")) for name in ("old", "new")]
     (change,) = changes(*sides)
     assert change.what == "run again"
     assert change.p == stats.fisher_exact([[700, 300], [750, 250]]).pvalue
     assert "Fisher" in change.test
 
 
-def test_two_experiments_are_compared_seed_by_seed(tmp_path):
-    for seed in (0, 1):
-        write_run(tmp_path, "EXP003", 0.70, seed=seed)
-        write_run(tmp_path, "EXP004", 0.72, seed=seed)
-    write_run(tmp_path, "EXP004", seed=2)
-    found = compare_experiments(read_side("exp003", tmp_path), read_side("EXP004", tmp_path))
-    assert [c.name for c in found] == [f"EXP004 against EXP003, {which}" for which in ("2 seeds", "seed 0", "seed 1")]
-    assert [c.p is None for c in found] == [False, True, True]
-    assert all(c.parameters == {"init": ("xavier_uniform", "xavier_normal")} for c in found)
-    write_run(tmp_path, "EXP005", seed=7)
-    with pytest.raises(RequestError, match="no seed in common"):
-        compare_experiments(read_side("EXP003", tmp_path), read_side("EXP005", tmp_path))
-
-
-def test_several_seeds_are_judged_together_as_in_the_report(tmp_path):
+def test_two_experiments_are_compared_as_in_the_report(tmp_path):
     for seed, (first, second) in enumerate([(0.70, 0.76), (0.73, 0.70), (0.69, 0.75)]):
         write_run(tmp_path, "EXP001", first, seed=seed)
         write_run(tmp_path, "EXP003", second, seed=seed)
-    over, *each = compare_experiments(read_side("EXP001", tmp_path), read_side("EXP003", tmp_path))
-    assert over.p == pytest.approx(stats.ttest_rel([0.76, 0.70, 0.75], [0.70, 0.73, 0.69]).pvalue)
-    assert over.p == pytest.approx(Journal.load(tmp_path).comparisons["EXP003"].p)
-    assert over.verdict == "no difference shown"
-    assert [c.verdict for c in each] == ["", "", ""]
+    found = compare_experiments("exp001", "EXP003", tmp_path)
+    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    assert (found.p, found.difference, found.verdict) == (comparison.p, comparison.difference, "open")
+    assert found.p == pytest.approx(stats.ttest_rel([0.76, 0.70, 0.75], [0.70, 0.73, 0.69]).pvalue)
+    assert (found.before, found.after) == pytest.approx((0.7067, 0.7367), abs=1e-4)
+    assert found.name == "EXP003 against EXP001"
+    assert found.parameters == {"init": ("default", "xavier_uniform")}
+    other_way = compare_experiments("EXP003", "EXP001", tmp_path)
+    assert other_way.difference == pytest.approx(-comparison.difference)
 
 
-def test_several_seeds_are_compared_on_the_images_that_both_were_tested_on(tmp_path):
-    for seed in (0, 1, 2):
-        write_run(tmp_path, "EXP003", 0.5, seed=seed)
-        write_run(tmp_path, "EXP004", 0.5, seed=seed, index=np.arange(400), parameters={"test_limit": 400})
-    over, *each = compare_experiments(read_side("EXP003", tmp_path), read_side("EXP004", tmp_path))
-    assert (over.before, over.after) == (0.5, 1.0)
-    assert [c.difference for c in each] == [0.0] * 3
-    assert (over.difference, over.verdict) == (0.0, "no difference shown")
+def test_single_runs_are_two_trained_models_on_the_images_that_both_were_tested_on(tmp_path):
+    write_run(tmp_path, "EXP003", 0.5)
+    write_run(tmp_path, "EXP004", 0.5, index=np.arange(400), parameters={"test_limit": 400})
+    found = compare_experiments("EXP003", "EXP004", tmp_path)
+    assert (found.before, found.after) == (0.5, 1.0)
+    assert (found.difference, found.verdict) == (0.0, "no difference shown")
+    write_run(tmp_path, "EXP005", seed=7)
+    with pytest.raises(RequestError, match="no images or predictions in common"):
+        compare_experiments("EXP003", "EXP005", tmp_path)
+    with pytest.raises(RequestError, match="no complete run of EXP007"):
+        compare_experiments("EXP003", "EXP007", tmp_path)
+
+
+def test_what_makes_experiments_unlike_is_said(tmp_path):
+    write_run(tmp_path, "EXP003", 0.7)
+    write_run(tmp_path, "EXP004", 0.9, train_size=1000)
+    found = compare_experiments("EXP003", "EXP004", tmp_path)
+    assert found.what == "not directly comparable: trained on 50,000 and 1,000 images"
 
 
 def test_p_values_are_adjusted_for_their_number(tmp_path):
     for name in ("EXP001", "EXP003"):
         write_run(tmp_path / "old", name, 0.70)
         write_run(tmp_path / "new", name, 0.706)  # six images gained: p = 2 / 2**6 alone
-    found = changes(read_side(str(tmp_path / "old"), tmp_path), read_side(str(tmp_path / "new"), tmp_path))
+    found = changes(read_side(str(tmp_path / "old")), read_side(str(tmp_path / "new")))
     assert [c.p for c in found] == pytest.approx([2 * 2 / 2**6] * 2)
     assert {c.verdict for c in found} == {"no difference shown"}
 
@@ -134,41 +136,39 @@ def test_p_values_are_adjusted_for_their_number(tmp_path):
 def test_other_figures_that_differ_and_why_there_is_no_test_are_told(tmp_path):
     write_run(tmp_path / "old", "EXP003", validation_losses=(1.5, 1.0, 1.2, 1.4))
     new = write_run(tmp_path / "new", "EXP003", 0.8, validation_losses=(1.5, 1.0, 0.9, 1.4))
-    old, now = (read_side(str(tmp_path / name), tmp_path) for name in ("old", "new"))
+    old, now = (read_side(str(tmp_path / name)) for name in ("old", "new"))
     assert changes(old, now)[0].metrics == {"best_epoch": (2, 3)}
     rounded = {pair: {**row, "test_loss": row["test_loss"] + 1e-9, "key": "another"} for pair, row in old.rows.items()}
-    assert changes(old, Side("rounded", rounded))[0].metrics == {}
+    assert changes(old, Side(rounded))[0].metrics == {}
     assert new.data is not None
     digits = new.model_copy(update={"data": new.data.model_copy(update={"name": "digits"})})
     write_record(run_folder(tmp_path / "new", "EXP003", 0), digits)
-    (change,) = changes(old, read_side(str(tmp_path / "new"), tmp_path))
+    (change,) = changes(old, read_side(str(tmp_path / "new")))
     assert (change.p, change.test) == (None, "not tested: on cifar10 and on digits")
 
 
 def test_experiments_of_ones_own_and_pages_of_reports_can_be_named(tmp_path):
     run = write_run(tmp_path, "EXP003")
     write_run(tmp_path, "EXP004", 0.8)
+    shutil.copytree(run_folder(tmp_path, "EXP003", 0), tmp_path / "runs" / "mine" / "seed-0")
     write_record(tmp_path / "runs" / "mine" / "seed-0", run.model_copy(update={"experiment": "Mine"}))
-    (change,) = compare_experiments(read_side("EXP004", tmp_path), read_side("mine", tmp_path))
-    assert change.name == "Mine against EXP004, seed 0"
+    assert compare_experiments("EXP004", "mine", tmp_path).name == "Mine against EXP004"
     report = tmp_path / "report"
     report.mkdir()
     results_frame(Journal.load(tmp_path)).to_csv(report / "results.csv", index=False)
-    assert len(read_side(str(report / "report.html"), tmp_path).rows) == 3
+    assert len(read_side(str(report / "report.html")).rows) == 3
 
 
 def test_what_is_nothing_is_refused(tmp_path):
     with pytest.raises(RequestError, match="neither an experiment, nor a folder"):
-        read_side(str(tmp_path / "nowhere"), tmp_path)
+        read_side(str(tmp_path / "nowhere"))
     (tmp_path / "empty" / "runs").mkdir(parents=True)
     with pytest.raises(RequestError, match="no run in"):
-        read_side(str(tmp_path / "empty"), tmp_path)
-    with pytest.raises(RequestError, match="no run in EXP003"):
-        read_side("EXP003", tmp_path)
+        read_side(str(tmp_path / "empty"))
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     with pytest.raises(RequestError, match="it has no column"):
-        read_side(str(other), tmp_path)
+        read_side(str(other))
 
 
 def test_diff_on_the_command_line(tmp_path, capsys):
@@ -179,12 +179,12 @@ def test_diff_on_the_command_line(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "init xavier_uniform -> xavier_normal" in out
     assert "+6.00" in out
-    assert "better" in out
+    assert "higher, p < 0.001" in out
     text = page.read_text()
     assert "EXP004 against EXP003" in text
     assert "default-src &#39;none&#39;" in text or "default-src 'none'" in text
     assert main(["diff", str(tmp_path), str(tmp_path)]) == 0
-    assert "no difference of 2 and 2 runs" in capsys.readouterr().out
+    assert "0 differ of 2 and 2 runs" in capsys.readouterr().out
     assert main(["diff", "EXP003", str(tmp_path), "--output", str(tmp_path)]) == 2
     (tmp_path / "file").touch()
     nowhere = str(tmp_path / "file" / "page.html")

@@ -9,7 +9,7 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.formatting import p_text
 from cifar_report.journal.budget import at_full_budget, reproduce_command
 from cifar_report.journal.journal import Journal
-from cifar_report.journal.learning_curves import Learning, jitter
+from cifar_report.journal.measures import jitter
 from cifar_report.journal.observations import observe
 from cifar_report.journal.results_table import results_frame
 from cifar_report.journal.statistics import mcnemar, wilson_interval
@@ -133,11 +133,10 @@ def test_unlike_comparisons_carry_a_caveat(tmp_path):
     assert journal.comparisons["EXP003"].caveat == "trained on 50,000 and 1,000 images"
     sentences = "\n".join(family(journal, "initialization"))
     assert (
-        "Higher accuracy than EXP001: EXP003 (+20.00 points, p < 0.001), but not directly comparable: trained on"
-        in sentences
-    )
+        "EXP003 against EXP001: +20.00 points, p < 0.001, higher (McNemar, 1,000 images, n = 1 seed); "
+        "not directly comparable: trained on 50,000 and 1,000 images."
+    ) in sentences
     assert journal.comparisons["EXP003"].verdict == "higher"  # not better
-    assert "Ranking" not in sentences
     assert "Classes" not in sentences
 
 
@@ -149,16 +148,15 @@ def test_observations_carry_the_right_figures(tmp_path):
         "Overfitting. While the training loss falls, validation loss rises: EXP001 after epoch 2 (validation loss ends "
         "40 % higher, its accuracy changes by +4.00 points)."
     ) in sentences
-    assert "No overfitting in EXP002 (4 epochs)" in sentences
-    assert "Highest accuracy of the family: EXP002 with 80.00 %, 10.00 points above EXP001" in sentences
+    assert "No overfitting shown: EXP002 (validation loss ends 0 % above its lowest)." in sentences
 
 
-def test_the_least_stable_loss_is_the_one_that_jumps_not_the_one_that_falls(tmp_path):
+def test_the_steadiest_loss_is_the_one_that_falls_not_the_one_that_jumps(tmp_path):
     write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.0, 1.1, 1.0, 1.1, 1.0))
     write_run(tmp_path, "EXP002", validation_losses=(5.0, 2.5, 1.4, 1.2, 1.1, 1.0))
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
-    assert "Least stable validation loss: EXP001" in sentences
-    assert f"EXP001 {np.std([-0.1, 0.1, -0.1], ddof=1):.3f}" in sentences
+    steady, jumping = np.std([-0.2, -0.1, -0.1], ddof=1), np.std([-0.1, 0.1, -0.1], ddof=1)
+    assert f"after the first third): EXP002 {steady:.3f}, EXP001 {jumping:.3f}." in sentences
 
 
 def test_what_several_experiments_share_is_said_once(tmp_path):
@@ -167,31 +165,46 @@ def test_what_several_experiments_share_is_said_once(tmp_path):
     for name, accuracy in {"EXP003": 0.702, "EXP004": 0.704, "EXP005": 0.8}.items():
         write_run(tmp_path, name, accuracy, validation_losses=losses[name])
     sentences = "\n".join(family(Journal.load(tmp_path), "initialization"))
-    assert (
-        "Not shown to differ from EXP001: EXP003 (+0.20 points, p = 0.500) and EXP004 (+0.40 points, p = 0.250). "
-        "Higher accuracy than EXP001: EXP005 (+10.00 points, p < 0.001). "
-        "(McNemar, 1,000 images, n = 1 seed; p values Holm-adjusted within the family.)"
-    ) in sentences
+    for name, what in (
+        ("EXP003", "+0.20 points, p = 0.500, no difference shown"),
+        ("EXP004", "+0.40 points, p = 0.250, no difference shown"),
+        ("EXP005", "+10.00 points, p < 0.001, higher"),
+    ):
+        assert f"{name} against EXP001: {what} (McNemar, 1,000 images, n = 1 seed)." in sentences
     assert "rises: EXP003 after epoch 2 (validation loss ends 30 % higher" in sentences
-    assert "EXP004 ends 10 % above its lowest at epoch 3, but only in the last epoch" in sentences
-    assert "No overfitting in EXP005 (4 epochs)" in sentences
-    assert "No plateau yet: EXP003, EXP004 and EXP005 still gained in the last epochs." in sentences
+    assert (  # one epoch may be noise
+        "No overfitting shown: EXP004 (validation loss ends 10 % above its lowest) and EXP005 (validation loss ends 0 "
+        "% above its lowest)."
+    ) in sentences
+    assert "No plateau before the last two epochs: EXP003, EXP004 and EXP005." in sentences
 
 
-def test_several_seeds_are_described_by_their_mean_curve(tmp_path):
-    write_run(tmp_path, "EXP001", 0.7, seed=0, validation_losses=(1.5, 0.9, 1.2, 1.2, 1.2, 1.4))
-    write_run(tmp_path, "EXP001", 0.7, seed=1, validation_losses=(1.5, 1.1, 1.2, 1.2, 1.2, 1.2))
-    runs = Journal.load(tmp_path).results["EXP001"].runs
-    learning = Learning.of(Journal.load(tmp_path).results["EXP001"])
-    assert [e.validation_loss for e in learning.epochs] == pytest.approx([1.5, 1.0, 1.2, 1.2, 1.2, 1.3])
-    assert (learning.best.epoch, learning.course) == (2, "overfits")
-    assert learning.rise == pytest.approx(0.3)
-    assert learning.jitter == pytest.approx(np.mean([jitter(run.epochs) for run in runs]))
+def test_figures_of_several_seeds_are_their_means(tmp_path):
+    write_run(tmp_path, "EXP001", 0.7, seed=0, validation_losses=(1.5, 0.9, 1.2, 1.2, 1.2, 1.35))
+    write_run(tmp_path, "EXP001", 0.7, seed=1, validation_losses=(1.5, 1.3, 1.0, 1.2, 1.2, 1.2))
+    write_run(tmp_path, "EXP001", failed=ErrorRecord(type="X", message="m", cell=None, cell_source=None), seed=2)
+    journal = Journal.load(tmp_path)
+    means = journal.means.loc["EXP001"]
+    assert means.loss_rise == pytest.approx((50 + 20) / 2)
+    assert means.best_epoch == 2.5
+    assert means.lowest_loss == pytest.approx(0.95)
+    assert means.loss_jitter == pytest.approx(np.mean([jitter(r.epochs) for r in journal.results["EXP001"].runs]))
+    assert means.overfits == 1
+    assert "EXP001 after epoch 2.5 (validation loss ends 35 % higher" in "\n".join(family(journal, "architectures"))
+    assert Journal.load(tmp_path / "empty").means.empty
 
 
-def test_overfitting_rises_by_a_share_of_the_lowest_loss(tmp_path):
-    write_run(tmp_path, "EXP001", validation_losses=(1.5, 0.8, 0.9, 1.0))
-    assert Learning.of(Journal.load(tmp_path).results["EXP001"]).rise == pytest.approx(0.25)
+def test_columns_of_a_run_are_read_off_its_curve(tmp_path):
+    run = write_run(tmp_path, "EXP001", validation_losses=(1.5, 0.8, 0.9, 1.0))
+    accuracies = [e.validation_accuracy for e in run.epochs]
+    row = Journal.load(tmp_path).runs.iloc[0]
+    assert row.loss_rise == pytest.approx(25)
+    assert (row.lowest_loss, row.last_loss, row.best_epoch) == (0.8, 1.0, 2)
+    assert row.first_accuracy == pytest.approx(100 * accuracies[0])
+    assert row.highest_accuracy == pytest.approx(100 * max(accuracies))
+    assert row.gain_after_lowest_loss == pytest.approx(100 * (accuracies[-1] - accuracies[1]))
+    assert row.images_per_second == pytest.approx(50_000 * 4 / run.seconds.train)
+    assert np.isnan(row.loss_jitter)  # four epochs are too few
 
 
 def test_jitter_of_a_straight_line_is_zero(tmp_path):
@@ -287,15 +300,15 @@ def test_a_rising_loss_is_overfitting_only_while_the_training_loss_falls(tmp_pat
     history(tmp_path, "EXP001", train_loss=(1.5, 1.0, 1.1, 1.3))
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
     assert "While the training loss falls" not in sentences
-    assert "but so does its training loss (1.00, then 1.30)" in sentences
+    assert "No overfitting shown: EXP001 (validation loss ends 40 % above its lowest)." in sentences
 
 
 def test_a_curve_has_flattened_where_its_highest_rises_no_more(tmp_path):
     write_run(tmp_path, "EXP001", validation_losses=(1.0,) * 5)
     for accuracies, told in (
-        ((0.60, 0.72, 0.50, 0.55, 0.725), "EXP001 after epoch 2 of 5 (72.0 %, at its highest 72.5 %)"),
-        ((0.60, 0.72, 0.50, 0.55, 0.74), "No plateau yet: EXP001"),
-        ((0.60, 0.72, 0.50, 0.76, 0.45), "EXP001 is highest at epoch 4 of 5 (76.0 %) and ends 31.0 points lower"),
+        ((0.60, 0.72, 0.50, 0.55, 0.725), "is within a point of its highest: EXP001 at epoch 2 of 5."),
+        ((0.60, 0.72, 0.50, 0.55, 0.74), "No plateau before the last two epochs: EXP001."),
+        ((0.60, 0.72, 0.50, 0.76, 0.45), "No plateau before the last two epochs: EXP001."),
     ):
         history(tmp_path, "EXP001", validation_accuracy=accuracies)
         assert told in "\n".join(family(Journal.load(tmp_path), "architectures"))
@@ -314,25 +327,15 @@ def test_a_repetition_is_called_one(tmp_path):
     write_run(tmp_path, "EXP003")
     write_run(tmp_path, "EXP009")
     sentences = "\n".join(family(Journal.load(tmp_path), "optimizers"))
-    assert "The same parameters as EXP003: EXP009 (+0.00 points, p = 1.000)" in sentences
+    assert "EXP009 against EXP003: +0.00 points, p = 1.000, the same parameters (" in sentences
 
 
 def test_epochs_of_unlike_work_are_not_compared(tmp_path):
     write_run(tmp_path, "EXP001")
     write_run(tmp_path, "EXP002", train_size=5000)
     sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
-    assert "First epoch with" not in sentences
-    assert "Least stable" not in sentences
-
-
-def test_speed_is_of_all_training_time_and_like_work(tmp_path):
-    write_run(tmp_path, "EXP001")
-    base = write_run(tmp_path, "EXP003")
-    slow = base.seconds.model_copy(update={"train": 4 * base.seconds.train})
-    write_record(run_folder(tmp_path, "EXP003", 0), base.model_copy(update={"seconds": slow}))
-    assert "EXP003 trains 4.0 times as slowly as EXP001" in "\n".join(family(Journal.load(tmp_path), "initialization"))
-    write_run(tmp_path, "EXP001", index=np.arange(0, 1000, 2))
-    assert "as slowly" not in "\n".join(family(Journal.load(tmp_path), "initialization"))
+    assert "Convergence" not in sentences
+    assert "Stability" not in sentences
 
 
 def test_classes_are_compared_over_a_seed_that_both_have(tmp_path):
@@ -385,9 +388,7 @@ def test_classes_change_only_where_a_test_says_so(tmp_path):
 
 def test_gap_is_that_of_the_last_epoch(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
-    learning = Learning.of(Journal.load(tmp_path).results["EXP001"])
-    assert learning.gap == pytest.approx(0.1)  # 80 % in training, 70 % in validation
-    assert learning.plateau is None  # it gains two points an epoch
+    assert Journal.load(tmp_path).means.loc["EXP001"].gap == pytest.approx(10)  # 80 % in training, 70 % in validation
 
 
 @pytest.mark.parametrize(

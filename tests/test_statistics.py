@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_report.journal.statistics import calibration, holm, mcnemar, paired_t, t_interval, wilson_interval
+from cifar_report.journal.statistics import Spread, calibration, contrast, holm, mcnemar, t_interval, wilson_interval
 
 
 def test_wilson_interval_by_its_formula():
@@ -35,16 +35,12 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():
     assert mcnemar(first, first) == 1.0
 
 
-def test_paired_t_is_the_one_sample_test_of_the_differences():
-    first, second = [0.71, 0.70, 0.73, 0.72], [0.74, 0.72, 0.74, 0.76]
-    expected = stats.ttest_1samp(np.subtract(second, first), 0).pvalue
-    assert paired_t(first, second, 0.001) == pytest.approx(expected)
-    assert paired_t([0.5, 0.6], [0.5, 0.6], 0.002) == 1.0
-
-
 def test_two_seeds_with_the_same_difference_are_no_certainty():
-    # t = 0.002 / (0.002 / sqrt(2)) with one degree of freedom
-    assert paired_t([0.41, 0.43], [0.412, 0.432], 0.002) == pytest.approx(2 * stats.t.sf(2**0.5, 1))
+    values = {"A": {0: 0.41, 1: 0.43}, "B": {0: 0.412, 1: 0.432}}
+    spread = Spread.of(values, 0.002)  # of one image
+    found = contrast(["B"], ["A"], values, dict.fromkeys(values, spread), dict.fromkeys(values, "group"))
+    # t = 0.002 / (0.002 * sqrt(2) / sqrt(2)) with one degree of freedom
+    assert found.p == pytest.approx(2 * stats.t.sf(1, 1))
 
 
 def test_holm_by_hand():

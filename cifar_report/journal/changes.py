@@ -1,4 +1,4 @@
-"""What differs between two sets of results: two folders, two reports, or two experiments."""
+"""What differs between two folders or two reports, run by run; and between two experiments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
@@ -16,9 +15,11 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import number
+from cifar_report.journal.budget import parameters_of
+from cifar_report.journal.comparison import compare
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.results_table import results_frame
-from cifar_report.journal.statistics import holm, mcnemar, paired_t, verdict
+from cifar_report.journal.statistics import holm, mcnemar, verdict
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import run_folder, run_name
 
@@ -32,7 +33,8 @@ COLUMNS = {"experiment", "seed", "status", "correct", "test_images", "dataset", 
 class Change:
     """What became of one run. Accuracies are fractions; `difference` is over the images that were tested on both sides.
 
-    `p` is Holm-adjusted over all changes; `metrics` and `parameters` are those that differ, before and after.
+    `p` is Holm-adjusted over all changes, `verdict` by it, of two trained models; `metrics` and `parameters` are those
+    that differ, before and after.
     """
 
     name: str
@@ -42,13 +44,9 @@ class Change:
     difference: float | None = None
     p: float | None = None
     test: str = ""
+    verdict: str = ""  # empty where nothing was tested
     metrics: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str:
-        """In words, by the test at 5 %; empty where nothing was tested."""
-        return "" if self.p is None or self.difference is None else verdict(self.difference, self.p)
 
     @property
     def accuracies(self) -> tuple[str, str]:
@@ -59,40 +57,34 @@ class Change:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: its name, its runs as rows of `results.csv`, and the folder with their predictions, if any."""
+    """One of the two: its runs as rows of `results.csv`, and the folder with their predictions, if any."""
 
-    name: str
     rows: dict[Pair, Row]
     folder: Path | None = None
 
     @classmethod
-    def of(cls, name: str, journal: Journal, folder: Path | None = None) -> Side:
+    def of(cls, journal: Journal) -> Side:
         """A side that is a journal."""
-        return cls(name, rows_by_run(results_frame(journal)), folder)
+        return cls(rows_by_run(results_frame(journal)), journal.output_dir)
 
 
-def read_side(what: str, output_dir: Path) -> Side:
-    """A side from how a person names it: an experiment below `output_dir`, an output folder, a report or its table.
+def read_side(what: str) -> Side:
+    """A side from how a person names it: an output folder, a report or its table.
 
     Raises:
         RequestError: it is none of these, or holds no run.
     """
     path = Path(what)
-    if is_experiment(what, output_dir):
-        known = what.upper() in load_catalog().entries
-        every = Side.of(what, Journal.load(output_dir, [what] if known else []), output_dir)
-        rows = {pair: row for pair, row in every.rows.items() if pair[0].upper() == what.upper()}
-        side = Side(next((name for name, _ in rows), what.upper()), rows, output_dir)
-    elif (path / "runs").is_dir():
-        side = Side.of(what, Journal.load(path), path)
+    if (path / "runs").is_dir():
+        side = Side.of(Journal.load(path))
     elif (table := _table(path)).is_file():
-        side = Side(what, read_results(table))
+        side = Side(read_results(table))
     else:
         raise RequestError(
             f"'{what}' is neither an experiment, nor a folder with runs/ or results.csv, nor a report's page or table"
         )
     if not side.rows:
-        raise RequestError(f"there is no run in {what}" + (f" below {output_dir}" if side.folder == output_dir else ""))
+        raise RequestError(f"there is no run in {what}")
     return side
 
 
@@ -149,64 +141,60 @@ def changes(before: Side, after: Side) -> list[Change]:
             what = ("new" if new else "gone") + (", failed" if row["status"] == "failed" else "")
             found.append(Change(name, what, _accuracy(old), _accuracy(new)))
         elif old["key"] != new["key"] or _accuracy(old) != _accuracy(new) or old["status"] != new["status"]:
-            found.append(_changed(name, before, pair, after, pair))
+            found.append(_changed(name, before, after, pair))
     tested = [c for c in found if c.p is not None]
     p = dict(zip(map(id, tested), holm([c.p for c in tested if c.p is not None]), strict=True))
-    return [replace(c, p=p[id(c)]) if id(c) in p else c for c in found]
+    return [replace(c, p=p[id(c)], verdict=verdict(c.difference or 0, p[id(c)])) if id(c) in p else c for c in found]
 
 
-def compare_experiments(before: Side, after: Side) -> list[Change]:
-    """Two experiments: over the seeds that both have, and each seed against the same seed of the other.
-
-    Several seeds are tested together, by a t-test paired by seed; one alone on the images that both were tested on.
+def compare_experiments(before: str, after: str, output_dir: Path) -> Change:
+    """Two experiments, as the report compares them: over seeds where their spread is known, else two trained models.
 
     Raises:
-        RequestError: they share no seed.
+        RequestError: one has no complete run, or they share no images or, of single runs, no seed with predictions.
     """
-    seeds = sorted({seed for _, seed in before.rows} & {seed for _, seed in after.rows})
-    if not seeds:
-        raise RequestError(f"{before.name} and {after.name} have no seed in common")
-    against = f"{after.name} against {before.name}"
-    found = [
-        _changed(_name(f"{against},", seed), before, (before.name, seed), after, (after.name, seed)) for seed in seeds
-    ]
-    both = [c for c in found if c.before is not None and c.after is not None]
-    if len(both) < 2:
-        return found
-    gains = [c.difference for c in both if c.difference is not None]  # over the images that both were tested on
-    tested = len(gains) == len(both)
-    images = min(row["test_images"] for side in (before, after) for row in side.rows.values() if row["test_images"])
-    means = Change(
-        f"{against}, {len(both)} seeds",
-        "means over seeds",
-        float(np.mean([c.before for c in both if c.before is not None])),
-        float(np.mean([c.after for c in both if c.after is not None])),
-        float(np.mean(gains)) if tested else None,
-        paired_t([0.0] * len(gains), gains, 1 / float(images)) if tested else None,
-        f"paired t-test, {len(both)} seeds" if tested else "not tested: other images",
-        parameters={n: pair for n, pair in found[0].parameters.items() if all(n in c.parameters for c in found)},
+    journal = Journal.load(output_dir)
+    results = {name.upper(): result for name, result in journal.complete.items()}
+    for name in (before, after):
+        if name.upper() not in results:
+            raise RequestError(f"there is no complete run of {name} below {output_dir}")
+    base, result = results[before.upper()], results[after.upper()]
+    c = compare(result, base, journal)
+    if c is None:
+        raise RequestError(f"{before} and {after} cannot be compared: no images or predictions in common")
+    old, new = (journal.means.loc[r.entry.id] for r in (base, result))
+    return Change(
+        f"{c.experiment} against {c.base}",
+        f"not directly comparable: {c.caveat}" if c.caveat else "two experiments",
+        base.accuracy,
+        result.accuracy,
+        c.difference,
+        c.p,
+        c.test,
+        verdict=c.verdict,
+        metrics={m: (old[m], new[m]) for m in [*METRICS, "train_seconds"] if number(old[m]) != number(new[m])},
+        parameters=differences(*(parameters_of(r.runs[0]) for r in (base, result))),
     )
-    return [means, *(replace(c, p=None, test="") for c in found)]
 
 
-def _changed(name: str, before: Side, old_pair: Pair, after: Side, new_pair: Pair) -> Change:
-    old, new = before.rows[old_pair], after.rows[new_pair]
+def _changed(name: str, before: Side, after: Side, pair: Pair) -> Change:
+    old, new = before.rows[pair], after.rows[pair]
     parameters = differences(*(with_defaults(json.loads(row["settings"])) for row in (old, new)))
-    again = old["experiment"] == new["experiment"]
     words = {
-        ("completed", "failed"): "failed now" if again else f"{new['experiment']} failed",
-        ("failed", "completed"): "complete now" if again else f"{old['experiment']} failed",
-        ("failed", "failed"): "failed" if again else "both failed",
+        ("completed", "failed"): "failed now",
+        ("failed", "completed"): "complete now",
+        ("failed", "failed"): "failed",
     }
-    same = "run again" if again else "the same parameters"
-    what = words.get((old["status"], new["status"])) or ("other parameters" if parameters else same)
+    what = words.get((old["status"], new["status"])) or ("other parameters" if parameters else "run again")
     metrics = {
         key: (old.get(key), new.get(key))
-        for key in (METRICS if again else [*METRICS, "train_seconds"])  # no two executions take the same time
+        for key in METRICS
         if number(old.get(key)) != number(new.get(key)) and "completed" == old["status"] == new["status"]
     }
-    folders = [_folder(before, old_pair), _folder(after, new_pair)]
-    return Change(name, what, _accuracy(old), _accuracy(new), *_test(old, new, folders), metrics, parameters)
+    difference, p, test = _test(old, new, [_folder(side, pair) for side in (before, after)])
+    return Change(
+        name, what, _accuracy(old), _accuracy(new), difference, p, test, metrics=metrics, parameters=parameters
+    )
 
 
 def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None, float | None, str]:

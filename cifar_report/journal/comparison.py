@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import differences, with_defaults
-from cifar_report.formatting import listing
+from cifar_report.formatting import listing, p_text, points
 from cifar_report.journal.budget import at_full_budget, unlike
 from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, mcnemar, verdict
 
@@ -48,10 +48,18 @@ class Comparison:
         `higher`, `lower`, or there is `no difference shown`.
         """
         if self.p_equivalent is None or self.caveat:
-            return {"better": "higher", "worse": "lower"}.get(plain := verdict(self.difference, self.p), plain)
+            return verdict(self.difference, self.p)
         if self.p_equivalent < SIGNIFICANCE:
             return "equivalent"
-        return verdict(self.difference, self.p) if self.p < SIGNIFICANCE else "open"
+        return "open" if self.p >= SIGNIFICANCE else "better" if self.difference > 0 else "worse"
+
+    def __str__(self) -> str:
+        interval = f" ({points(self.interval[0])} to {points(self.interval[1])})" if self.interval else ""
+        verdict = self.verdict if self.changed else "the same parameters"
+        return (
+            f"{self.experiment} against {self.base}: {points(self.difference)} points{interval}, {p_text(self.p)}, "
+            f"{verdict} ({self.test}){f'; not directly comparable: {self.caveat}' if self.caveat else ''}"
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -160,6 +160,14 @@ class Journal:
         """One row an epoch of a complete run; see `results_table.epochs_frame`."""
         return epochs_frame(self.results.values())
 
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """Of each complete experiment, in journal order, the means over its runs of every number in `runs`."""
+        if self.runs.empty:
+            return self.runs
+        complete = self.runs[self.runs.status == "completed"]
+        return complete.groupby("experiment", sort=False).mean(numeric_only=True).astype(float)
+
     @property
     def complete(self) -> dict[str, Result]:
         """Results with at least one complete run."""
@@ -193,17 +201,14 @@ class Journal:
             found[name] = (network, images_of(run), len(run.epochs))
         return found
 
-    def values(self, measure: Callable[[RunRecord], float | None], seeds_from: int = 0) -> Values:
-        """A figure of every complete run, by experiment and by seed and fold."""
-        found = {
-            name: {
-                (r.seed, r.parameters.get("fold") or 0): value
-                for r in result.runs
-                if r.seed >= seeds_from and (value := measure(r)) is not None
-            }
-            for name, result in self.complete.items()
-        }
-        return {name: runs for name, runs in found.items() if runs}
+    def values(self, column: str, seeds_from: int = 0) -> Values:
+        """A column of `runs`, of every complete run, by experiment and by seed and fold."""
+        if self.runs.empty or column not in self.runs:
+            return {}
+        runs = self.runs[(self.runs.status == "completed") & (self.runs.seed >= seeds_from)].dropna(subset=column)
+        rows = zip(runs.experiment, runs.seed, runs.fold.fillna(0), runs[column], strict=True)
+        found = grouped((name, ((int(seed), int(fold)), float(value))) for name, seed, fold, value in rows)
+        return {name: dict(values) for name, values in found.items()}
 
     def spreads(self, values: Values, resolution: float) -> dict[str, Spread | None]:
         """Of each experiment the spread of its group. Experiments that repeat another count once."""
@@ -226,7 +231,9 @@ class Journal:
 
     @cached_property
     def accuracies(self) -> Values:
-        return self.values(lambda run: run.test.accuracy if run.test else None)
+        """Fractions, by experiment and by seed and fold."""
+        every = self.values("accuracy")
+        return {name: {seed: value / 100 for seed, value in runs.items()} for name, runs in every.items()}
 
     def reproduction(self, name: str) -> Reproduction | None:
         """The original's accuracy against ours; `None` where there is none, or the work was another's."""

@@ -6,27 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import CLASSES
 from cifar_report.formatting import grouped, listing, p_text, percent, points
-from cifar_report.journal.budget import images_of, unlike
-from cifar_report.journal.comparison import Comparison
+from cifar_report.journal.budget import unlike
 from cifar_report.journal.journal import Journal, Result, of_equal_work
-from cifar_report.journal.learning_curves import OVERFITTING_RISE, PLATEAU, STEADY, Learning
 from cifar_report.journal.statistics import SIGNIFICANCE, holm, mcnemar, wilson_interval
 from cifar_report.records.record import RunRecord
-
-NOISE = 1.5  # the same work was seen to take 1.3 times as long where other programs ran beside it
-VERDICTS = {
-    "better": "Better than",
-    "worse": "Worse than",
-    "equivalent": "Equivalent to",
-    "open": "Undecided against",
-    "higher": "Higher accuracy than",
-    "lower": "Lower accuracy than",
-    "no difference shown": "Not shown to differ from",
-}
 
 
 @dataclass(frozen=True)
@@ -45,59 +32,28 @@ class Observation:
 
 
 def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
-    """What the results of one family show, one topic after the other."""
+    """What the results of one family show, one topic after the other. Figures of several seeds are their means."""
     complete = [result for result in results if result.runs]
+    if not complete:
+        return []
     learned = [result for result in complete if not _guesses(result)]  # else curves and classes have nothing to say
-    curves = [Learning.of(result) for result in learned]
+    curves = journal.means.reindex([result.entry.id for result in learned])
+    alike = [curves.loc[[result.entry.id for result in group]] for group in of_equal_work(learned)]
     classes, classes_of = _classes(learned, journal)
     confusions, confusions_of = _confusions(learned)
+    compared = (journal.comparisons.get(result.entry.id) for result in complete)
     found: list[tuple[str, Iterable[str | None], Sequence[str]]] = [
-        ("Differences", _differences(complete, journal), ["ladder"]),
-        ("Ranking", _ranking(complete), ["ladder"]),
+        ("Differences", (f"{comparison}." for comparison in compared if comparison), ["ladder"]),
         ("Chance level", map(_guesses, complete), ["learning"]),
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
-        ("Convergence", _convergence(learned), ["curves"]),
-        ("Stability", _stability(learned), ["curves", "learning"]),
-        ("Speed", (_speed(result, journal) for result in complete), ["learning"]),
+        ("Convergence", map(_convergence, alike), ["curves"]),
+        ("Stability", map(_stability, alike), ["curves", "learning"]),
         ("Classes", classes, classes_of or ["learning"]),
         ("Confusions", confusions, confusions_of),
     ]
     texts = ((topic, " ".join(filter(None, sentences)), shown_by) for topic, sentences, shown_by in found)
     return [Observation(topic, text, tuple(shown_by)) for topic, text, shown_by in texts if text]
-
-
-def _differences(results: Sequence[Result], journal: Journal) -> Iterator[str]:
-    """Each experiment against the one it builds on, with the tests and what makes comparisons unlike."""
-    found = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
-    verdicts = (((VERDICTS[c.verdict] if c.changed else "The same parameters as", c.base, c.caveat), c) for c in found)
-    for (verdict, base, caveat), several in grouped(verdicts).items():
-        figures = listing(f"{c.experiment} ({_figures(c)})" for c in several)
-        yield f"{verdict} {base}: {figures}{f', but not directly comparable: {caveat}' if caveat else ''}."
-    tests = grouped((c.test, c.experiment) for c in found)
-    parts = [test if len(tests) == 1 else f"{listing(names)}: {test}" for test, names in tests.items()]
-    if any(c.verdict == "equivalent" for c in found):
-        parts.append(f"equivalent: within {load_catalog().margin:g} point{'s' if load_catalog().margin != 1 else ''}")
-    if found:
-        yield f"({'; '.join(parts)}; p values Holm-adjusted within the family.)"
-
-
-def _figures(c: Comparison) -> str:
-    interval = f", {points(c.interval[0])} to {points(c.interval[1])}" if c.interval else ""
-    return f"{points(c.difference)} points{interval}, {p_text(c.p)}"
-
-
-def _ranking(results: Sequence[Result]) -> Iterator[str]:
-    """The highest and the lowest accuracy: of all at the original's budget, else of those that did equal work."""
-    together = len(results) > 1 and all(result.full_budget for result in results)
-    for group in [list(results)] if together else of_equal_work(results):
-        *_, last = best, *_ = sorted(group, key=lambda r: r.accuracy, reverse=True)
-        of = "the family" if len(group) == len(results) else f"equal work ({listing(r.entry.id for r in group)})"
-        yield (
-            f"Highest accuracy of {of}: {best.entry.id} with {percent(best.accuracy, 2)}, "
-            f"{100 * (best.accuracy - last.accuracy):.2f} points above {last.entry.id}, the lowest. "
-            f"(Picked from {len(group)} by test accuracy, which overestimates the winner.)"
-        )
 
 
 def _guesses(result: Result) -> str | None:
@@ -113,99 +69,50 @@ def _guesses(result: Result) -> str | None:
     )
 
 
-def _overfitting(curves: Sequence[Learning]) -> Iterator[str]:
+def _overfitting(curves: pd.DataFrame) -> Iterator[str]:
     """Whose validation loss rises while the training loss falls, from which epoch and by how much."""
-    if overfit := [c for c in curves if c.course == "overfits"]:
+    long = curves.dropna(subset="overfits")
+    if len(overfit := long[long.overfits > 0.5]):  # more than half of the seeds
         parts = (
-            f"{c.name} after epoch {c.best.epoch} (validation loss ends {percent(c.rise)} higher, its accuracy changes "
-            f"by {points(c.last.validation_accuracy - c.best.validation_accuracy)} points)"
-            for c in overfit
+            f"{c.Index} after epoch {c.best_epoch:.3g} (validation loss ends {c.loss_rise:.0f} % higher, its accuracy "
+            f"changes by {points(c.gain_after_lowest_loss / 100)} points)"
+            for c in overfit.itertuples()
         )
         yield f"While the training loss falls, validation loss rises: {listing(parts)}."
-    for c in curves:
-        if c.course == "rises":
-            why = "only in the last epoch, which may be noise"
-            if c.last.train_loss >= c.best.train_loss:
-                why = f"so does its training loss ({c.best.train_loss:.2f}, then {c.last.train_loss:.2f})"
-            yield (
-                f"The validation loss of {c.name} ends {percent(c.rise)} above its lowest at epoch {c.best.epoch}, "
-                f"but {why}."
-            )
-    if falling := [c for c in curves if c.course == "falls"]:
-        yield (
-            f"No overfitting in {listing(f'{c.name} ({len(c.epochs)} epochs)' for c in falling)}: validation loss ends "
-            f"no more than {percent(OVERFITTING_RISE)} above its lowest."
-        )
+    if len(other := long[long.overfits <= 0.5]):
+        parts = (f"{c.Index} (validation loss ends {c.loss_rise:.0f} % above its lowest)" for c in other.itertuples())
+        yield f"No overfitting shown: {listing(parts)}."
 
 
-def _plateau(curves: Sequence[Learning]) -> Iterator[str]:
-    """Where the validation accuracy flattens."""
-    long = [c for c in curves if len(c.epochs) > 3]
-    if flat := [c for c in long if c.plateau]:
-        parts = (
-            f"{c.name} after epoch {c.plateau} of {len(c.epochs)} "
-            f"({percent(c.epochs[(c.plateau or 1) - 1].validation_accuracy, 1)}, at its highest "
-            f"{percent(c.highest.validation_accuracy, 1)})"
-            for c in flat
-        )
-        yield f"Validation accuracy gains no more than a point: {'; '.join(parts)}."
-    late = [c for c in long if not c.plateau]
-    rising = [c for c in late if c.last.validation_accuracy >= c.highest.validation_accuracy - PLATEAU]
-    if rising:
-        yield f"No plateau yet: {listing(c.name for c in rising)} still gained in the last epochs."
-    for c in late:
-        if c not in rising:
-            lower = points(c.highest.validation_accuracy - c.last.validation_accuracy, 1).lstrip("+")
-            yield (
-                f"{c.name} is highest at epoch {c.highest.epoch} of {len(c.epochs)} "
-                f"({percent(c.highest.validation_accuracy, 1)}) and ends {lower} points lower."
-            )
+def _plateau(curves: pd.DataFrame) -> Iterator[str]:
+    """From where on the validation accuracy gains no more than a point."""
+    long = curves[curves.epochs > 3]
+    late = long.epochs_to_plateau > long.epochs - 2
+    if len(long[~late]):
+        parts = (f"{c.Index} at epoch {c.epochs_to_plateau:.3g} of {c.epochs:.3g}" for c in long[~late].itertuples())
+        yield f"Validation accuracy is within a point of its highest: {listing(parts)}."
+    if late.any():
+        yield f"No plateau before the last two epochs: {listing(long.index[late])}."
 
 
-def _convergence(results: Sequence[Result]) -> Iterator[str]:
-    """Epochs to reach 95 % of the best accuracy of the weakest of them."""
-    for curves in _of_equal_work(results, 3):
-        threshold = 0.95 * min(c.highest.validation_accuracy for c in curves)
-        reached = {c.name: next(e.epoch for e in c.epochs if e.validation_accuracy >= threshold) for c in curves}
-        fastest = [name for name, epoch in reached.items() if epoch == min(reached.values())]
-        epochs = ", ".join(f"{name} {epoch}" for name, epoch in reached.items())
-        who = listing(fastest) if len(fastest) < len(reached) else "all at the same epoch"
-        yield f"First epoch with at least {percent(threshold, 1)} validation accuracy: {epochs}; earliest: {who}."
-
-
-def _stability(results: Sequence[Result]) -> Iterator[str]:
-    """Whose validation loss jumps most."""
-    for curves in _of_equal_work(results, STEADY):
-        jitters = {c.name: c.jitter or 0.0 for c in curves}
-        yield (
-            f"Least stable validation loss: {max(jitters, key=lambda name: jitters[name])}. (Jitter, the standard "
-            "deviation of its steps from epoch to epoch after the first third: "
-            f"{', '.join(f'{name} {value:.3f}' for name, value in jitters.items())}.)"
-        )
-
-
-def _of_equal_work(results: Sequence[Result], least: int) -> list[list[Learning]]:
-    """Curves whose epochs can be compared, in groups of several; `least`: the fewest epochs."""
-    groups = [[Learning.of(result) for result in group] for group in of_equal_work(results)]
-    return [curves for curves in groups if len(curves[0].epochs) >= least]
-
-
-def _speed(result: Result, journal: Journal) -> str | None:
-    base = journal.complete.get(result.entry.builds_on or "")
-    if base is None:
+def _convergence(alike: pd.DataFrame) -> str | None:
+    """Who is fastest to 95 % of the highest validation accuracy, each of its own."""
+    if alike.epochs.iloc[0] < 3:
         return None
-    run, other = result.runs[0], base.runs[0]
-    devices = [r.environment and (r.environment.device_name, r.environment.threads) for r in (run, other)]
-    if devices[0] != devices[1] or images_of(run) != images_of(other):
+    return f"Epochs to 95 % of the highest validation accuracy: {_ranked(alike.epochs_to_95_percent, '.3g')}."
+
+
+def _stability(alike: pd.DataFrame) -> str | None:
+    """Whose validation loss jumps least."""
+    if alike.loss_jitter.isna().any():
         return None
-    speed, before = (Learning(r.entry.id, r.runs[:1]).images_per_second for r in (result, base))
-    if not speed or not before or 1 / NOISE < speed / before < NOISE:
-        return None
-    word = f"{speed / before:.1f} times as fast as" if speed > before else f"{before / speed:.1f} times as slowly as"
-    return (
-        f"{result.entry.id} trains {word} {base.entry.id} ({speed:,.0f} and {before:,.0f} training images a second, "
-        "counting all that its training takes)."
-    )
+    figures = _ranked(alike.loss_jitter, ".3f")
+    return f"Jitter of the validation loss (standard deviation of its steps after the first third): {figures}."
+
+
+def _ranked(figures: pd.Series, digits: str) -> str:
+    """Experiments with their figures, lowest first."""
+    return ", ".join(f"{name} {value:{digits}}" for name, value in figures.sort_values(kind="stable").items())
 
 
 def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cifar_report.journal.budget import at_full_budget, parameters_of
+from cifar_report.journal.measures import curve_measures
 from cifar_report.records.record import EpochRecord, RunRecord
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ COUNTS = ["correct", "test_images", "epochs", "best_epoch", "model_parameters", 
 def runs_frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row a run, completed or failed.
 
-    `experiment`, `family`, `seed`, `status`; its score and what it took; the data, weights, hardware, software and code
-    it rests on (`other_code`: this version is not known to give it); then every parameter that decides a result under
-    its own name. Of `epochs`, `dataset` and `precision` it is what was done, not what was asked.
+    `experiment`, `family`, `seed`, `status`; its score, what its learning curve shows (`measures`) and what it took;
+    the data, weights, hardware, software and code it rests on (`other_code`: this version is not known to give it);
+    then every parameter that decides a result under its own name. Of `epochs`, `dataset` and `precision` it is what was
+    done, not what was asked.
     """
     rows = [_run_row(run, result) for result in results for run in (*result.runs, *result.failed)]
     return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS if rows else (), "Int64"))
@@ -66,6 +68,7 @@ def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
         "test_loss": test.loss if test else None,
         "epochs": len(run.epochs) or None,
         "best_epoch": run.best_epoch,
+        **(curve_measures(run) if run.epochs else {}),
         "model_parameters": run.model.parameters if run.model else None,
         "trainable_parameters": run.model.trainable_parameters if run.model else None,
         "train_images": data.train_size if data else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,46 +12,11 @@ from scipy import stats
 from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.formatting import duration, listing
 from cifar_report.journal.journal import Journal
-from cifar_report.journal.learning_curves import PLATEAU, STEADY, epochs_to, jitter, rise
+from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
-from cifar_report.records.record import RunRecord
 
 Verdict = Literal["equivalent", "better", "worse", "open"]
 Answer = Literal["holds", "does not hold", "open", "cannot be tested"]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A figure of a run. `scale` takes it to the unit in which it is written; the rest is in that unit.
-
-    `step` is its resolution (`None`: one test image). A prediction interval of more than ± `wide` says nothing. What is
-    `exact` depends on no seed.
-    """
-
-    of: Callable[[RunRecord], float | None]
-    unit: str
-    scale: float = 1.0
-    step: float | None = None
-    wide: float = math.inf
-    exact: bool = False
-
-
-MEASURES = {
-    "accuracy": Measure(lambda run: run.test.accuracy if run.test else None, "points", 100, wide=2),
-    "first epoch's accuracy": Measure(lambda run: run.epochs[0].validation_accuracy, "points", 100, wide=2),
-    "rise of validation loss": Measure(lambda run: rise(run.epochs), "%", 100, 0.1),
-    "jitter of validation loss": Measure(
-        lambda run: jitter(run.epochs) if len(run.epochs) >= STEADY else None, "nats", 1, 0.001
-    ),
-    "epochs to 95 % of the highest accuracy": Measure(
-        lambda run: epochs_to(run.epochs, share=0.95), "epochs", 1, 1, wide=5
-    ),
-    "epochs to a point below the highest accuracy": Measure(
-        lambda run: epochs_to(run.epochs, less=PLATEAU), "epochs", 1, 1, wide=5
-    ),
-    "epochs to the lowest validation loss": Measure(lambda run: run.best_epoch, "epochs", 1, 1, wide=5),
-    "training cost": Measure(lambda run: run.training_pflop, "PFLOP", 1, 1e-6, exact=True),
-}
 
 
 @dataclass(frozen=True)
@@ -151,15 +116,12 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
 
 
 def _values(journal: Journal, statement: Statement) -> tuple[Values, Mapping[str, Spread | None]]:
-    """The statement's measure of its runs, in the unit in which it is written, and its spreads, of all runs."""
+    """The statement's measure of its runs, and its spreads, of all runs."""
     measure = MEASURES[statement.measure]
-    every, own = (
-        {name: {seed: measure.scale * value for seed, value in runs.items()} for name, runs in found.items()}
-        for found in (journal.values(measure.of), journal.values(measure.of, statement.seeds_from))
-    )
-    step = measure.step or measure.scale * journal.resolution
+    every, step = journal.values(measure.column), measure.step or 100 * journal.resolution
     exact = dict.fromkeys(every, Spread(step, 1000, step, 1000))
-    return own, exact if measure.exact else journal.spreads(every, step)
+    spreads = exact if measure.exact else journal.spreads(every, step)
+    return journal.values(measure.column, statement.seeds_from), spreads
 
 
 UNKNOWN = "spread unknown: one run of {} cannot tell a method from luck"

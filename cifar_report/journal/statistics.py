@@ -25,10 +25,10 @@ Values = Mapping[str, Mapping[Any, float]]  # a figure of every run: experiment 
 
 
 def verdict(difference: float, p: float) -> str:
-    """A comparison in words: better or worse only where the test says so."""
+    """Two trained models, or unlike work, in words: their accuracies, not which is better."""
     if p >= SIGNIFICANCE:
         return "no difference shown"
-    return "better" if difference > 0 else "worse"
+    return "higher" if difference > 0 else "lower"
 
 
 def wilson_interval(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
@@ -43,8 +43,8 @@ def t_interval(values: Sequence[float], resolution: float, level: float = 0.95) 
     Accuracies come in steps of `resolution`, one over the number of images. A smaller spread cannot be told from none,
     so the standard deviation counts as at least that: seeds that happen to agree make no interval of no width.
     """
-    mean, error = float(np.mean(values)), _standard_error(values, resolution)
-    low, high = stats.t.interval(level, len(values) - 1, loc=mean, scale=error)
+    error = max(float(np.std(values, ddof=1)), resolution) / len(values) ** 0.5
+    low, high = stats.t.interval(level, len(values) - 1, loc=float(np.mean(values)), scale=error)
     return float(low), float(high)
 
 
@@ -60,17 +60,6 @@ def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
     if only_first + only_second == 0:
         return 1.0
     return float(stats.binomtest(only_first, only_first + only_second).pvalue)
-
-
-def paired_t(first: Sequence[float], second: Sequence[float], resolution: float) -> float:
-    """Two-sided p value of the paired t-test over seeds; at least two pairs. `resolution` as in `t_interval`."""
-    differences = np.subtract(second, first)
-    t = abs(float(differences.mean())) / _standard_error(differences, resolution)
-    return float(2 * stats.t.sf(t, len(differences) - 1))
-
-
-def _standard_error(values: Sequence[float] | np.ndarray, resolution: float) -> float:
-    return max(float(np.std(values, ddof=1)), resolution) / len(values) ** 0.5
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from cifar_report.experiments.schema import shown
 from cifar_report.formatting import counted, duration, number, p_text, points
-from cifar_report.journal.changes import Change, Side
+from cifar_report.journal.changes import Change
 from cifar_report.report.fragment import Fragment
 from cifar_report.report.plots import Picture
 
@@ -47,9 +47,8 @@ def page_style() -> str:
     return (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")
 
 
-def difference_page(before: Side, after: Side, found: list[Change]) -> str:
+def difference_page(title: str, found: list[Change]) -> str:
     """A page of its own that shows what differs."""
-    title = f"{after.name} against {before.name}"
     caption = f"{counted(len(found), 'comparison')}." if found else "No difference."
     return fragment("difference.html.j2", title=title, style=Markup(page_style()), changes=found, caption=caption).html  # noqa: S704
 

@@ -18,7 +18,6 @@ from cifar_report.formatting import grouped, listing
 from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command
 from cifar_report.journal.changes import Side, changes, read_results
 from cifar_report.journal.journal import Journal, Result, sweeps
-from cifar_report.journal.learning_curves import Learning
 from cifar_report.journal.observations import Observation, observe
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
@@ -164,7 +163,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         learning = fragment(
             "learning.html.j2",
             family=family,
-            rows=[(result, Learning.of(result)) for result in complete],
+            rows=[(result, journal.means.loc[result.entry.id]) for result in complete],
             comparisons=journal.comparisons,
             anchor=f"learning-{family.name}",
             several=several,
@@ -324,8 +323,7 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
         for (name, seed), row in rows.items()
         if name in journal.results and (not seeds or seed[0] in seeds)
     }
-    now = Side.of("now", journal, journal.output_dir)
-    return fragment("changes.html.j2", changes=changes(Side("last", last), now), since=since)
+    return fragment("changes.html.j2", changes=changes(Side(last), Side.of(journal)), since=since)
 
 
 def notebook_link(output_dir: Path, run: RunRecord) -> str | None:
