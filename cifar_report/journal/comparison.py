@@ -58,7 +58,7 @@ class Comparison:
         verdict = self.verdict if self.changed else "the same parameters"
         return (
             f"{self.experiment} against {self.base}: {points(self.difference)} points{interval}, {p_text(self.p)}, "
-            f"{verdict} ({self.test}){f'; not directly comparable: {self.caveat}' if self.caveat else ''}"
+            f"{verdict}{f' (not directly comparable: {self.caveat})' if self.caveat else ''}"
         )
 
 

@@ -42,8 +42,9 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     classes, classes_of = _classes(learned, journal)
     confusions, confusions_of = _confusions(learned)
     compared = (journal.comparisons.get(result.entry.id) for result in complete)
+    by_test = grouped((c.test, str(c)) for c in compared if c)
     found: list[tuple[str, Iterable[str | None], Sequence[str]]] = [
-        ("Differences", (f"{comparison}." for comparison in compared if comparison), ["ladder"]),
+        ("Differences", (f"{test}: {'; '.join(found)}." for test, found in by_test.items()), ["ladder"]),
         ("Chance level", map(_guesses, complete), ["learning"]),
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
@@ -74,8 +75,8 @@ def _overfitting(curves: pd.DataFrame) -> Iterator[str]:
     long = curves.dropna(subset="overfits")
     if len(overfit := long[long.overfits > 0.5]):  # more than half of the seeds
         parts = (
-            f"{c.Index} after epoch {c.best_epoch:.3g} (validation loss ends {c.loss_rise:.0f} % higher, its accuracy "
-            f"changes by {points(c.gain_after_lowest_loss / 100)} points)"
+            f"{c.Index} after epoch {c.best_epoch:.3g} (loss +{c.loss_rise:.0f} %, accuracy "
+            f"{points(c.gain_after_lowest_loss / 100)} points)"
             for c in overfit.itertuples()
         )
         yield f"While the training loss falls, validation loss rises: {listing(parts)}."
