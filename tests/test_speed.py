@@ -80,3 +80,12 @@ def test_the_estimate_is_the_time_within_a_factor_of_one_and_a_half(tmp_path, ca
         if 1 / 1.5 < ratios[-1] < 1.5:
             return
     raise AssertionError(ratios)
+
+
+def test_what_is_slow_is_trained_once(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(speed, "train", lambda *a, on_epoch, **k: trained.append(1) or on_epoch(None))
+    monkeypatch.setattr(speed, "SLOW", -1.0)
+    run = planned(tmp_path, "EXP000", dataset="digits", train_limit="20", test_limit="20")
+    assert measured_seconds(run) is not None
+    assert len(trained) == 1
