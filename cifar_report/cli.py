@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -512,11 +513,16 @@ def _print_table(
 
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
-    """Write a file that the user named, in one step."""
+    """Write a file that the user named, in one step; what is no regular file, such as a pipe, stays what it is."""
     from cifar_report.records.files import atomic_file
 
     try:
-        with atomic_file(path) as temporary:
-            yield temporary
+        if path.exists() and not path.is_file():
+            with tempfile.NamedTemporaryFile() as temporary:
+                yield Path(temporary.name)
+                path.write_bytes(Path(temporary.name).read_bytes())
+        else:
+            with atomic_file(path.resolve()) as file:  # behind a link
+                yield file
     except OSError as error:
         raise RequestError(f"cannot write {path}: {error.strerror}") from None

@@ -57,3 +57,8 @@ def number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 or value.is_integer() else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else "–" if value is None else str(value)
+
+
+def as_text(value: Value) -> Value | str:
+    """A cell of a CSV file: a text that spreadsheets would take for a formula gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

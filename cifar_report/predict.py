@@ -16,6 +16,7 @@ from torch import nn
 
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES, validate
+from cifar_report.formatting import as_text
 from cifar_report.records.files import WEIGHTS
 from cifar_report.records.record import read_record
 from cifar_report.training.build import replace_head
@@ -126,4 +127,4 @@ def write_csv(predictions: Iterable[Prediction], path: Path) -> None:
         writer.writerow(["picture", "rank", "class", "probability"])
         for prediction in predictions:
             for rank, (label, share) in enumerate(prediction.classes, start=1):
-                writer.writerow([prediction.path, rank, label, f"{share:.6f}"])
+                writer.writerow([as_text(str(prediction.path)), rank, label, f"{share:.6f}"])

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 
 import nbformat
@@ -237,6 +238,20 @@ def test_notebook_that_leaves_no_record_is_a_failed_run(tmp_path, short_notebook
     record = execute_run(plan(tmp_path, "EXP000")[0])
     assert record.error is not None
     assert "without leaving a record" in record.error.message
+
+
+@pytest.mark.slow
+def test_braces_in_a_path_are_no_parameters_and_a_long_temporary_folder_holds_no_sockets(
+    tmp_path, short_notebook, monkeypatch
+):
+    short_notebook("print('executed')")
+    folder = tmp_path / "{seed}" / ("long" * 25)
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    run = plan(tmp_path, "EXP000", output_dir=tmp_path / "{seed}" / "out")[0]
+    execute_run(run)
+    assert "executed" in (run.folder / "notebook.ipynb").read_text()
+    assert not (tmp_path / "0").exists()
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import jitter
 from cifar_report.journal.observations import observe
 from cifar_report.journal.results_table import results_frame
+from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import mcnemar, wilson_interval
 from cifar_report.records.record import ErrorRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
@@ -271,6 +272,36 @@ def test_experiments_of_ones_own_are_in_the_family_that_ran_them(tmp_path):
     journal = Journal.load(tmp_path)
     assert [r.experiment for r in journal.family_runs("initialization")] == ["EXP003", "MINE"]
     assert not at_full_budget(journal.results["MINE"].runs[0])
+
+
+def test_a_run_of_an_unknown_family_stops_no_report_and_is_named(tmp_path):
+    run = write_run(tmp_path, "EXP003")
+    for folder in ("mine", "yours"):
+        family = "initialization" if folder == "mine" else "of somebody else"
+        write_record(
+            tmp_path / "runs" / folder / "seed-0",
+            run.model_copy(update={"experiment": folder.upper(), "family": family}),
+        )
+    journal = Journal.load(tmp_path)
+    assert list(journal.complete) == ["EXP003", "MINE"]
+    assert journal.foreign == ("YOURS",)
+    assert "YOURS, of families that the journal does not have" in sections.banner(journal, "full").html
+
+
+def test_seeds_of_several_versions_of_torch_or_devices_are_pooled_with_a_note(tmp_path):
+    for name in ("EXP000", "EXP001"):
+        write_run(tmp_path, name, 0.64, seed=0)
+        run = write_run(tmp_path, name, 0.65, seed=1)
+    assert not Journal.load(tmp_path).results["EXP001"].mixed_environment
+    assert run.environment is not None
+    for change in ({"torch": "2.0.0"}, {"device": "cuda:0"}):
+        environment = run.environment.model_copy(update=change)
+        write_record(run_folder(tmp_path, "EXP001", 1), run.model_copy(update={"environment": environment}))
+        journal = Journal.load(tmp_path)
+        assert journal.results["EXP001"].mixed_environment
+        assert "are pooled in EXP001" in sections.banner(journal, "full").html
+        (finding,) = (f for f in findings(journal) if list(f.statement.contrasts) == ["EXP001 > EXP000"])
+        assert "the seeds of EXP001 by different versions of torch or devices" in finding.reason
 
 
 def test_predictions_tell_confidence_classes_and_mistakes(tmp_path):

@@ -1,4 +1,7 @@
+import contextlib
 import csv
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -64,6 +67,24 @@ def test_pictures_of_any_size_and_mode_become_the_central_square(tmp_path):
     assert [int(v) for v in read_picture(tmp_path / "broken.png")[0, 0, :]] == [200] * 16 + [0] * 16
     Image.fromarray(np.full((10, 10), 77, dtype=np.uint8)).save(tmp_path / "grey.png")
     assert (read_picture(tmp_path / "grey.png") == 77).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_stays_one_a_link_stays_one_and_no_cell_is_a_formula(finished, tmp_path):
+    output, dataset, _ = finished
+    save(dataset.test.images[0], tmp_path / "=1+1.png")
+    words = ["predict", "=1+1.png", "--experiment", "exp003", "--output", str(output.resolve())]
+    pipe, link = tmp_path / "pipe", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "target.csv")
+    with contextlib.chdir(tmp_path), ThreadPoolExecutor() as reader:
+        content = reader.submit(pipe.read_text)
+        assert main([*words, "--csv", str(pipe)]) == 0
+        assert main([*words, "--csv", str(link)]) == 0
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert content.result() == (tmp_path / "target.csv").read_text()
+    assert next(csv.DictReader(content.result().splitlines()))["picture"] == "'=1+1.png"
 
 
 def test_command_prints_skips_what_it_cannot_read_and_writes_csv(finished, tmp_path, capsys):

@@ -98,6 +98,7 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
     error = ErrorRecord(type="ValueError", message=hostile, cell=4, cell_source=f"raise ValueError('{hostile}')")
     for name, seed in (("EXP007", 0), ("EXP007", 1), ("EXP008", 0), ("EXP003", 2)):
         write_run(tmp_path, name, seed=seed, failed=error)
+    write_run(tmp_path, "EXP010", failed=error.model_copy(update={"type": "=1+1"}))
     path = make_report(tmp_path, executor=notebook_executor, profile="full")
     text = path.read_text()
     page = check(path)
@@ -120,6 +121,7 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
         rows = {(row["experiment"], row["seed"]): row for row in csv.DictReader(stream)}
     assert float(rows["EXP001", "0"]["accuracy"]) == 75
     assert rows["EXP007", "0"]["status"] == "failed"
+    assert rows["EXP010", "0"]["error"].startswith("'=1+1")  # no formula
 
 
 @pytest.mark.slow

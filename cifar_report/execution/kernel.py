@@ -40,7 +40,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
     from traitlets.config import Config
 
     # The kernel ends before its folder goes, and also where the folder cannot be made.
-    with ended(kernel), tempfile.TemporaryDirectory(prefix="cifar-report-") as folder, ended(kernel):
+    with ended(kernel), tempfile.TemporaryDirectory(prefix="cifar-report-", dir=_short()) as folder, ended(kernel):
         output.parent.mkdir(parents=True, exist_ok=True)
         # IPython's own folder, so that a user's start-up files define no variables.
         os.environ.update({**KERNEL_ENVIRONMENT, "IPYTHONDIR": f"{folder}/ipython"})
@@ -51,8 +51,8 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
         content.cells = [cell for cell in content.cells if LESSON not in cell.metadata.get("tags", [])]
         nbformat.write(content, f"{folder}/{notebook.name}")
         papermill.execute_notebook(
-            f"{folder}/{notebook.name}",
-            str(output),
+            _literal(f"{folder}/{notebook.name}"),
+            _literal(str(output)),
             parameters=parameters,
             kernel_name="python3",
             progress_bar=False,
@@ -60,6 +60,16 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
             config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
             **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
         )
+
+
+def _literal(path: str) -> str:
+    """A path for papermill, which puts parameters in the place of words in braces."""
+    return path.replace("{", "{{").replace("}", "}}")
+
+
+def _short() -> str | None:
+    """A folder whose name leaves room for that of a socket, which has 103 bytes; `None`: the usual one does."""
+    return "/tmp" if os.name == "posix" and len(os.fsencode(tempfile.gettempdir())) > 70 else None  # noqa: S108
 
 
 @contextmanager

@@ -112,6 +112,12 @@ class Result:
         return len({code_digests(self.folder(run), run) for run in self.runs}) > 1
 
     @property
+    def mixed_environment(self) -> bool:
+        """Whether the seeds were computed with several versions of torch, or kinds of device."""
+        environments = [run.environment for run in self.runs if run.environment]
+        return len({(e.torch, e.device.partition(":")[0]) for e in environments}) > 1
+
+    @property
     def local_weights(self) -> bool:
         """Whether a run started from weights in a file of the user's own."""
         return any(run.weights and run.weights.is_local for run in self.runs)
@@ -123,6 +129,7 @@ class Journal:
 
     output_dir: Path
     results: dict[str, Result] = field(default_factory=dict)
+    foreign: tuple[str, ...] = ()  # experiments on record of families that the catalog does not have
 
     @classmethod
     def load(cls, output_dir: str | Path, experiments: Sequence[str] = (), seeds: Sequence[int] = ()) -> Journal:
@@ -130,10 +137,12 @@ class Journal:
         catalog, root = load_catalog(), Path(output_dir)
         entries = {name: (catalog.entries[name], catalog.family_of(name)) for name in catalog.select(experiments)}
         own = _own_experiments(root)
-        entries |= {n: own[n] for n in own if not experiments or own[n][0].builds_on in entries}
+        foreign = tuple(name for name, (_, family) in own.items() if family is None)
+        wanted = [n for n in own if not experiments or own[n][0].builds_on in entries]
+        entries |= {name: own[name] for name in wanted if name not in foreign}
         results = {}
         for name, (entry, family) in entries.items():
-            assert family is not None  # selected from the catalog
+            assert family is not None  # selected from the catalog, or not foreign
             found = read_runs(root / "runs" / name.lower())
             records = sorted((r for r in found if not seeds or r.seed in seeds), key=lambda r: r.seed)
             complete = [r for r in records if r.status == "completed"]
@@ -148,7 +157,7 @@ class Journal:
                 left_out=tuple(run for run in complete if work_of(run) != latest),
                 other_code=tuple(r for r in runs if not is_of_this_code(recorded_folder(root, r), r)),
             )
-        return cls(root, results)
+        return cls(root, results, foreign)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -280,9 +289,10 @@ def sweeps(journal: Journal, family: str) -> list[Sweep]:
 def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family | None]]:
     """Experiments of the user's own below `root`, in the families whose notebooks ran them.
 
-    One that is named after another, such as `EXP003-lr-0_02`, builds on it.
+    One that is named after another, such as `EXP003-lr-0_02`, builds on it. `None`: no such family.
     """
     catalog = load_catalog()
+    families = {family.name: family for family in catalog.families}
     listed = {name.lower() for name in catalog.entries}
     found: dict[str, tuple[Entry, Family | None]] = {}
     for folder in sorted(path for path in (root / "runs").glob("*") if path.name not in listed):
@@ -292,7 +302,7 @@ def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family | None]]:
             if base in catalog.entries and swept:
                 values = ", ".join(f"{name} = {shown(run.parameters[name])}" for name in swept)
                 entry = Entry(id=run.experiment, title=f"{base}, {values}", builds_on=base)
-            found[run.experiment] = (entry, catalog.family_named(run.family))
+            found[run.experiment] = (entry, families.get(run.family))
     return found
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
+from cifar_report.formatting import as_text
 from cifar_report.journal.budget import at_full_budget
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.results_table import results_frame
@@ -86,6 +87,8 @@ def make_report(
             (folder / "report.md").unlink(missing_ok=True)  # it is that of another page
             write_if_changed(folder / "report.html", page)
         table = results_frame(journal)
+        texts = table.select_dtypes(exclude="number").columns
+        table[texts] = table[texts].map(as_text)
         if table.empty:
             (folder / "results.csv").unlink(missing_ok=True)
         else:

@@ -46,6 +46,8 @@ def banner(journal: Journal, profile: str) -> Fragment:
         left_out=[run for result in journal.results.values() for run in result.left_out],
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
         mixed_code=[name for name, result in journal.complete.items() if result.mixed_code],
+        mixed_environment=[name for name, result in journal.complete.items() if result.mixed_environment],
+        foreign=journal.foreign,
         local_weights=[name for name, result in journal.complete.items() if result.local_weights],
         not_cifar10=any(run.data and run.data.name != "cifar10" for run in runs),
         warnings=[
