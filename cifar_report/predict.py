@@ -24,6 +24,7 @@ from cifar_report.training.choices import chosen
 from cifar_report.training.inputs import to_input
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+MOST_PIXELS = 64_000_000  # of a picture: decoding takes some ten bytes each
 SIZE = 32  # pixels a side of the pictures a run was trained on, before its own resizing
 
 
@@ -82,13 +83,21 @@ def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
 def read_picture(path: Path) -> torch.Tensor:
     """A picture as the run's data: its central square, RGB, reduced to 32 pixels; uint8 (3, 32, 32).
 
+    What is transparent lies over white; 16-bit grey is scaled to 8 bits.
+
     Raises:
-        OSError, UnidentifiedImageError: it cannot be read.
+        ValueError: it has more than `MOST_PIXELS`. Others: it cannot be read, of which Pillow has errors of many kinds.
     """
     with Image.open(path) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS:,}")
         with suppress(SyntaxError):  # what Pillow raises where a picture's notes are damaged: it is taken as it lies
             ImageOps.exif_transpose(image, in_place=True)  # phones note how they were held
-        picture = image.convert("RGB")
+        if image.mode.startswith("I"):
+            picture = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        else:
+            coloured = image.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", image.size, "white"), coloured).convert("RGB")
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), Image.Resampling.BOX)
@@ -110,7 +119,7 @@ def predict(
     for path in find_pictures(paths):
         try:
             image = read_picture(path)
-        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # of a damaged file, whatever the reader of its format raises
             reason = "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
             unreadable.append((path, reason))
             continue

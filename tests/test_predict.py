@@ -69,6 +69,34 @@ def test_pictures_of_any_size_and_mode_become_the_central_square(tmp_path):
     assert (read_picture(tmp_path / "grey.png") == 77).all()
 
 
+def test_transparency_lies_over_white_and_16_bit_grey_is_scaled(tmp_path):
+    clear = np.zeros((10, 10, 4), dtype=np.uint8)
+    clear[:, :5] = (200, 10, 30, 255)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    seen = read_picture(tmp_path / "clear.png")
+    assert [int(v) for v in seen[:, 0, 0]] == [200, 10, 30]
+    assert [int(v) for v in seen[:, 0, -1]] == [255, 255, 255]
+    Image.fromarray(np.full((10, 10), 200 * 256 + 7, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert (read_picture(tmp_path / "deep.png") == 200).all()
+
+
+def test_damaged_and_huge_pictures_are_skipped_with_their_names(finished, tmp_path):
+    output, dataset, _ = finished
+    save(dataset.test.images[0], tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    at = content.index(b"IDAT")
+    for number, change in enumerate((at, at + 4, len(content) - 20)):
+        damaged = bytearray(content)
+        damaged[change] ^= 0xFF
+        (tmp_path / f"damaged-{number}.png").write_bytes(damaged)
+    Image.new("1", (9000, 9000)).save(tmp_path / "huge.png")  # a few kilobytes
+    found, skipped = predict([tmp_path], run_folder(output, "EXP003", 0))
+    assert [prediction.path.name for prediction in found] == ["a.png"]
+    reasons = {path.name: reason for path, reason in skipped}
+    assert sorted(reasons) == ["damaged-0.png", "damaged-1.png", "damaged-2.png", "huge.png"]
+    assert reasons["huge.png"] == "9000 x 9000 pixels are more than 64,000,000"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_stays_one_a_link_stays_one_and_no_cell_is_a_formula(finished, tmp_path):
     output, dataset, _ = finished
