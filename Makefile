@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed$(if $(LOCKED),-locked)
 # Lines of Python in the library, at most.
-LINES := 9186
+LINES := 9219
 SOURCES := cifar_report benchmarks docs tests notebooks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

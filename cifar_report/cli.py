@@ -77,7 +77,7 @@ RunsPerGpu = Annotated[int, typer.Option(min=1, help="runs that share a GPU")]
 Executor = Annotated[Literal["local", "ray"], typer.Option(help="where runs are executed")]
 RayAddress = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="of a Ray cluster; default: the one that runs here, or a new one"),
+    typer.Option(metavar="HOST:PORT", help="of a Ray cluster; default: $RAY_ADDRESS, or a new one on this machine"),
 ]
 
 

@@ -1,13 +1,16 @@
 import contextlib
+import dataclasses
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from records import write_run
 
+from cifar_report.execution import cluster
 from cifar_report.execution.cluster import RunResources, _lost_by_ray, execute_on_ray, resource_request
 from cifar_report.execution.execute import summary
 from cifar_report.execution.plan import PlannedRun, make_plan
@@ -43,6 +46,38 @@ def test_missing_ray_is_said(tmp_path, monkeypatch):
     plan = make_plan(["EXP000"], profile="quick", overrides=TINY, output_dir=tmp_path / "out")
     with pytest.raises(RequestError, match=r"pip install 'cifar-report\[ray\]'"):
         execute_on_ray(plan, say=lambda text: None)
+
+
+def test_only_a_cluster_that_was_named_is_trusted(monkeypatch):
+    asked = []
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=lambda address, **options: asked.append(address)))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cluster._connect(None)
+    monkeypatch.setenv("RAY_ADDRESS", "there:6379")
+    cluster._connect(None)
+    cluster._connect("here:6379")
+    assert asked == ["local", "there:6379", "here:6379"]
+
+
+def test_a_record_that_this_machine_does_not_see_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "SYNCHRONIZED", 0.0)
+    record = write_run(tmp_path / "elsewhere", "EXP000")
+    (run,) = make_plan(["EXP000"], profile="quick", overrides=TINY, output_dir=tmp_path / "out")
+    found = cluster._seen_here(run, record)
+    assert found.error is not None
+    assert "all nodes must share the output folder" in found.error.message
+    assert read_record(run.folder) == found
+    (tmp_path / "elsewhere" / "runs" / "exp000" / "seed-0" / "run.json").replace(run.folder / "run.json")
+    assert cluster._seen_here(run, record) == record
+
+
+def test_a_node_of_another_version_leaves_the_folder_alone(tmp_path):
+    (run,) = make_plan(["EXP000"], profile="quick", overrides=TINY, output_dir=tmp_path)
+    record = write_run(tmp_path, "EXP000")
+    other = dataclasses.replace(run, facts=run.facts.model_copy(update={"library": "another"}))
+    with pytest.raises(cluster.VersionMismatchError, match="install the same"):
+        cluster._execute_here(other, 1, {}, str(tmp_path))
+    assert read_record(run.folder) == record
 
 
 @contextlib.contextmanager
@@ -90,8 +125,8 @@ def test_node_that_dies_loses_nothing_and_no_run_is_completed_twice(tmp_path):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        with two_nodes() as (address, cluster):
-            assert cluster.stdin is not None
+        with two_nodes() as (address, nodes):
+            assert nodes.stdin is not None
             command = subprocess.Popen(
                 [*words, "--ray-address", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
@@ -100,8 +135,8 @@ def test_node_that_dies_loses_nothing_and_no_run_is_completed_twice(tmp_path):
                 assert command.poll() is None
                 assert time.monotonic() < end, "waited in vain"
                 time.sleep(0.1)
-            cluster.stdin.write("kill\n")
-            cluster.stdin.flush()
+            nodes.stdin.write("kill\n")
+            nodes.stdin.flush()
             out, err = command.communicate(timeout=400)
     finally:
         done.set()

@@ -24,6 +24,11 @@ from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, read_record
 
 RETRIES = 10  # nodes that may die under one run
+SYNCHRONIZED = 10.0  # seconds after which a shared folder shows everywhere what was written in it
+
+
+class VersionMismatchError(RuntimeError):
+    """A node has another version of the code, the data or the weights than the machine that made the plan."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ def execute_on_ray(
 
     Args:
         plan: the runs.
-        address: of a Ray cluster; `None`: that of `RAY_ADDRESS`, the one that runs here, or a new one on this machine.
+        address: of a Ray cluster; `None`: that of `RAY_ADDRESS`, or a new one on this machine. One that runs here must
+            be named: Ray would find it by a file that any user of the machine can write.
         jobs: number of runs that share the cluster's cores; `None`: one core a run, or with GPUs each GPU's share.
         runs_per_gpu: how many runs share a GPU.
         say: called with each line to show.
@@ -87,12 +93,18 @@ def execute_on_ray(
             task.options(name=run.name).remote(run, request.num_cpus, settings, str(Path.cwd())): run
             for run in longest_first(missing)
         }
-        return _collect(ray, tasks, say)
+        return _collect(ray, tasks, say, check=_seen_here if execute is None else lambda run, record: record)
     finally:
         ray.shutdown()
 
 
-def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None]) -> list[RunRecord]:
+def _collect(
+    ray: Any,
+    tasks: dict[Any, PlannedRun],
+    say: Callable[[str], None],
+    *,
+    check: Callable[[PlannedRun, RunRecord], RunRecord],
+) -> list[RunRecord]:
     records: list[RunRecord] = []
     waiting, started = list(tasks), perf_counter()
     try:
@@ -100,7 +112,7 @@ def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None])
             done, waiting = ray.wait(waiting)
             for reference in done:
                 try:
-                    record = ray.get(reference)
+                    record = check(tasks[reference], ray.get(reference))
                 except ray.exceptions.RayError as error:  # the node of every retry died, or Ray itself ended the task
                     record = _lost_by_ray(tasks[reference], error, started)
                 records.append(record)
@@ -110,6 +122,17 @@ def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None])
             ray.cancel(reference, force=True)
         raise
     return records
+
+
+def _seen_here(run: PlannedRun, record: RunRecord) -> RunRecord:
+    """The record that a node has returned, or that of a failure where it is in no folder that this machine sees."""
+    deadline = perf_counter() + SYNCHRONIZED
+    while read_record(run.folder) is None:
+        if perf_counter() > deadline:
+            message = f"a node completed it, but {run.folder} is empty here: all nodes must share the output folder"
+            return record_failure(run, error_record("NotShared", message), perf_counter() - record.seconds.total)
+        time.sleep(POLL)
+    return record
 
 
 def _lost_by_ray(run: PlannedRun, error: Exception, started: float) -> RunRecord:
@@ -147,9 +170,10 @@ def _connect(address: str | None) -> Any:
     except ImportError:
         raise RequestError("--executor ray requires Ray: pip install 'cifar-report[ray]'") from None
     try:
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise RequestError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
+        raise RequestError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
     return ray
 
 
@@ -158,10 +182,10 @@ def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folde
 
     Ray has set `CUDA_VISIBLE_DEVICES` to the task's GPU. A repeated task whose run is complete only returns its record.
     """
-    started = perf_counter()
     if key_facts(run.parameters, run.family.notebook_path, run.facts.data, run.facts.weights) != run.facts:
-        message = "the node's version of cifar-report differs from that of the machine that made the plan"
-        return record_failure(run, error_record("VersionMismatch", f"{message}; install the same"), started)
+        raise VersionMismatchError(
+            "the node's version of cifar-report differs from that of the machine that made the plan; install the same"
+        )
     if run.is_complete() and (record := read_record(run.folder)):
         return record
     environment = {**os.environ, **settings, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
