@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from cifar_report.experiments.catalog import load_catalog, load_experiment
+from cifar_report.experiments.schema import differences, with_defaults
+from cifar_report.formatting import listing
 from cifar_report.records.record import RunRecord, read_record, run_folder
 from cifar_report.training.augmentation import rotation
 from cifar_report.training.choices import chosen
@@ -24,8 +26,11 @@ SETTINGS = {  # what shares a network and a budget; EXP009 is EXP003 by another 
     "net": ["EXP000"],
     "lenet": ["EXP001", "EXP003", "EXP004", "EXP005", "EXP006", "EXP007", "EXP008", "EXP010"],
 }
-SMALL = [f"EXP{n:03}" for n in (2, 13, 17, 19, 20)]  # on record on smaller subsets alone
-WHOLE = [("runs", "EXP011"), ("runs", "EXP014"), ("head", "EXP014"), ("runs", "EXP014B"), ("upside-down", "EXP016")]
+SMALL = [f"EXP{n:03}" for n in (2, 17, 19, 20)]  # on record on smaller subsets alone
+WHOLE = [
+    *(("runs", name) for name in ("EXP011", "EXP013", "EXP014")),
+    *(("head", "EXP014"), ("runs", "EXP014B"), ("upside-down", "EXP016")),
+]
 
 
 def table(header: str) -> list[str]:
@@ -116,6 +121,22 @@ def optimizer_rows() -> list[str]:
     return rows
 
 
+def brief(experiment: str) -> list[RunRecord]:
+    """One epoch with linear layers alone initialized."""
+    return [record("brief", experiment, seed) for seed in range(3)]
+
+
+def first_accuracy(experiment: str) -> float:
+    return float(np.mean([points(run)["accuracy"] for run in brief(experiment)]))
+
+
+def initialization_rows() -> list[str]:
+    return [
+        f"| {name} | {first_accuracy(name):.1f} | {ours(name)['accuracy']:.1f} | {original()[name]['accuracy']:g} |"
+        for name in SETTINGS["lenet"][1:5]
+    ]
+
+
 def curve_cells(run: RunRecord) -> str:
     best = min(run.epochs, key=lambda epoch: epoch.validation_loss)
     first, last = run.epochs[0], run.epochs[-1]
@@ -176,6 +197,7 @@ def statistics_rows() -> list[str]:
             "lowest, last | accuracy, epoch 1 → last |",
             small_rows,
         ),
+        ("| | linear layers alone | all layers | original |", initialization_rows),
         ("| `normalize` | mean | standard deviation | |", statistics_rows),
     ],
 )
@@ -234,9 +256,16 @@ def least_and_most(values: list[float], digits: int) -> str:
 def sentences() -> dict[str, str]:
     """The sentences about the pretrained networks that state figures."""
     (eleventh,), (fourteenth,), (trained,) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
+    (thirteenth,) = whole("runs", "EXP013")
     mobile, epochs = whole("upside-down", "EXP016"), fourteenth.epochs
+    slower = points(record("brief", "EXP011"))
+    best = min(record("brief", "EXP011").epochs, key=lambda epoch: epoch.validation_loss).epoch
     return {
         "adam": f"As written (EXP011, seed 0) it reaches {in_words(eleventh)}.",
+        "smaller step": f"Adam with 0.0001 (seed 0, three epochs, in [`outputs/reference/brief`]"
+        f"(../outputs/reference/brief)) reaches {slower['accuracy']:.1f} % after epoch 1 and a lowest validation loss of "
+        f"{slower['lowest loss']:.3f} (epoch {best}).",
+        "thirteen": f"as written (EXP013, seed 0) it reaches {in_words(thirteenth)}",
         "free": f"its training loss goes from {epochs[0].train_loss:.2f} to {epochs[-1].train_loss:.2f}",
         "bn": f"In evaluation mode (EXP014, seed 0) the record has {in_words(fourteenth)}; in training mode (EXP014B, "
         f"seed 0) {in_words(trained)}.",
@@ -252,6 +281,12 @@ def test_sentences_about_the_pretrained_networks():
 
 def test_what_the_text_concludes_about_the_pretrained_networks():
     (eleventh,), (fourteenth,), (trained,) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
+    (thirteenth,) = whole("runs", "EXP013")
+    assert points(thirteenth)["accuracy"] > original()["EXP013"]["accuracy"]  # here it learns faster than the original's
+    assert points(thirteenth)["lowest loss"] < original()["EXP013"]["lowest loss"]
+    smaller, theirs = points(record("brief", "EXP011")), original()["EXP011"]
+    for key in ("accuracy", "lowest loss"):  # a smaller step is nearer
+        assert abs(smaller[key] - theirs[key]) < abs(points(eleventh)[key] - theirs[key]), key
     for key, value in original()["EXP014"].items():  # training mode is nearer
         assert abs(points(trained)[key] - value) < abs(points(fourteenth)[key] - value), key
     assert points(eleventh)["accuracy"] < original()["EXP011"]["accuracy"]  # the stated optimizer learns more slowly
@@ -273,6 +308,23 @@ def test_records_are_of_the_protocol_that_the_text_states(folder, name):
         else:
             assert (run.data.train_size, run.data.test_size, len(run.epochs)) == (50_000, 10_000, 20)
             assert run.environment.device_name == "AMD EPYC"
+
+
+def test_brief_records_are_what_the_text_states():
+    for run in [run for name in SETTINGS["lenet"][1:5] for run in brief(name)]:
+        assert (run.parameters["init_layers"], len(run.epochs), run.data.train_size) == ("linear", 1, 50_000)
+        assert (run.precision, run.environment.threads) == ("float32", 1)
+        usual = with_defaults(full_budget(run.experiment)[run.seed].parameters)
+        assert set(differences(usual, run.parameters)) == {"init_layers", "epochs"}
+    run = record("brief", "EXP011")
+    assert (run.parameters["lr"], len(run.epochs), run.data.train_size) == (0.0001, 3, 50_000)
+    nearer = [
+        name
+        for name in SETTINGS["lenet"][1:5]
+        if abs(first_accuracy(name) - original()[name]["accuracy"])
+        < abs(ours(name)["accuracy"] - original()[name]["accuracy"])
+    ]
+    assert f"Linear layers alone are nearer to the original in {listing(nearer)}" in text()
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg16", "mobilenet_v2"])
