@@ -263,8 +263,8 @@ def sentences() -> dict[str, str]:
     return {
         "adam": f"As written (EXP011, seed 0) it reaches {in_words(eleventh)}.",
         "smaller step": f"Adam with 0.0001 (seed 0, three epochs, in [`outputs/reference/brief`]"
-        f"(../outputs/reference/brief)) reaches {slower['accuracy']:.1f} % after epoch 1 and a lowest validation loss of "
-        f"{slower['lowest loss']:.3f} (epoch {best}).",
+        f"(../outputs/reference/brief)) reaches {slower['accuracy']:.1f} % after epoch 1 and a lowest validation loss "
+        f"of {slower['lowest loss']:.3f} (epoch {best}).",
         "thirteen": f"as written (EXP013, seed 0) it reaches {in_words(thirteenth)}",
         "free": f"its training loss goes from {epochs[0].train_loss:.2f} to {epochs[-1].train_loss:.2f}",
         "bn": f"In evaluation mode (EXP014, seed 0) the record has {in_words(fourteenth)}; in training mode (EXP014B, "
@@ -282,7 +282,7 @@ def test_sentences_about_the_pretrained_networks():
 def test_what_the_text_concludes_about_the_pretrained_networks():
     (eleventh,), (fourteenth,), (trained,) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
     (thirteenth,) = whole("runs", "EXP013")
-    assert points(thirteenth)["accuracy"] > original()["EXP013"]["accuracy"]  # here it learns faster than the original's
+    assert points(thirteenth)["accuracy"] > original()["EXP013"]["accuracy"]  # learns faster
     assert points(thirteenth)["lowest loss"] < original()["EXP013"]["lowest loss"]
     smaller, theirs = points(record("brief", "EXP011")), original()["EXP011"]
     for key in ("accuracy", "lowest loss"):  # a smaller step is nearer
