@@ -518,9 +518,9 @@ def _writing(path: Path) -> Iterator[Path]:
 
     try:
         if path.exists() and not path.is_file():
-            with tempfile.NamedTemporaryFile() as temporary:
-                yield Path(temporary.name)
-                path.write_bytes(Path(temporary.name).read_bytes())
+            with tempfile.TemporaryDirectory() as folder:
+                yield (file := Path(folder) / path.name)
+                path.write_bytes(file.read_bytes())
         else:
             with atomic_file(path.resolve()) as file:  # behind a link
                 yield file

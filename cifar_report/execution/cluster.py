@@ -125,11 +125,11 @@ def _collect(
 
 
 def _seen_here(run: PlannedRun, record: RunRecord) -> RunRecord:
-    """The record that a node has returned, or that of a failure where it is in no folder that this machine sees."""
+    """The record that a node has returned, or that of a failure where the run's folder does not hold it here."""
     deadline = perf_counter() + SYNCHRONIZED
-    while read_record(run.folder) is None:
+    while read_record(run.folder) != record and not run.is_complete():
         if perf_counter() > deadline:
-            message = f"a node completed it, but {run.folder} is empty here: all nodes must share the output folder"
+            message = f"a node executed it, but {run.folder} does not show it: all nodes must share the output folder"
             return record_failure(run, error_record("NotShared", message), perf_counter() - record.seconds.total)
         time.sleep(POLL)
     return record
