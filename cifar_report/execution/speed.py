@@ -46,8 +46,8 @@ def _measured(e: Experiment, validation: float) -> list[float]:
     device, file = choose_device(e.device), cache_folder() / "speed.json"
     machine = describe_environment(device)
     batch = e.batch_size if device.type == "cuda" else min(e.batch_size, max(4, 2**17 // e.image_size**2))
-    affordable = 6_000 * 32**2 // (RELATIVE_COST[e.model] * e.image_size**2)
-    images = min(1024, max(batch * (4 if device.type == "cuda" else 1), affordable))
+    affordable = min(1024, 12_000 * 32**2 // (RELATIVE_COST[e.model] * e.image_size**2))
+    images = batch * max(4 if device.type == "cuda" else 1, affordable // batch)  # an incomplete batch takes as long
     small = {"train_limit": images, "test_limit": max(1, round(images * validation)), "batch_size": batch, "lr": 1e-6}
     fixed = {"dataset": "digits", "validation": "test", "weights": None, "schedule": "constant", "compile": False}
     e = e.model_copy(update={**small, **fixed, "precision": choose_precision(e, device), "seed": 0})
