@@ -142,7 +142,7 @@ def run(
     ] = False,
 ) -> int:
     """Execute the runs that are not complete."""
-    request = _request(experiments, profile, seeds, output, sets)
+    request = requested(experiments, profile, seeds, output, sets)
     return _dry_run(request) if dry_run else _execute(request, jobs, runs_per_gpu, executor, ray_address)
 
 
@@ -166,7 +166,7 @@ def report(
     no_run: Annotated[bool, typer.Option("--no-run", help="execute no run; report the recorded ones")] = False,
 ) -> int:
     """Execute the runs that are not complete, then write the report."""
-    request = _request(experiments, profile, seeds, output, sets)
+    request = requested(experiments, profile, seeds, output, sets)
     if no_run and sets:
         raise RequestError("--set applies to runs to execute, and --no-run executes none")
     if no_run:
@@ -193,7 +193,7 @@ def status(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
 ) -> None:
     """Show the status of each planned run: complete, stale (and why), failed, unfinished, missing."""
-    plan = _request(experiments, profile, seeds, output, sets).plan(read_only=True)
+    plan = requested(experiments, profile, seeds, output, sets).plan(read_only=True)
     counts: Counter[str] = Counter()
     for planned in plan:
         state = planned.state()
@@ -211,7 +211,7 @@ def fetch(
     from cifar_report.data.cache import load_images
     from cifar_report.training.weights import find_weights
 
-    plan = _request(experiments, profile, seeds, output, sets).plan(remote=True)
+    plan = requested(experiments, profile, seeds, output, sets).plan(remote=True)
     found = set()
     for planned in plan:
         e = planned.parameters
@@ -229,7 +229,7 @@ def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None
     from cifar_report.execution.execute import outcome
     from cifar_report.records.record import read_record, run_folder
 
-    request = _request(experiments, profile, seeds, output)
+    request = requested(experiments, profile, seeds, output)
     names = request.experiments or load_catalog().entries
     folders = [run_folder(request.output_dir, name, seed) for name in names for seed in request.seeds or ()]
     found = [(folder, record) for folder in folders if (record := read_record(folder))]
@@ -308,7 +308,6 @@ def diff(
     epilog=_examples(
         "cifar-report verify --profile quick",
         "cifar-report verify EXP003 --profile reference",
-        "cifar-report verify --code EXP003 --profile reference --seeds 0,1,2",
     )
 )
 def verify(
@@ -317,19 +316,9 @@ def verify(
     seeds: Seeds = None,
     output: Output = None,
     sets: Sets = None,
-    code: Annotated[
-        bool, typer.Option("--code", help="compare today's code with that of the recorded commits, in shortened runs")
-    ] = False,
 ) -> int:
-    """Train complete runs again and check that they reproduce. Without experiments: the quickest run.
-
-    With --code, records whose weights and predictions are the same with today's code count as complete.
-    """
-    plan = _request(experiments, profile, seeds, output, sets).plan()
-    if code:
-        from cifar_report.execution.verify import verify_code
-
-        return DONE if verify_code(plan) else RUN_FAILED
+    """Train complete runs again and check that they reproduce. Without experiments: the quickest run."""
+    plan = requested(experiments, profile, seeds, output, sets).plan()
     from cifar_report.execution.verify import verify_runs
 
     return DONE if verify_runs(plan, named=bool(experiments)) else RUN_FAILED
@@ -369,17 +358,6 @@ def predict(
     return DONE if predictions else REQUEST_WRONG
 
 
-@app.command(epilog=_examples("cifar-report notebooks --repo owner/name --ref v1.0"))
-def notebooks(
-    repo: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="on GitHub; default: unchanged")] = None,
-    ref: Annotated[str | None, typer.Option(help="branch, tag or commit; default: unchanged")] = None,
-) -> None:
-    """Write the cells that notebooks share, with badges and form fields. Name the repository that Colab uses."""
-    from cifar_report.notebooks import write_notebooks
-
-    print("\n".join(map(str, write_notebooks(repo, ref))) or "nothing to change")
-
-
 @dataclass(frozen=True)
 class Request:
     """The runs that a command is about."""
@@ -397,7 +375,7 @@ class Request:
         return make_plan(**vars(self), remote=remote, read_only=read_only)
 
 
-def _request(
+def requested(
     experiments: Iterable[str] | None,
     profile: str | None,
     seeds: str | None,

@@ -1,4 +1,4 @@
-# The cells that all family notebooks share, in order. Edit them here; `cifar-report notebooks` writes them.
+# The cells that all family notebooks share, in order. Edit them here; `make notebooks` writes them.
 #
 # Jupytext's percent format: `# %%` opens a cell. Words in braces such as {family} are filled in. Cells of a notebook
 # whose ids do not occur here are its own; they stay behind the cell that they follow. Code of cells without tags is in

@@ -105,11 +105,12 @@ def test_an_internal_error_is_a_plain_traceback(monkeypatch):
         main(["list"])
 
 
-@pytest.mark.parametrize(("command", "code"), [("parameters", 0), ("notebooks", 1)])
+@pytest.mark.parametrize(("command", "code"), [("parameters", 0), ("verify", 1)])
 def test_a_closed_pipe_is_no_error_of_commands_that_only_show(command, code):
     script = (
-        "import sys; from cifar_report import cli, notebooks\n"
-        "notebooks.write_notebooks = lambda repo, ref: ['x'] * 100_000\n"
+        "import sys; from cifar_report import cli; from cifar_report.execution import verify\n"
+        "cli.requested = lambda *given: cli.Request((), 'quick', (0,), {}, None)\n"
+        "cli.Request.plan = lambda request: print('x' * 100_000)\n"
         f"sys.exit(cli.main([{command!r}]))"
     )
     reading, writing = os.pipe()

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 from papermill.inspection import inspect_notebook
+from write_notebooks import form_field
 
 from cifar_report.execution.execute import execute_plan
 from cifar_report.execution.plan import make_plan
 from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
 from cifar_report.experiments.schema import Experiment, validate
-from cifar_report.notebooks import LESSON, form_field
+from cifar_report.records.key import LESSON
 from cifar_report.records.record import read_record
 
 FAMILIES = load_catalog().families

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from size import lines_of_code
 
 import cifar_report
 from cifar_report.journal.journal import Journal as JournalItself
@@ -47,3 +48,9 @@ def test_waiting_threads_give_up_their_core_unless_the_user_says_otherwise(set_b
     code = f"import os, cifar_report; print(*map(os.environ.get, {names}))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
+
+
+def test_size_counts_the_lines_that_hold_code():
+    source = '"""A module,\n\nexplained."""\n\nX = """a\nb"""  # two lines\n\n\n'
+    source += 'def f():\n    """It."""\n    # why\n    g(\n        1\n    )\n'
+    assert lines_of_code(source) == 6

@@ -39,7 +39,7 @@ def test_one_command_makes_them(tmp_path):
     pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         pytest.skip("needs Chromium, Debian's package chromium")
-    command = [sys.executable, str(ROOT / "docs" / "pictures.py"), str(tmp_path)]
+    command = [sys.executable, str(ROOT / "maintenance" / "pictures.py"), str(tmp_path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(Path(name).name for name in SHOWN)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from cifar_report.notebooks import LESSON
+from cifar_report.records.key import LESSON
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager

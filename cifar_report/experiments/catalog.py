@@ -88,6 +88,10 @@ class Catalog(BaseModel):
     families: list[Family]
     statements: list[Statement]
 
+    def colab_link(self, notebook: str) -> str:
+        """Where Colab opens a notebook of the repository."""
+        return f"https://colab.research.google.com/github/{self.repository}/blob/{self.ref}/notebooks/{notebook}"
+
     @property
     def entries(self) -> dict[str, Entry]:
         return {entry.id: entry for family in self.families for entry in family.experiments}

@@ -13,7 +13,8 @@ from cifar_report.records.code_digest import code_digest
 from cifar_report.records.record import KeyFacts, RunRecord
 
 # Code cells of these tags decide no result: their values are in the key, or they fetch the package, teach, or show.
-NO_RESULT_TAGS = frozenset({"parameters", "colab", "lesson", "show"})
+COLAB, LESSON = "colab", "lesson"
+NO_RESULT_TAGS = frozenset({"parameters", COLAB, LESSON, "show"})
 
 
 def key_facts(parameters: Experiment, notebook: Path, data_sha256: str, weights_sha256: str | None) -> KeyFacts:

@@ -1,4 +1,4 @@
-"""What says that today's code gives a record's bits: `verified.json` beside the record, written by `verify --code`."""
+"""`verified.json` beside a record, written by `make verify-code`: it says that today's code gives the record's bits."""
 
 from __future__ import annotations
 

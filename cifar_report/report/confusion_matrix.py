@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 from cifar_report.journal.statistics import wilson_interval
-from cifar_report.report.fragment import Fragment
+from cifar_report.report.layout import Fragment
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = "") -> Fragment:

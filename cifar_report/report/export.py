@@ -20,8 +20,8 @@ from cifar_report.formatting import as_text
 from cifar_report.journal.budget import at_full_budget
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.results_table import results_frame
-from cifar_report.notebooks import COLAB
 from cifar_report.records.files import NOTEBOOK, atomic_file, says, write_if_changed
+from cifar_report.records.key import COLAB
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer
 from cifar_report.report.layout import TEMPLATES, page_style

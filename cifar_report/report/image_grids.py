@@ -12,7 +12,7 @@ from PIL import Image
 
 from cifar_report.formatting import percent
 from cifar_report.records.predictions import Predictions
-from cifar_report.report.fragment import Fragment
+from cifar_report.report.layout import Fragment
 
 CELL = "margin:0;text-align:center;font-size:11px;line-height:1.25;overflow-wrap:anywhere"
 WRAPPED = "display:inline-block;width:74px;vertical-align:top;margin:0 5px 5px 0"

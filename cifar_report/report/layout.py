@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -12,12 +13,28 @@ from markupsafe import Markup, escape
 from cifar_report.experiments.schema import shown
 from cifar_report.formatting import counted, duration, number, p_text, points
 from cifar_report.journal.changes import Change
-from cifar_report.report.fragment import Fragment
 from cifar_report.report.plots import Picture
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 _numbers: dict[str, tuple[str, int]] = {}  # anchor -> (Figure or Table, its number), in the order of their making
+
+
+class Fragment:
+    """A piece of HTML that a notebook displays as such, with a text for whoever cannot see it.
+
+    Every text in it from a run, a parameter or an error is escaped already.
+    """
+
+    def __init__(self, html: str, text: str = "") -> None:
+        self.html = html
+        self.text = text
+
+    def __html__(self) -> str:  # what Jinja2 asks of text that needs no escaping
+        return self.html
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": self.text}
 
 
 def fragment(template: str, **values: object) -> Fragment:

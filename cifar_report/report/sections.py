@@ -21,13 +21,11 @@ from cifar_report.journal.journal import Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
-from cifar_report.notebooks import colab_link
 from cifar_report.records.files import NOTEBOOK
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, recorded_folder
 from cifar_report.report import confusion_matrix, image_grids, plots
-from cifar_report.report.fragment import Fragment
-from cifar_report.report.layout import figure, fragment, reference
+from cifar_report.report.layout import Fragment, figure, fragment, reference
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
 
@@ -256,7 +254,7 @@ def _detail(result: Result) -> Fragment:
         mistakes=mistakes,
         changed_parameters=changed_parameters,
         command=lambda run: reproduce_command(run, result.family),
-        colab=colab_link(load_catalog().repository, load_catalog().ref, result.family.notebook),
+        colab=load_catalog().colab_link(result.family.notebook),
         notebook_link=partial(notebook_link, result.output_dir),
     )
 

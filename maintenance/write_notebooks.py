@@ -1,22 +1,22 @@
-"""What `cifar-report notebooks` writes into the notebooks: badges, the cells they share, parameters as form fields."""
+"""Write into the notebooks what they share: badges, shared cells, parameters as form fields. `make notebooks`."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 
-from cifar_report.experiments.catalog import load_catalog, packaged_folder
+from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, allowed_values
 from cifar_report.records.files import write_if_changed
 
 SOURCE = "shared_cells.py"  # beside the notebooks
-COLAB = "colab"  # cells with it belong to no run: neither to its key nor to its page in the report
-LESSON = "lesson"  # cells with it teach: they compute no result, and runs of the pipeline leave them out
 AUGMENTATIONS = (("horizontal_flip",), ("horizontal_flip", "rotation"), ("horizontal_flip", "crop"))  # offered
 
 
@@ -84,11 +84,6 @@ def form_field(name: str) -> str:
     return f"@param {choices}{json.dumps(options, ensure_ascii=False)}"
 
 
-def colab_link(repository: str, ref: str, notebook: str) -> str:
-    """Where Colab opens a notebook of the repository."""
-    return f"https://colab.research.google.com/github/{repository}/blob/{ref}/notebooks/{notebook}"
-
-
 def write_notebooks(repository: str | None = None, ref: str | None = None, *, root: Path | None = None) -> list[Path]:
     """Name the repository and its ref in `params/journal.yaml`; make the notebooks agree with it.
 
@@ -97,18 +92,16 @@ def write_notebooks(repository: str | None = None, ref: str | None = None, *, ro
     Args:
         repository: `owner/name` on GitHub; `None`: as it is.
         ref: branch, tag or commit; `None`: as it is.
-        root: the clone; default: the one this package runs from.
+        root: the clone; default: this one.
 
     Returns:
         the files that changed.
 
     Raises:
-        RequestError: a name is malformed, or the package does not run from a clone.
+        RequestError: a name is malformed.
     """
-    folder = root or packaged_folder("params").parent
+    folder = root or Path(__file__).resolve().parents[1]
     journal = folder / "params" / "journal.yaml"
-    if not (folder / "pyproject.toml").is_file():
-        raise RequestError("notebooks are rewritten in a clone of the repository only, and this package is not one")
     repository, ref = repository or load_catalog().repository, ref or load_catalog().ref
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise RequestError(f"--repo takes owner/name, not '{repository}'")
@@ -132,3 +125,19 @@ def write_notebooks(repository: str | None = None, ref: str | None = None, *, ro
         notebook["metadata"] |= {"accelerator": "GPU", "colab": {"name": path.name, "provenance": []}}
         written[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     return [path for path, text in written.items() if write_if_changed(path, text)]
+
+
+def main(
+    repo: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="on GitHub; default: unchanged")] = None,
+    ref: Annotated[str | None, typer.Option(help="branch, tag or commit; default: unchanged")] = None,
+) -> None:
+    """Write the cells that notebooks share, with badges and form fields. Name the repository that Colab uses."""
+    try:
+        print("\n".join(map(str, write_notebooks(repo, ref))) or "nothing to change")
+    except RequestError as error:
+        print(f"notebooks: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)
