@@ -225,3 +225,13 @@ def test_what_is_frozen_and_computed_once_counts_once():
     assert once == pytest.approx(forward_flops(model, 32) - head + 20 * 2 * head)
     assert always == pytest.approx(20 * (forward_flops(model, 32) + head))
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_networks_from_scratch_start_with_pytorchs_own_weights():
+    """So `init: default` says; torchvision's EfficientNet brings others, made for a thousand classes."""
+    for name in ("net", "lenet", "efficientnet_b0"):
+        torch.manual_seed(0)
+        for layer in chosen("model", name).build().modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+                bound = layer.weight[0].numel() ** -0.5
+                assert 0.8 * bound < layer.weight.abs().max() <= bound
