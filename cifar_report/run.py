@@ -21,6 +21,7 @@ from cifar_report.records.backup import Backup
 from cifar_report.records.code_digest import sources
 from cifar_report.records.files import CHECKPOINT, HISTORY, PREDICTIONS, RECORD, WEIGHTS, atomic_file
 from cifar_report.records.key import key_facts, run_key
+from cifar_report.records.lock import keep_lock, release_lock
 from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import (
     RESUMED_ELSEWHERE,
@@ -87,8 +88,8 @@ class Run:
         """Validate a notebook's parameters (`globals()`) and make the run's folder; an earlier result in it stays.
 
         Raises:
-            RequestError: a parameter is wrong, the experiment belongs to another notebook, or the folder
-                cannot be written or was written by a newer version.
+            RequestError: a parameter is wrong, the experiment belongs to another notebook, another process executes
+                this run, or the folder cannot be written or was written by a newer version.
         """
         keep_freed_memory()
         parameters = from_variables(variables)
@@ -101,7 +102,7 @@ class Run:
         run = cls(parameters, family)
         refuse_newer(run.folder)
         try:
-            run.folder.mkdir(parents=True, exist_ok=True)
+            keep_lock(run.folder)
             for half_written in run.folder.glob(".*-*.*"):  # by a process that was killed
                 half_written.unlink(missing_ok=True)
         except OSError as error:
@@ -138,6 +139,8 @@ class Run:
         instead.
         """
         self._finished = self._load_finished()
+        if self._finished is None and self._backup.restore_result():
+            self._finished = self._load_finished()
         if self._finished:
             print(f"this run is complete: its model comes from {self.folder}; remove that folder to train it again")
             amp = amp_dtype(self.parameters, self.device)
@@ -236,6 +239,7 @@ class Run:
         They replace the folder's earlier result; a run that was complete already stays as it is.
         """
         if self._finished:
+            release_lock(self.folder)
             return self._finished
         (self.folder / RECORD).unlink(missing_ok=True)  # of an earlier result, whose files are replaced now
         state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
@@ -247,6 +251,7 @@ class Run:
         write_record(self.folder, record)
         self._checkpoint.remove()
         self._backup.complete(RESULT_FILES)
+        release_lock(self.folder)
         print(f"complete: {self.folder / 'run.json'}")
         return record
 

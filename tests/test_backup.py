@@ -116,6 +116,18 @@ def test_complete_runs_come_back_to_a_new_machine(tiny, tmp_path, drive):
     assert restore_runs(tmp_path / "b" / "full") == 0  # another profile's copies are others
 
 
+def test_a_notebook_run_by_hand_gets_its_complete_run_back(tiny, tmp_path, drive, capsys):
+    parameters = tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a" / "quick"))
+    record = play(parameters).record()
+    capsys.readouterr()
+    again = play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
+    assert "this run is complete" in capsys.readouterr().out
+    assert read_record(again.folder).finished_at == record.finished_at
+    other = play(parameters.model_copy(update={"output_dir": str(tmp_path / "c" / "quick"), "lr": 0.5}))
+    assert "this run is complete" not in capsys.readouterr().out  # the copy is of other parameters
+    assert read_record(other.folder).parameters["lr"] == 0.5
+
+
 def test_a_run_in_execution_and_a_wrong_request_bring_nothing_back(tiny, tmp_path, monkeypatch, capsys, drive):
     play(tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a" / "quick")))
     folder = run_folder(tmp_path / "b" / "quick", "EXP003", 0)

@@ -285,7 +285,7 @@ def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     folder = tmp_path / "outputs" / "notebook" / "runs" / entry.id.lower() / "seed-0"
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert names == {"run.json", "history.csv", "predictions.npz", "model.safetensors"}
     record = read_record(folder)
     assert record is not None

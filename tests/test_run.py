@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from cifar_report.experiments.errors import RequestError
+from cifar_report.records.lock import LOCK
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, run_folder
 from cifar_report.run import RESULT_FILES, Run
 from cifar_report.training.choices import chosen
@@ -26,7 +27,7 @@ def complete(parameters) -> Run:
 def test_run_leaves_what_the_contract_says(tiny, tmp_path):
     run = complete(tiny(output_dir=str(tmp_path), epochs=3))
     assert run.folder == tmp_path / "runs" / "exp000" / "seed-0"
-    assert {path.name for path in run.folder.iterdir()} == set(RESULT_FILES)
+    assert {path.name for path in run.folder.iterdir()} - {LOCK} == set(RESULT_FILES)
     record = read_record(run.folder)
     assert record is not None
     assert record.test is not None
@@ -112,7 +113,7 @@ def test_an_earlier_result_stays_until_the_new_one_is_complete(tiny, tmp_path, m
             complete(tiny(output_dir=str(tmp_path), lr=0.005))
     assert {name: (old.folder / name).read_bytes() for name in kept} == kept
     new = complete(tiny(output_dir=str(tmp_path), lr=0.005))
-    assert {path.name for path in new.folder.iterdir()} == set(RESULT_FILES)
+    assert {path.name for path in new.folder.iterdir()} - {LOCK} == set(RESULT_FILES)
     assert read_record(new.folder).parameters["lr"] == 0.005
     assert len((new.folder / "history.csv").read_text().splitlines()) == 1 + len(new.history)
 

@@ -12,15 +12,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from filelock import Timeout
-
 from cifar_report.execution.execute import POLL, missing_runs, summary
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import THREAD_VARIABLES, longest_first
 from cifar_report.execution.worker import Worker, error_record, failed_record, record_failure
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.key import key_facts
-from cifar_report.records.lock import folder_lock
+from cifar_report.records.lock import HeldError, folder_lock
 from cifar_report.records.record import RunRecord, read_record
 
 RETRIES = 10  # nodes that may die under one run
@@ -141,11 +139,11 @@ def _lost_by_ray(run: PlannedRun, error: Exception, started: float) -> RunRecord
     lines = str(cause).strip().splitlines() or ["ended by Ray"]
     failure = error_record(type(cause).__name__, lines[0])
     try:
-        with folder_lock(run.folder).acquire(blocking=False):
+        with folder_lock(run.folder):
             if run.is_complete() and (record := read_record(run.folder)):
                 return record
             return record_failure(run, failure, started)
-    except Timeout:
+    except HeldError:
         return failed_record(run, failure, started)
 
 

@@ -22,7 +22,7 @@ from cifar_report.execution.resources import JOBS, cores, gpus, longest_first, s
 from cifar_report.execution.worker import Worker
 from cifar_report.formatting import counted, duration
 from cifar_report.records.files import HISTORY
-from cifar_report.records.lock import is_locked
+from cifar_report.records.lock import holder, is_locked
 from cifar_report.records.record import RunRecord, run_name
 
 POLL = 0.5  # seconds between two looks at the workers
@@ -91,7 +91,7 @@ class _Crew:
                 return
             if is_locked(run.folder):
                 if run.name not in self.announced:
-                    self.say(f"{run.name}: another process is executing it; waiting")
+                    self.say(f"{run.name}: {holder(run.folder)} is executing it; waiting")
                     self.announced.add(run.name)
                 continue
             self.waiting.remove(run)

@@ -21,6 +21,7 @@ from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
 from cifar_report.records.files import HISTORY, RECORD, WEIGHTS
 from cifar_report.records.key import key_facts, run_key, stale_because
+from cifar_report.records.lock import require_locks
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import (
     EpochRecord,
@@ -253,7 +254,7 @@ def _runs(
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be written, without creating it.
+    """Refuse an output folder that cannot be written or locked, without creating it.
 
     Raises:
         RequestError: names the folder, or its nearest existing parent.
@@ -265,3 +266,4 @@ def check_writable(folder: Path) -> None:
         raise RequestError(f"cannot write to {folder}: {existing} is not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise RequestError(f"cannot write to {folder}: no permission to write in {existing}")
+    require_locks(existing)

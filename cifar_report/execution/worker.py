@@ -15,14 +15,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from filelock import Timeout
 
 from cifar_report.execution.kernel import ForkedKernel, end_with, ended, execute_notebook
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.records.backup import Backup
 from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.key import stale_because
-from cifar_report.records.lock import folder_lock, is_locked
+from cifar_report.records.lock import HeldError, folder_lock, is_locked
 from cifar_report.records.record import ErrorRecord, RunRecord, SecondsRecord, now, read_record, write_record
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
         os.setsid()  # Ctrl-C is the parent's business
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which the fork server ignores
     try:
-        with folder_lock(run.folder).acquire(blocking=False):
+        with folder_lock(run.folder):
             if not run.is_complete():
                 _keep_output(run.folder / LOG)
                 kernel = ForkedKernel() if ForkedKernel.possible() else None  # before this process has threads
@@ -94,7 +93,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
                     execute_run(run, kernel=kernel)
                 _keep_output(Path(os.devnull))  # Windows deletes no open file
                 (run.folder / LOG).unlink(missing_ok=True)
-    except Timeout:
+    except HeldError:
         raise SystemExit(BUSY) from None
 
 

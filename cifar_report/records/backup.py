@@ -19,9 +19,9 @@ class Backup:
 
     def __init__(self, folder: Path) -> None:
         root = os.environ.get(BACKUP)
-        self.folder = folder
+        self.folder = folder.resolve()
         # <root>/full/exp003/seed-0: copies of different profiles are kept apart
-        self.copy = Path(root, folder.parents[2].name, folder.parent.name, folder.name) if root else None
+        self.copy = Path(root, self.folder.parents[2].name, *self.folder.parts[-2:]) if root else None
         self._saved = 0  # when the state that the copy has was written
         self._warned = False
 
@@ -41,6 +41,20 @@ class Backup:
             self.copy = None  # a run that starts anew must not replace what could not be fetched
             return False
         print(f"going on from the copy in {self.copy}")
+        return True
+
+    def restore_result(self) -> bool:
+        """Fetch a complete run's files, if this machine has none; say whether it did."""
+        try:
+            if self.copy is None or (self.folder / RECORD).exists() or not (self.copy / RECORD).is_file():
+                return False
+            for path in sorted(self.copy.iterdir(), key=lambda path: path.name == RECORD):  # which comes last
+                if path.is_file() and not path.name.startswith("."):
+                    with atomic_file(self.folder / path.name) as temporary:
+                        shutil.copyfile(path, temporary)
+        except OSError as error:
+            print(f"WARNING: the copy in {self.copy} cannot be brought back ({error.strerror})")
+            return False
         return True
 
     def save_state(self) -> None:
@@ -100,14 +114,5 @@ def restore_runs(output_dir: Path) -> int:
         refuse_newer(record.parent)
     for record in records:
         folder = output_dir / "runs" / record.parent.parent.name / record.parent.name
-        if (folder / RECORD).exists() or is_locked(folder):
-            continue
-        try:
-            for path in sorted(record.parent.iterdir(), key=lambda path: path.name == RECORD):  # which comes last
-                if path.is_file() and not path.name.startswith("."):
-                    with atomic_file(folder / path.name) as temporary:
-                        shutil.copyfile(path, temporary)
-            count += 1
-        except OSError as error:
-            print(f"WARNING: the copy in {record.parent} cannot be brought back ({error.strerror})")
+        count += not is_locked(folder) and Backup(folder).restore_result()
     return count

@@ -29,6 +29,7 @@ from cifar_report.report.markdown import write_markdown
 from cifar_report.report.pdf import write_pdf
 from cifar_report.report.sections import notebook_link
 
+PATIENCE = 600.0  # seconds for which another command may be writing the same report
 ACTIVE = ["meta", "base", "form", "script", "iframe", "frame", "object", "embed", "link", "portal"]
 
 
@@ -61,7 +62,7 @@ def make_report(
     for module in ("IPython.paths", "nbconvert", "papermill"):
         importlib.import_module(module)
     folder = output_dir / "report"
-    with folder_lock(folder), _garbage_left():  # another command may be writing the same report
+    with folder_lock(folder, wait=PATIENCE), _garbage_left():
         for record in sorted(output_dir.glob("runs/*/seed-*/run.json")):
             refuse_newer(record.parent)
         journal = Journal.load(output_dir, experiments, seeds)
