@@ -203,6 +203,18 @@ def status(
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
 
 
+@app.command(epilog=_examples("cifar-report doctor"))
+def doctor(output: Output = None) -> int:
+    """Examine this machine: what the experiments need, whether it works, and what to do where it does not."""
+    from cifar_report.execution.doctor import examine
+
+    broken = 0
+    for finding in examine(output or Path("outputs")):
+        broken += finding.status == "broken"
+        print(f"{finding.status:8} {finding.name}: {finding.text}", flush=True)
+    return RUN_FAILED if broken else DONE
+
+
 @app.command(epilog=_examples("cifar-report fetch --profile full"))
 def fetch(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None

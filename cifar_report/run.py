@@ -41,7 +41,7 @@ from cifar_report.records.record import (
 from cifar_report.training.build import build_model
 from cifar_report.training.checkpoint import Checkpoint
 from cifar_report.training.cost import model_record
-from cifar_report.training.environment import describe_environment
+from cifar_report.training.environment import describe_environment, require_supported
 from cifar_report.training.evaluation import Evaluation, evaluate, evaluate_on_test
 from cifar_report.training.loop import train
 from cifar_report.training.memory import keep_freed_memory
@@ -76,6 +76,7 @@ class Run:
         e = parameters
         self.folder = run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
         self.device = choose_device(parameters.device)
+        require_supported(self.device)
         self.warnings: list[str] = []
         self._weights: WeightsRecord | None = None
         self._started_at = now()

@@ -1,0 +1,175 @@
+"""What this machine has for the experiments, whether it works, and what to do where it does not."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cifar_report import __version__
+from cifar_report.data.cache import load_images
+from cifar_report.data.download import OFFLINE, cache_folder
+from cifar_report.data.sources import ARCHIVE_URL
+from cifar_report.execution.plan import check_writable, make_plan
+from cifar_report.execution.resources import cores, gpus
+from cifar_report.execution.speed import measured_seconds
+from cifar_report.experiments.catalog import load_experiment
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import PRETRAINED_MODELS
+from cifar_report.formatting import counted, duration
+from cifar_report.training.build import build_model
+from cifar_report.training.environment import git_state, require_supported
+from cifar_report.training.precision import TYPES, cpu_has_bfloat16
+from cifar_report.training.weights import find_weights
+
+ROOM = 5 * 2**30  # bytes that the runs of a whole journal take, about
+PYTHONS = ("3.11", "3.12", "3.13")  # that the tests run with
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing examined. `status` is `ok`, `missing` (runs do without, or fetch it) or `broken`."""
+
+    name: str
+    status: str
+    text: str
+
+
+class MissingError(RequestError):
+    """Something that runs can do without, or fetch when they need it."""
+
+
+def examine(output_dir: Path) -> Iterator[Finding]:
+    """Examine one thing after the other; each text names the remedy where there is something to do."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("Python", _python),
+        ("this package", _package),
+        ("PyTorch", lambda: f"{torch.__version__}, {counted(torch.get_num_threads(), 'thread')} on {cores()} cores"),
+        *((f"GPU {index}", lambda index=index: _gpu(index)) for index in range(len(gpus()) or 1)),
+        ("bfloat16 on the CPU", _bfloat16),
+        ("images", _images),
+        *((f"weights of {name}", lambda name=name: _weights(name)) for name in PRETRAINED_MODELS),
+        ("network", _network),
+        ("cache", lambda: _folder(cache_folder())),
+        ("output", lambda: _folder(output_dir)),
+        ("notebook kernel", _kernel),
+        ("PDF", _pango),
+        ("speed", lambda: _speed(output_dir)),
+    ]
+    for name, check in checks:
+        try:
+            yield Finding(name, "ok", check())
+        except MissingError as missing:
+            yield Finding(name, "missing", str(missing))
+        except Exception as error:  # whatever is broken is what was looked for
+            text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+            yield Finding(name, "broken", text)
+
+
+def _python() -> str:
+    version = platform.python_version()
+    if not version.startswith(PYTHONS):
+        raise MissingError(f"{version}: not one of those tested, {', '.join(PYTHONS)}")
+    return f"{version} on {platform.platform(terse=True)}"
+
+
+def _package() -> str:
+    commit, dirty = git_state()
+    place = f"commit {commit[:8]}{', with changes' if dirty else ''}" if commit else "installed"
+    return f"cifar-report {__version__}, {place}"
+
+
+def _gpu(index: int) -> str:
+    """A training step of ResNet-18 in each precision."""
+    if not gpus():
+        raise MissingError("none: runs use the CPU; in Colab, Runtime > Change runtime type offers one")
+    if not torch.cuda.is_available():
+        raise RequestError(
+            f"there is one, but PyTorch {torch.__version__} does not reach it: install a build of PyTorch for its "
+            "driver, from pytorch.org"
+        )
+    device = torch.device("cuda", index)
+    require_supported(device)
+    model = build_model(load_experiment("EXP011").model_copy(update={"weights": None}))[0].to(device)
+    for dtype in TYPES.values():
+        with torch.autocast("cuda", dtype=dtype, enabled=dtype is not None):
+            loss = model(torch.randn(8, 3, 32, 32, device=device)).square().mean()
+        loss.backward()
+        if not torch.isfinite(loss):
+            raise RequestError(f"a training step in {dtype or torch.float32} gives {loss.item()}")
+    free, total = torch.cuda.mem_get_info(device)
+    name = torch.cuda.get_device_name(device)
+    return f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free; it trains in {', '.join(TYPES)}"
+
+
+def _bfloat16() -> str:
+    if not cpu_has_bfloat16():
+        raise MissingError("not in hardware: with 224 pixels, set precision=float32, which is several times as fast")
+    return "in hardware: about twice as fast as float32 with 224 pixels"
+
+
+def _images() -> str:
+    try:
+        images, _ = load_images("cifar10", download=False)
+    except RequestError as error:
+        if os.environ.get("CIFAR_REPORT_DATA"):
+            raise
+        raise MissingError("CIFAR-10 is not on this machine: `cifar-report fetch` downloads it") from error
+    return f"CIFAR-10, {images.source}, SHA-256 {images.sha256[:16]}…"
+
+
+def _weights(model: str) -> str:
+    experiment = load_experiment("EXP011").model_copy(update={"model": model, "offline": "stand_in"})
+    _, found, _ = find_weights(experiment, download=False)
+    if found is None:
+        raise MissingError("not on this machine: `cifar-report fetch` downloads them")
+    return f"{found.source}, SHA-256 {found.sha256[:16]}…"
+
+
+def _network() -> str:
+    import requests
+
+    if os.environ.get(OFFLINE):
+        raise MissingError(f"switched off ({OFFLINE})")
+    try:
+        requests.head(ARCHIVE_URL, timeout=10).raise_for_status()
+    except requests.RequestException as error:
+        text = f"{ARCHIVE_URL} cannot be reached ({type(error).__name__}): name local copies with CIFAR_REPORT_DATA"
+        raise MissingError(f"{text} and CIFAR_REPORT_WEIGHTS") from None
+    return "CIFAR-10's server answers"
+
+
+def _folder(folder: Path) -> str:
+    check_writable(folder)
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < ROOM:
+        raise RequestError(f"{folder} has {free / 2**30:.1f} GiB free; a whole journal takes about {ROOM >> 30}")
+    return f"{folder}: writable, with locks, {free / 2**30:.0f} GiB free"
+
+
+def _kernel() -> str:
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    return str(KernelSpecManager().get_kernel_spec("python3").resource_dir)
+
+
+def _pango() -> str:
+    try:
+        importlib.import_module("weasyprint")
+    except ImportError:
+        raise MissingError("no PDF is made: pip install weasyprint") from None
+    except OSError:
+        raise MissingError("no PDF is made: install the shared library Pango (Debian: libpangoft2-1.0-0)") from None
+    return "WeasyPrint and Pango"
+
+
+def _speed(output_dir: Path) -> str:
+    (run,) = make_plan(["EXP003"], profile="full", output_dir=output_dir, read_only=True)
+    return f"LeNet for 20 epochs on 50,000 images (EXP003) takes about {duration(measured_seconds(run) or 0)}"
