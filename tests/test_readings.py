@@ -260,11 +260,15 @@ def sentences() -> dict[str, str]:
     mobile, epochs = whole("upside-down", "EXP016"), fourteenth.epochs
     slower = points(record("brief", "EXP011"))
     best = min(record("brief", "EXP011").epochs, key=lambda epoch: epoch.validation_loss).epoch
+    wide = record("brief", "EXP017B")
     return {
         "adam": f"As written (EXP011, seed 0) it reaches {in_words(eleventh)}.",
         "smaller step": f"Adam with 0.0001 (seed 0, three epochs, in [`outputs/reference/brief`]"
         f"(../outputs/reference/brief)) reaches {slower['accuracy']:.1f} % after epoch 1 and a lowest validation loss "
         f"of {slower['lowest loss']:.3f} (epoch {best}).",
+        "wide": f"(EXP017B, seed 0, one epoch on all 50,000 images, bfloat16, in [`outputs/reference/brief`]"
+        f"(../outputs/reference/brief)) reaches {100 * wide.test.accuracy:.2f} % with a validation loss of "
+        f"{wide.epochs[0].validation_loss:.3f}.",
         "thirteen": f"as written (EXP013, seed 0) it reaches {in_words(thirteenth)}",
         "free": f"its training loss goes from {epochs[0].train_loss:.2f} to {epochs[-1].train_loss:.2f}",
         "bn": f"In evaluation mode (EXP014, seed 0) the record has {in_words(fourteenth)}; in training mode (EXP014B, "
@@ -318,6 +322,14 @@ def test_brief_records_are_what_the_text_states():
         assert set(differences(usual, run.parameters)) == {"init_layers", "epochs"}
     run = record("brief", "EXP011")
     assert (run.parameters["lr"], len(run.epochs), run.data.train_size) == (0.0001, 3, 50_000)
+    run = record("brief", "EXP017B")
+    assert (run.precision, len(run.epochs), run.data.train_size, run.test.total) == ("bfloat16", 1, 50_000, 10_000)
+    assert set(differences(with_defaults(load_experiment("EXP017").result_parameters()), run.parameters)) == {
+        "lr",
+        "epochs",
+        "precision",
+    }
+    assert 76.5 < 100 * run.test.accuracy < original()["EXP017"]["accuracy"]  # nearer, and not there
     nearer = [
         name
         for name in SETTINGS["lenet"][1:5]
@@ -353,6 +365,9 @@ def test_experiments_do_what_the_text_says():
         assert (experiment.optimizer, experiment.lr, experiment.trainable) == ("adam", 0.001, "all")
     assert [load_experiment(f"EXP{n:03}").frozen_batchnorm for n in (14, 15, 16)] == ["evaluate"] * 3
     assert load_experiment("EXP014B").frozen_batchnorm == "train"
+    for name in ("EXP011", "EXP017"):
+        written, fitted = load_experiment(name), load_experiment(f"{name}B")
+        assert fitted == written.model_copy(update={"experiment": f"{name}B", "lr": 0.0001})
     assert (load_experiment("EXP020").normalize, load_experiment("EXP020").epochs) == ("imagenet", 10)
     assert (load_experiment("EXP010").lr, load_experiment("EXP018").epochs) == (0.002, 2)
     assert {load_experiment(name).validation for name in load_catalog().entries} == {"test"}
