@@ -22,18 +22,22 @@ help:  ## show this help
 	@echo 'make pictures  take the pictures of the README anew, from the committed records (needs Chromium)'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
 
+# One `make` at a time installs; one that has waited for another finds nothing left to do.
+define install
+@$(PYTHON) maintenance/one_at_a_time.py $(VENV)/.lock sh -c 'test $@ -nt $< || { $(strip $(1)); }'
+endef
+
 # The clone itself is installed, so only a change of what it requires installs anything again.
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@rm -f $(VENV)/.installed-locked && touch $@
+	$(call install, $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --editable ".[dev]" \
+		&& rm -f $(VENV)/.installed-locked && touch $@)
 
 # The very versions and files that were locked, checked by their hashes; nothing else is fetched.
 $(VENV)/.installed-locked: requirements.lock
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@rm -f $(VENV)/.installed && touch $@
+	$(call install, $(PYTHON) -m venv $(VENV) \
+		&& $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock \
+		&& $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . \
+		&& rm -f $(VENV)/.installed && touch $@)
 
 report: $(INSTALLED)
 	@$(BIN)/python -m cifar_report report $(ONLY) $(if $(PROFILE),--profile $(PROFILE)) \
