@@ -5,8 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
@@ -14,7 +16,7 @@ import psutil
 import pytest
 from records import write_run
 
-from cifar_report.execution import worker
+from cifar_report.execution import kernel, worker
 from cifar_report.execution.execute import execute_plan
 from cifar_report.execution.kernel import execute_notebook
 from cifar_report.execution.plan import make_plan
@@ -146,6 +148,38 @@ def test_a_users_start_up_files_reach_no_run(tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     (done,) = execute_plan(plan(tmp_path / "out", "EXP000"), say=lambda text: None)
     assert done.status == "completed", done.error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere kernels have ports")
+def test_what_a_kernel_needs_lies_in_one_folder_and_goes_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "from ipykernel import get_connection_file; print(get_connection_file())"
+    cells = [
+        nbformat.v4.new_code_cell("# parameters", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    execute_notebook(tmp_path / "a.ipynb", tmp_path / "out" / "a.ipynb", {})
+    file = Path(nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4).cells[-1].outputs[0].text.strip())
+    assert file.parent.name.startswith(kernel.FOLDER)
+    assert not file.parent.exists()
+    assert not list((tmp_path / "runtime").glob("*"))
+
+
+def test_folders_of_kernels_whose_processes_were_killed_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    used, left, new, other = (
+        tmp_path / f"{name}x" for name in (*[kernel.FOLDER + w for w in ("u", "l", "n")], "else-")
+    )
+    for folder in (used, left, new, other):
+        folder.mkdir()
+        (folder / "kernel.json").write_text("a key")
+    with folder_lock(used):
+        for folder in (used, left, other):
+            os.utime(folder, (0, 0))
+        kernel.remove_leftovers()
+        assert sorted(tmp_path.iterdir()) == sorted([used, new, other])
 
 
 def test_a_kernel_is_ended_where_no_notebook_reaches_it(tmp_path):

@@ -17,6 +17,7 @@ from rich.live import Live as RichLive
 from rich.table import Table
 
 from cifar_report.data.download import OFFLINE
+from cifar_report.execution.kernel import remove_leftovers
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import JOBS, cores, gpus, longest_first, slot_environments
 from cifar_report.execution.worker import Worker
@@ -46,6 +47,7 @@ def execute_plan(
     missing = missing_runs(plan, say)
     if not missing:
         return []
+    remove_leftovers()
     devices = () if all(run.parameters.device == "cpu" for run in missing) else gpus()
     wanted = min(jobs or JOBS, len(missing))
     slots = slot_environments(wanted, cores=cores(), gpus=devices, runs_per_gpu=runs_per_gpu)

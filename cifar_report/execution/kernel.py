@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from cifar_report.records.key import LESSON
+from cifar_report.records.lock import folder_lock, is_locked
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
 
+FOLDER = "cifar-report-kernel-"  # what the names of kernels' temporary folders begin with
 # Use the kernel of this environment, whatever kernels the user has installed elsewhere.
 KERNEL_ENVIRONMENT = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
@@ -40,13 +43,14 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
     from traitlets.config import Config
 
     # The kernel ends before its folder goes, and also where the folder cannot be made.
-    with ended(kernel), tempfile.TemporaryDirectory(prefix="cifar-report-", dir=_short()) as folder, ended(kernel):
+    made = tempfile.TemporaryDirectory(prefix=FOLDER, dir=_short())
+    with ended(kernel), made as folder, folder_lock(Path(folder)), ended(kernel):
         output.parent.mkdir(parents=True, exist_ok=True)
         # IPython's own folder, so that a user's start-up files define no variables.
         os.environ.update({**KERNEL_ENVIRONMENT, "IPYTHONDIR": f"{folder}/ipython"})
         # Unix sockets where there are any: no other user of the machine can connect, and two kernels cannot choose the
-        # same port. The folder is our own because all kernels share the default one.
-        ipc = {"transport": "ipc", "ip": f"{folder}/kernel"}
+        # same port. The folder is our own: all kernels share the default one, and what is killed leaves its key there.
+        ipc = {"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": f"{folder}/kernel.json"}
         content = nbformat.read(notebook, as_version=4)
         content.cells = [cell for cell in content.cells if LESSON not in cell.metadata.get("tags", [])]
         nbformat.write(content, f"{folder}/{notebook.name}")
@@ -60,6 +64,14 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
             config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
             **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
         )
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of kernels whose processes were killed."""
+    for folder in Path(_short() or tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        with suppress(OSError):  # another user's
+            if time.time() - folder.stat().st_mtime > 60 and not is_locked(folder):  # locked as soon as it is made
+                shutil.rmtree(folder)
 
 
 def _literal(path: str) -> str:
