@@ -169,9 +169,8 @@ def test_what_a_kernel_needs_lies_in_one_folder_and_goes_with_it(tmp_path, monke
 
 def test_folders_of_kernels_whose_processes_were_killed_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    used, left, new, other = (
-        tmp_path / f"{name}x" for name in (*[kernel.FOLDER + w for w in ("u", "l", "n")], "else-")
-    )
+    used, left, new = (tmp_path / f"{kernel.FOLDER}{name}" for name in ("used", "left", "new"))
+    other = tmp_path / "cifar-report-verify-x"
     for folder in (used, left, new, other):
         folder.mkdir()
         (folder / "kernel.json").write_text("a key")
