@@ -358,6 +358,32 @@ def test_nobody_goes_on_training_when_the_command_was_killed(tmp_path, number):
 
 
 @pytest.mark.slow
+def test_nobody_goes_on_training_where_there_is_no_fork(tmp_path):
+    """As on Windows: workers are new processes, and none leads a session of its own."""
+    (tmp_path / "main.py").write_text(
+        "import multiprocessing, os, sys\n"
+        "multiprocessing.get_all_start_methods = lambda: ['spawn']\n"
+        "del os.setsid\n"
+        "from cifar_report.cli import main\n"
+        "from cifar_report.execution.kernel import ForkedKernel\n"
+        "ForkedKernel.possible = lambda: False\n"
+        "if __name__ == '__main__':\n"
+        "    sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = command(tmp_path, "EXP000", epochs="2000", train_limit="1400", test_limit="355")
+    words = [sys.executable, str(tmp_path / "main.py"), *words[words.index("run") :]]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    history = tmp_path / "out" / "runs" / "exp000" / "seed-0" / "history.csv"
+    wait_for(lambda: history.exists() and len(history.read_text().splitlines()) > 3)
+    process.kill()
+    process.wait(timeout=10)
+    time.sleep(4)
+    rows = len(history.read_text().splitlines())
+    time.sleep(1)
+    assert len(history.read_text().splitlines()) == rows
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
 def test_killed_worker_is_a_failed_run_and_its_kernel_ends(tmp_path):
     process = subprocess.Popen(

@@ -126,6 +126,17 @@ def test_without_weasyprint_or_its_libraries_the_reason_is_told(tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+def test_a_pdf_that_is_open_elsewhere_is_named_and_stops_nothing(tmp_path, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "being used by another process")  # as on Windows
+
+    monkeypatch.setattr(type(tmp_path), "unlink", refuse)
+    told: list[str] = []
+    (tmp_path / "report.pdf").write_text("of another page")
+    write_pdf("<html></html>", tmp_path / "report.pdf", told.append)
+    assert "is open in another program; close it" in told[0]
+
+
 def test_pdf_is_tagged_for_screen_readers(report):
     with pdfplumber.open(report.with_suffix(".pdf")) as pdf:
         assert pdf.doc.catalog["MarkInfo"]["Marked"]

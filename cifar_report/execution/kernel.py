@@ -196,7 +196,7 @@ def end_with(parent: int, command: psutil.Process | None = None) -> None:
     def watch() -> None:
         while os.getppid() == parent and (command is None or _is_running(command)):
             time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGKILL)
+        psutil.Process().kill()
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -87,8 +87,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
             if not run.is_complete():
                 _keep_output(run.folder / LOG)
                 kernel = ForkedKernel() if ForkedKernel.possible() else None  # before this process has threads
-                if hasattr(os, "setsid"):
-                    end_with(parent, works_for)  # the fork server outlives it while a worker lives
+                end_with(parent, works_for)  # the fork server outlives it while a worker lives
                 with ended(kernel):
                     execute_run(run, kernel=kernel)
                 _keep_output(Path(os.devnull))  # Windows deletes no open file

@@ -18,7 +18,11 @@ def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     digest = hashlib.sha256(page.encode()).hexdigest()
     if target.is_file() and mark.is_file() and mark.read_text() == digest:
         return
-    target.unlink(missing_ok=True)  # one of another page would contradict this one
+    try:
+        target.unlink(missing_ok=True)  # one of another page would contradict this one
+    except PermissionError:  # Windows deletes no open file
+        say(f"no PDF was made: {target} is open in another program; close it there and write the report again")
+        return
     try:
         import weasyprint
     except ImportError:
