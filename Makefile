@@ -19,7 +19,7 @@ help:  ## show this help
 	@echo 'make lock    write requirements.lock anew'
 	@echo 'make notebooks [REPO=owner/name REF=v1.0]  write the cells that notebooks share, and where Colab finds them'
 	@echo 'make verify-code ONLY=EXP003 SEEDS=0,1,2  see whether the code gives the bits of the committed records'
-	@echo 'make pictures  take the pictures of the README anew, from the committed records (needs Chromium)'
+	@echo 'make pictures  take the pictures of README and guide anew, from the committed records (needs Chromium)'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
 
 # One `make` at a time installs; one that has waited for another finds nothing left to do.

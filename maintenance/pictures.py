@@ -1,4 +1,4 @@
-"""Make the README's pictures from the committed records: `make pictures`, or `python maintenance/pictures.py FOLDER`.
+"""Make the pictures of README and guide from the committed records: `make pictures`, or name another folder.
 
 Each is what a browser shows, in light colours, at two pixels of the picture for each of the page. The report is written
 from a copy of `outputs/reference`; nothing is trained, and nothing is fetched from the network.

@@ -1,4 +1,4 @@
-"""The README's pictures: present, sharp, on a light background, and made by one command."""
+"""The pictures of README and guide: present, sharp, on a light background, and made by one command."""
 
 import re
 import shutil
@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-SHOWN = re.findall(r"!\[[^]]+\]\((docs/images/[^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+TEXT = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md"))
+SHOWN = [f"docs/{path}" for path in re.findall(r"!\[[^]]+\]\((?:docs/)?(images/[^)]+)\)", TEXT)]
 
 
 def check(path: Path) -> None:
@@ -25,7 +26,7 @@ def check(path: Path) -> None:
     assert min(edge.min() for edge in edges) > 200  # nothing dark runs out of the picture
 
 
-def test_readme_shows_every_picture():
+def test_every_picture_is_shown():
     assert sorted(SHOWN) == sorted(f"docs/images/{path.name}" for path in (ROOT / "docs" / "images").iterdir())
 
 

@@ -75,9 +75,9 @@ def test_readme_says_how_much_is_on_record(journal):
     assert {len(journal.results[name].runs) for name in PRETRAINED} == {1}
 
 
-def test_readmes_python_runs(journal, monkeypatch):
+def test_the_guides_python_runs(journal, monkeypatch):
     monkeypatch.chdir(REFERENCE.parent.parent)
-    text = Path("README.md").read_text(encoding="utf-8")
+    text = Path("docs/guide.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     scope: dict = {}
     exec(code, scope)

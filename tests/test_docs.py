@@ -1,0 +1,41 @@
+"""README and docs: every link leads somewhere, every command in them exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from cifar_report.cli import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"(?m)^#+ (.*)$", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page):
+    text = page.read_text(encoding="utf-8")
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    for name, words in re.findall(r"cifar-report ([a-z]+)((?: --?[a-z-]+(?:[ =][\w.,/=]+)?)*)", text):
+        assert name in known, name
+        options = {option for parameter in known[name].params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", words)) <= options, (name, words)
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    for name in re.findall(r"`make ([a-z-]+)", text):
+        assert name in targets, name
