@@ -1,7 +1,6 @@
 """One process at a time works in a run's folder, and others say whom they wait for."""
 
 import errno
-import fcntl
 import multiprocessing
 import os
 import socket
@@ -95,6 +94,8 @@ def test_a_notebook_by_hand_keeps_the_lock_until_its_run_is_complete(tiny, tmp_p
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_file_system_without_locks_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys, code):
+    fcntl = pytest.importorskip("fcntl", reason="Windows has other locks")
+
     def refuse(*given):
         raise OSError(code, os.strerror(code))
 
