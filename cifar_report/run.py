@@ -140,7 +140,7 @@ class Run:
         instead.
         """
         self._finished = self._load_finished()
-        if self._finished is None and self._backup.restore_result():
+        if self._finished is None and self._backup.restore_result(self.key):
             self._finished = self._load_finished()
         if self._finished:
             print(f"this run is complete: its model comes from {self.folder}; remove that folder to train it again")

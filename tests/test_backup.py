@@ -116,13 +116,22 @@ def test_complete_runs_come_back_to_a_new_machine(tiny, tmp_path, drive):
     assert restore_runs(tmp_path / "b" / "full") == 0  # another profile's copies are others
 
 
-def test_a_notebook_run_by_hand_gets_its_complete_run_back(tiny, tmp_path, drive, capsys):
+def test_a_notebook_run_by_hand_gets_its_complete_run_back(tiny, tmp_path, drive, capsys, monkeypatch):
     parameters = tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a" / "quick"))
     record = play(parameters).record()
     capsys.readouterr()
+
+    def interrupted(run):
+        raise KeyboardInterrupt
+
     again = play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
     assert "this run is complete" in capsys.readouterr().out
     assert read_record(again.folder).finished_at == record.finished_at
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            play(parameters.model_copy(update={"output_dir": str(tmp_path / "c" / "quick"), "lr": 0.5}))
+    assert read_record(run_folder(tmp_path / "c" / "quick", "EXP003", 0)) is None
     other = play(parameters.model_copy(update={"output_dir": str(tmp_path / "c" / "quick"), "lr": 0.5}))
     assert "this run is complete" not in capsys.readouterr().out  # the copy is of other parameters
     assert read_record(other.folder).parameters["lr"] == 0.5

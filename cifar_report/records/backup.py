@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cifar_report.records.files import CHECKPOINT, HISTORY, RECORD, atomic_file
 from cifar_report.records.lock import is_locked
-from cifar_report.records.record import refuse_newer
+from cifar_report.records.record import read_record, refuse_newer
 
 BACKUP = "CIFAR_REPORT_BACKUP"  # environment variable: the folder that holds the copies
 UNFINISHED = (CHECKPOINT, HISTORY)
@@ -43,10 +43,12 @@ class Backup:
         print(f"going on from the copy in {self.copy}")
         return True
 
-    def restore_result(self) -> bool:
-        """Fetch a complete run's files, if this machine has none; say whether it did."""
+    def restore_result(self, key: str | None = None) -> bool:
+        """Fetch a complete run's files, of this key if one is given, if this machine has none; say whether it did."""
+        if self.copy is None or (self.folder / RECORD).exists():
+            return False
         try:
-            if self.copy is None or (self.folder / RECORD).exists() or not (self.copy / RECORD).is_file():
+            if (record := read_record(self.copy)) is None or key not in (None, record.key):
                 return False
             for path in sorted(self.copy.iterdir(), key=lambda path: path.name == RECORD):  # which comes last
                 if path.is_file() and not path.name.startswith("."):
