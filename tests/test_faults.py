@@ -160,7 +160,9 @@ def test_what_a_kernel_needs_lies_in_one_folder_and_goes_with_it(tmp_path, monke
         nbformat.v4.new_code_cell(code),
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    before = dict(os.environ)
     execute_notebook(tmp_path / "a.ipynb", tmp_path / "out" / "a.ipynb", {})
+    assert dict(os.environ) == before
     file = Path(nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4).cells[-1].outputs[0].text.strip())
     assert file.parent.name.startswith(kernel.FOLDER)
     assert not file.parent.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import shutil
@@ -162,7 +161,7 @@ def _kernel() -> str:
 
 def _pango() -> str:
     try:
-        importlib.import_module("weasyprint")
+        import weasyprint  # noqa: F401
     except ImportError:
         raise MissingError("no PDF is made: pip install weasyprint") from None
     except OSError:

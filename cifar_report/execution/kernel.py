@@ -46,24 +46,36 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
     made = tempfile.TemporaryDirectory(prefix=FOLDER, dir=_short())
     with ended(kernel), made as folder, folder_lock(Path(folder)), ended(kernel):
         output.parent.mkdir(parents=True, exist_ok=True)
-        # IPython's own folder, so that a user's start-up files define no variables.
-        os.environ.update({**KERNEL_ENVIRONMENT, "IPYTHONDIR": f"{folder}/ipython"})
         # Unix sockets where there are any: no other user of the machine can connect, and two kernels cannot choose the
         # same port. The folder is our own: all kernels share the default one, and what is killed leaves its key there.
         ipc = {"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": f"{folder}/kernel.json"}
         content = nbformat.read(notebook, as_version=4)
         content.cells = [cell for cell in content.cells if LESSON not in cell.metadata.get("tags", [])]
         nbformat.write(content, f"{folder}/{notebook.name}")
-        papermill.execute_notebook(
-            _literal(f"{folder}/{notebook.name}"),
-            _literal(str(output)),
-            parameters=parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            shutdown_kernel="immediate",  # otherwise ipykernel may report its own interruption
-            config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
-            **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
-        )
+        # IPython's own folder, so that a user's start-up files define no variables.
+        with _environment(KERNEL_ENVIRONMENT | {"IPYTHONDIR": f"{folder}/ipython"}):
+            papermill.execute_notebook(
+                _literal(f"{folder}/{notebook.name}"),
+                _literal(str(output)),
+                parameters=parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                shutdown_kernel="immediate",  # otherwise ipykernel may report its own interruption
+                config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
+                **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
+            )
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set environment variables, and have all as they were afterwards."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def remove_leftovers() -> None:
