@@ -12,6 +12,7 @@ import time
 import nbformat
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from cifar_report.execution import resources
@@ -374,13 +375,20 @@ def test_nobody_goes_on_training_where_there_is_no_fork(tmp_path):
     words = [sys.executable, str(tmp_path / "main.py"), *words[words.index("run") :]]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     history = tmp_path / "out" / "runs" / "exp000" / "seed-0" / "history.csv"
-    wait_for(lambda: history.exists() and len(history.read_text().splitlines()) > 3)
-    process.kill()
-    process.wait(timeout=10)
-    time.sleep(4)
-    rows = len(history.read_text().splitlines())
-    time.sleep(1)
-    assert len(history.read_text().splitlines()) == rows
+    try:
+        wait_for(lambda: history.exists() and len(history.read_text().splitlines()) > 3)
+    finally:
+        others = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait(timeout=10)
+    assert others
+    try:
+        alive = psutil.wait_procs(others, timeout=10)[1]
+        assert not [other for other in alive if other.status() != psutil.STATUS_ZOMBIE]
+    finally:  # a test that fails leaves nobody training
+        for other in others:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                other.kill()
 
 
 @pytest.mark.slow
