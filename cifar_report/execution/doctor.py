@@ -22,6 +22,7 @@ from cifar_report.experiments.catalog import load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import PRETRAINED_MODELS
 from cifar_report.formatting import counted, duration
+from cifar_report.report.pdf import what_is_missing
 from cifar_report.training.build import build_model
 from cifar_report.training.environment import git_state, require_supported
 from cifar_report.training.precision import TYPES, cpu_has_bfloat16
@@ -58,7 +59,7 @@ def examine(output_dir: Path) -> Iterator[Finding]:
         ("cache", lambda: _folder(cache_folder())),
         ("output", lambda: _folder(output_dir)),
         ("notebook kernel", _kernel),
-        ("PDF", _pango),
+        ("PDF", _pdf),
         ("speed", lambda: _speed(output_dir)),
     ]
     for name, check in checks:
@@ -72,8 +73,7 @@ def examine(output_dir: Path) -> Iterator[Finding]:
 
 
 def _python() -> str:
-    version = platform.python_version()
-    if not version.startswith(PYTHONS):
+    if not (version := platform.python_version()).startswith(PYTHONS):
         raise MissingError(f"{version}: not one of those tested, {', '.join(PYTHONS)}")
     return f"{version} on {platform.platform(terse=True)}"
 
@@ -139,8 +139,8 @@ def _network() -> str:
     try:
         requests.head(ARCHIVE_URL, timeout=10).raise_for_status()
     except requests.RequestException as error:
-        text = f"{ARCHIVE_URL} cannot be reached ({type(error).__name__}): name local copies with CIFAR_REPORT_DATA"
-        raise MissingError(f"{text} and CIFAR_REPORT_WEIGHTS") from None
+        reason = f"cannot be reached ({type(error).__name__}): CIFAR_REPORT_DATA and CIFAR_REPORT_WEIGHTS name copies"
+        raise MissingError(f"{ARCHIVE_URL} {reason}") from None
     return "CIFAR-10's server answers"
 
 
@@ -159,13 +159,9 @@ def _kernel() -> str:
     return str(KernelSpecManager().get_kernel_spec("python3").resource_dir)
 
 
-def _pango() -> str:
-    try:
-        import weasyprint  # noqa: F401
-    except ImportError:
-        raise MissingError("no PDF is made: pip install weasyprint") from None
-    except OSError:
-        raise MissingError("no PDF is made: install the shared library Pango (Debian: libpangoft2-1.0-0)") from None
+def _pdf() -> str:
+    if missing := what_is_missing():
+        raise MissingError(f"no PDF is made: {missing}")
     return "WeasyPrint and Pango"
 
 

@@ -12,6 +12,20 @@ from cifar_report.records.files import atomic_file
 PDF_OPTIONS = {"pdf_tags": True}  # for screen readers
 
 
+def what_is_missing() -> str:
+    """What has to be installed before a PDF can be made; an empty text if nothing."""
+    try:
+        import weasyprint  # noqa: F401
+    except ImportError:
+        return "pip install weasyprint"
+    except OSError:  # it is there, but a library that it loads is not
+        return (
+            "WeasyPrint needs the shared library Pango, which Debian and Ubuntu have in the package libpango-1.0-0 "
+            "with libpangoft2-1.0-0, Fedora in pango, Homebrew in pango"
+        )
+    return ""
+
+
 def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     """The page on paper, made by WeasyPrint; unless the PDF is that of this very page already."""
     mark = target.with_name(".report.pdf.sha256")
@@ -23,17 +37,11 @@ def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     except PermissionError:  # Windows deletes no open file
         say(f"no PDF was made: {target} is open in another program; close it there and write the report again")
         return
-    try:
-        import weasyprint
-    except ImportError:
-        say("no PDF was made: pip install weasyprint")
+    if missing := what_is_missing():
+        say(f"no PDF was made: {missing}")
         return
-    except OSError:  # it is there, but a library that it loads is not
-        say(
-            "no PDF was made: WeasyPrint needs the shared library Pango, which Debian and Ubuntu have in the package "
-            "libpango-1.0-0 with libpangoft2-1.0-0, Fedora in pango, Homebrew in pango"
-        )
-        return
+    import weasyprint
+
     page = re.sub(r"<a href=\"(?!#|https?:)[^\"]*\">(.*?)</a>", r"\1", page, flags=re.DOTALL)  # paper has no files
     try:
         with atomic_file(target) as temporary:

@@ -1,4 +1,4 @@
-"""What a run ran on: software, hardware and the commit of the library."""
+"""What a run runs on: software, hardware, the commit of the library; and a GPU that PyTorch does not support."""
 
 from __future__ import annotations
 
