@@ -69,6 +69,7 @@ class Run:
     _environment: EnvironmentRecord
     _last_validation: Evaluation
     _pflop: float | None
+    _accuracy_without_flip: float  # from `evaluate`
 
     def __init__(self, parameters: Experiment, family: str) -> None:
         self.parameters = parameters
@@ -182,8 +183,13 @@ class Run:
             self.evaluation = evaluate_on_test(
                 self.model, self.dataset, self.parameters, last_validation=self._last_validation, amp=amp
             )
+            self._accuracy_without_flip = self.evaluation.accuracy
+            if self.parameters.test_time_flip:
+                self.evaluation = evaluate(self.model, self.dataset.test, self.parameters, amp=amp, flip=True)
         e = self.evaluation
         print(f"final model: {e.accuracy:.2%} of {len(e.labels):,} test images ({e.correct:,}), loss {e.loss:.3f}")
+        if self.parameters.test_time_flip:
+            print(f"each image beside its mirror image; without: {self._accuracy_without_flip:.2%}")
         return e
 
     @property
@@ -223,6 +229,7 @@ class Run:
                 accuracy=self.evaluation.accuracy,
                 correct=self.evaluation.correct,
                 total=len(self.evaluation.labels),
+                accuracy_without_flip=self._accuracy_without_flip if self.parameters.test_time_flip else None,
             ),
             best_epoch=int(np.argmin(validation_losses)) + 1,
             model=model_record(self.parameters.model, self.model),

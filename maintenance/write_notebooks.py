@@ -17,6 +17,7 @@ from cifar_report.experiments.schema import Experiment, allowed_values
 from cifar_report.records.files import write_if_changed
 
 SOURCE = "shared_cells.py"  # beside the notebooks
+REST = "# The rest: data, budget, places"
 AUGMENTATIONS = (("horizontal_flip",), ("horizontal_flip", "rotation"), ("horizontal_flip", "crop"))  # offered
 
 
@@ -52,15 +53,25 @@ def with_shared_cells(cells: list[dict[str, Any]], shared: list[dict[str, Any]])
 
 
 def with_form_fields(source: str) -> str:
-    """A parameters cell whose lines carry the form field of their parameter, whatever comments they had."""
-    lines = ["# fmt: off"]  # a formatter would break what neither papermill nor Colab could then read
-    for line in source.splitlines():
-        if line == lines[0]:
-            continue
-        assignment = line.partition("  # ")[0].rstrip()
-        name = assignment.partition(" = ")[0]
-        lines.append(f"{assignment}  # {form_field(name)}" if name in Experiment.model_fields else line)
-    return "\n".join(lines)
+    """A parameters cell with a form field for each parameter, whatever comments it had.
+
+    Below `REST` all parameters that do not come before it stand in the schema's order, new ones with their default.
+    """
+    above, mark, below = source.partition(REST)
+    first, rest = _assignments(above), _assignments(below)
+    if mark:
+        names = [name for name in Experiment.model_fields if name not in first]
+        defaults = Experiment.model_validate({}).model_dump()
+        rest = {name: rest.get(name, repr(defaults[name]).replace("'", '"')) for name in names}
+    parts = [[f"{name} = {value}  # {form_field(name)}" for name, value in part.items()] for part in (first, rest)]
+    # A formatter would break what neither papermill nor Colab could then read.
+    return "\n".join(["# fmt: off", *parts[0], *(["", REST, *parts[1]] if mark else [])])
+
+
+def _assignments(source: str) -> dict[str, str]:
+    """The parameters that a cell sets, and the code of their values."""
+    lines = (line.partition("  # ")[0].partition(" = ") for line in source.splitlines())
+    return {name: value.rstrip() for name, _, value in lines if name in Experiment.model_fields}
 
 
 def form_field(name: str) -> str:

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS=around`
 
 # Floating point operations of training on an image of 32 pixels, relative to Net's.
-RELATIVE_COST = {"net": 1, "lenet": 5, "mobilenet_v2": 9, "resnet18": 46, "efficientnet_b0": 49, "vgg16": 664}
+RELATIVE_COST = {
+    "net": 1,
+    "lenet": 5,
+    "mobilenet_v2": 9,
+    "resnet18": 46,
+    "fastnet": 180,
+    "efficientnet_b0": 49,
+    "vgg16": 664,
+}
 CGROUP = Path("/sys/fs/cgroup")
 JOBS = 1  # runs at a time on one machine, unless the user says otherwise
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

@@ -14,10 +14,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cifar_report.experiments.errors import RequestError, did_you_mean, unknown
 
-Model = Literal["net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2"]
+Model = Literal["net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2", "fastnet"]
 MODELS: tuple[str, ...] = get_args(Model)
 PRETRAINED_MODELS = ("resnet18", "vgg16", "mobilenet_v2")
-FIXED_SIZE_MODELS = ("net", "lenet")
+FIXED_SIZE_MODELS = ("net", "lenet", "fastnet")
+WHITENED_MODELS = ("fastnet",)
 
 # Each dataset's classes, in the order of their labels.
 CLASSES = {
@@ -60,7 +61,19 @@ Count = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 OptionalCount = Annotated[Count | None, BeforeValidator(_null_from_text)]
 OptionalText = Annotated[str | None, BeforeValidator(_null_from_text)]
-Augmentation = Literal["horizontal_flip", "rotation", "crop"]
+Augmentation = Literal["horizontal_flip", "alternating_flip", "rotation", "crop", "shift", "cutout"]
+AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
+
+
+Initialization = Literal[
+    "default",
+    "constant",
+    "xavier_uniform",
+    "xavier_normal",
+    "kaiming_uniform",
+    "kaiming_normal",
+    "partial_identity",
+]
 
 
 class Experiment(BaseModel):
@@ -107,15 +120,21 @@ class Experiment(BaseModel):
         "evaluate",
         description="BatchNorm in frozen layers: evaluate (keeps its ImageNet statistics), train (uses each batch's)",
     )
-    init: Literal["default", "constant", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"] = (
-        Field("default", description="initialization of convolution and linear weights; default: PyTorch's own")
+    init: Initialization = Field(
+        "default", description="initialization of convolution and linear weights; default: PyTorch's own"
     )
     init_layers: Literal["all", "linear"] = Field(
         "all", description="layers that init covers: all, linear (convolutions keep PyTorch's own weights)"
     )
+    whiten: bool = Field(
+        False, description="first convolution whitens patches of the training images, and is frozen; fastnet only"
+    )
     image_size: Count = Field(32, ge=8, le=512, description="pixels a side that the model sees")
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_list_from_text)] = Field(
-        (), description="random changes to training images, from horizontal_flip, rotation, crop"
+        (), description="random changes to training images, from " + ", ".join(AUGMENTATIONS)
+    )
+    mix: Literal["none", "mixup", "cutmix"] = Field(
+        "none", description="training images and labels mixed in pairs: none, mixup, cutmix"
     )
     normalize: Literal["half", "imagenet", "cifar10"] = Field(
         "half", description="channel statistics: half (mean 0.5, std 0.5), imagenet, cifar10"
@@ -125,14 +144,21 @@ class Experiment(BaseModel):
     optimizer: Literal["sgd", "adam", "rmsprop", "adamax"] = Field(
         "sgd", description="sgd, adam, rmsprop, adamax; what is not named here is PyTorch's default"
     )
-    lr: Number = Field(0.01, gt=0, le=100, description="learning rate at the start (of one_cycle: its maximum)")
+    lr: Number = Field(
+        0.01, gt=0, le=100, description="learning rate at the start (of one_cycle and triangular: the maximum)"
+    )
     momentum: Number = Field(0.9, ge=0, lt=1, description="momentum of sgd and rmsprop; 0 with other optimizers")
     nesterov: bool = Field(True, description="Nesterov momentum; sgd only")
     weight_decay: Number = Field(0.0, ge=0, description="L2 penalty added to the gradient")
-    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
-        "constant", description="learning rate over time: constant, cosine (to 0), one_cycle; set at every step"
+    schedule: Literal["constant", "cosine", "one_cycle", "triangular"] = Field(
+        "constant",
+        description="learning rate over time: constant, cosine (to 0), one_cycle, triangular; set at every step",
     )
     label_smoothing: Number = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    lookahead: bool = Field(False, description="average the weights over the steps of the training (Lookahead)")
+    test_time_flip: bool = Field(
+        False, description="score each test image together with its mirror image; validation is without"
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="float32, bfloat16 or float16 (mixed); auto: what is fast on this device for this network and size",
@@ -186,6 +212,8 @@ def _contradictions(e: Experiment) -> Iterator[str]:
         yield "nesterov needs a momentum above 0; set momentum, or nesterov=false"
     if e.image_size != 32 and e.model in FIXED_SIZE_MODELS:
         yield f"model {e.model} takes 32-pixel images; image_size is {e.image_size}"
+    if e.whiten and e.model not in WHITENED_MODELS:
+        yield f"whiten is offered for {', '.join(WHITENED_MODELS)}, not for model {e.model}"
     if len(set(e.augment)) != len(e.augment):
         yield "augment names the same augmentation twice"
 

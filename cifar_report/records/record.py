@@ -45,6 +45,7 @@ class TestRecord(_Record):
     accuracy: float
     correct: int
     total: int
+    accuracy_without_flip: float | None = None  # where the score takes each image together with its mirror image
 
 
 class SecondsRecord(_Record):

@@ -6,8 +6,10 @@ Every file of a folder has the same function:
   weights also has `HEAD`, the name of the layer that gives the logits and is replaced by one with ten classes;
   `stages(network)`, the steps of the forward pass in order; and `LAST_TWO_LAYERS`, the names of the parts that learn
   with `trainable: last_two_layers`. `BFLOAT16_FROM` is the image size from which bfloat16 pays on a CPU that has it.
-- `augmentation/`: `apply(images, generator)` changes uint8 images (B, 3, H, W) at random. Each image of a batch draws
-  its own numbers from `generator`; torchvision's transforms would draw one set a batch.
+  `FIRST` names the convolution that `whiten` sets.
+- `augmentation/`: `apply(images, generator, turn)` changes uint8 images (B, 3, H, W) at random. Each image of a
+  batch draws its own numbers from `generator`; torchvision's transforms would draw one set a batch. `turn`, int64
+  (B,), counts how often each image was shown, from a random number.
 - `optimizers/`: `build(weights, parameters)`. What the parameters do not name is PyTorch's default.
 - `schedules/`: `build(optimizer, parameters, steps)`, for all training steps, to be advanced once after each.
 """

@@ -60,7 +60,9 @@ def evaluation_batch(image_size: int) -> int:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split, parameters: Experiment, *, amp: torch.dtype | None = None) -> Evaluation:
+def evaluate(
+    model: nn.Module, split: Split, parameters: Experiment, *, amp: torch.dtype | None = None, flip: bool = False
+) -> Evaluation:
     """Run the model over a split in evaluation mode, without augmentation.
 
     Args:
@@ -68,13 +70,16 @@ def evaluate(model: nn.Module, split: Split, parameters: Experiment, *, amp: tor
         split: the images, or the model's inputs, and their labels.
         parameters: image size and normalization.
         amp: autocast to this type, or `None` for float32.
+        flip: average the logits of each image and its mirror image.
     """
     model.eval()
     device = split.images.device
     logits = []
     with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
         for images in split.images.split(evaluation_batch(parameters.image_size)):
-            logits.append(model(to_input(images, parameters.image_size, parameters.normalize)).float())
+            inputs = to_input(images, parameters.image_size, parameters.normalize)
+            answer = model(inputs).float()
+            logits.append((answer + model(inputs.flip(3)).float()) / 2 if flip else answer)
     return Evaluation(torch.cat(logits).cpu(), split.labels.cpu())
 
 

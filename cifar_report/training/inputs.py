@@ -19,10 +19,13 @@ STATISTICS = {
 }
 
 
-def augment(images: torch.Tensor, names: Sequence[str], generator: torch.Generator) -> torch.Tensor:
-    """Apply the named random changes in order. `images`: uint8 (B, 3, H, W), returned likewise."""
+def augment(images: torch.Tensor, names: Sequence[str], generator: torch.Generator, turn: torch.Tensor) -> torch.Tensor:
+    """Apply the named random changes in order. `images`: uint8 (B, 3, H, W), returned likewise.
+
+    `turn`: how often each image was shown, counted from a random number; int64 (B,).
+    """
     for name in names:
-        images = chosen("augment", name).apply(images, generator)
+        images = chosen("augment", name).apply(images, generator, turn)
     return images
 
 

@@ -56,7 +56,10 @@ def augmented_examples(dataset: Dataset, parameters: Experiment, *, images: int 
     """Training images with their augmented variants: uint8 (images * (1 + variants), 3, 32, 32), original first."""
     generator = torch.Generator(dataset.train.images.device).manual_seed(parameters.seed)
     originals = dataset.train.images[:images]
-    copies = [originals] + [augment(originals, parameters.augment, generator) for _ in range(variants)]
+    copies = [originals]
+    for turn in range(variants):
+        turns = torch.full((len(originals),), turn, device=originals.device)
+        copies.append(augment(originals, parameters.augment, generator, turns))
     return torch.stack(copies, dim=1).flatten(0, 1)
 
 

@@ -19,13 +19,17 @@ from tqdm import tqdm
 from cifar_report.data.dataset import Dataset, Split
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.record import EpochRecord
+from cifar_report.training.averaging import Lookahead
 from cifar_report.training.checkpoint import Checkpoint
+from cifar_report.training.choices import chosen
 from cifar_report.training.cost import training_pflop
 from cifar_report.training.evaluation import Evaluation, evaluate
 from cifar_report.training.frozen import train_mode, without_frozen_part
 from cifar_report.training.inputs import augment, to_input
+from cifar_report.training.mixing import mix
 from cifar_report.training.optimization import build_optimizer, build_schedule
 from cifar_report.training.precision import amp_dtype, exact_float32
+from cifar_report.training.whitening import whiten
 
 # Images of 32 pixels that are prepared at once; fixed, since augmentation draws its random numbers in this order.
 PREPARED_IMAGES = 1024
@@ -46,6 +50,7 @@ class Training:
     scaler: torch.amp.GradScaler
     order: torch.Generator
     augmentation: torch.Generator
+    turn: torch.Tensor  # from which each training image counts how often it is shown, int64 (N,)
     history: list[EpochRecord]
 
     @classmethod
@@ -63,6 +68,7 @@ class Training:
             scaler=torch.amp.GradScaler(device.type, enabled=amp_dtype(parameters, device) is torch.float16),
             order=torch.Generator().manual_seed(parameters.seed),
             augmentation=torch.Generator(device).manual_seed(parameters.seed),
+            turn=torch.randint(1000, (len(dataset.train),), generator=torch.Generator().manual_seed(parameters.seed)),
             history=[],
         )
 
@@ -139,6 +145,8 @@ def train(
     exact_float32()
     amp = amp_dtype(parameters, dataset.train.images.device)
     network = model
+    if parameters.whiten:
+        whiten(model.get_submodule(chosen("model", parameters.model).FIRST), dataset.train.images, parameters.normalize)
     if frozen_once:
         network, dataset = without_frozen_part(model, dataset, parameters, amp=amp)
     pflop = training_pflop(model, parameters, images=len(dataset.train), frozen_once=network is not model)
@@ -200,7 +208,9 @@ def train_one_epoch(training: Training, split: Split, parameters: Experiment) ->
     losses, correct = [], []  # kept on the device: reading a loss would wait for it
     batches = shuffled_batches(len(split), parameters.batch_size, training.order)
     progress = tqdm(total=len(batches), leave=False, disable=not sys.stderr.isatty(), unit="batch")
-    for inputs, labels in prepared(batches, split, parameters, training.augmentation):  # (B, 3, S, S), (B,)
+    lookahead = Lookahead(network) if parameters.lookahead else None
+    turns = training.turn + len(training.history)
+    for inputs, labels in prepared(batches, split, parameters, training.augmentation, turns):  # (B, 3, S, S), (B,)
         with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
             logits = network(inputs)  # (B, 10)
             loss = F.cross_entropy(logits, labels, label_smoothing=parameters.label_smoothing)
@@ -209,18 +219,26 @@ def train_one_epoch(training: Training, split: Split, parameters: Experiment) ->
         scaler.step(optimizer)
         scaler.update()
         training.schedule.step()
+        if lookahead:
+            lookahead.step(training.schedule.last_epoch / (parameters.epochs * len(batches)))
         losses.append(loss.detach() * len(labels))
-        correct.append(logits.detach().argmax(1) == labels)
+        correct.append(logits.detach().argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1)))
         progress.update()
     progress.close()
+    if lookahead:
+        lookahead.join(training.schedule.last_epoch / (parameters.epochs * len(batches)))
     loss_sum = torch.stack(losses).sum()
     return loss_sum.item() / len(split), torch.cat(correct).sum().item() / len(split)
 
 
 def prepared(
-    batches: Sequence[torch.Tensor], split: Split, parameters: Experiment, generator: torch.Generator
+    batches: Sequence[torch.Tensor],
+    split: Split,
+    parameters: Experiment,
+    generator: torch.Generator,
+    turns: torch.Tensor,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield each batch's inputs, float32 (B, 3, S, S) in channels_last, and labels, int64 (B,).
+    """Yield each batch's inputs, float32 (B, 3, S, S) in channels_last, and labels, int64 (B,), mixed: float (B, 10).
 
     Several small batches are looked up, augmented and normalized at once: for 64 images of 32 pixels the calls alone
     would take a tenth of a small network's training step.
@@ -231,10 +249,11 @@ def prepared(
         group = batches[first : first + together]
         index = torch.cat(list(group)).to(device)
         images = split.images.index_select(0, index)  # uint8 (N, 3, 32, 32); six times as fast as images[index]
-        images = augment(images, parameters.augment, generator)
+        images = augment(images, parameters.augment, generator, turns[index])
+        images, labels = mix(images, split.labels[index], parameters.mix, generator)
         inputs = to_input(images, parameters.image_size, parameters.normalize)
         sizes = [len(batch) for batch in group]
-        yield from zip(inputs.split(sizes), split.labels[index].split(sizes), strict=True)
+        yield from zip(inputs.split(sizes), labels.split(sizes), strict=True)
 
 
 def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 PADDING = 4  # black pixels around a 32-pixel image before a random crop (He et al. 2015, section 4.2)
 
 
-def apply(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def apply(images: torch.Tensor, generator: torch.Generator, turn: torch.Tensor) -> torch.Tensor:
     """Shift each image of a batch, uint8 (B, 3, H, W), by up to `PADDING` pixels; uncovered edges are black."""
     count, _, height, width = images.shape
     padded = F.pad(images, [PADDING] * 4)

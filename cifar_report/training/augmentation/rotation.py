@@ -8,7 +8,7 @@ import torch.nn.functional as F
 DEGREES = 10.0  # the original does not state its angle; 10 degrees either way is usual for photographs
 
 
-def apply(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def apply(images: torch.Tensor, generator: torch.Generator, turn: torch.Tensor) -> torch.Tensor:
     """Turn each image of a batch, uint8 (B, 3, H, W), about its centre by an angle uniform in ±`DEGREES`.
 
     Uncovered corners are black. Done at the images' own size, before they are enlarged, with bilinear sampling.
