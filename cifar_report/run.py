@@ -41,11 +41,11 @@ from cifar_report.records.record import (
 from cifar_report.training.build import build_model
 from cifar_report.training.checkpoint import Checkpoint
 from cifar_report.training.cost import model_record
-from cifar_report.training.environment import describe_environment, require_supported
+from cifar_report.training.environment import describe_environment
 from cifar_report.training.evaluation import Evaluation, evaluate, evaluate_on_test
 from cifar_report.training.loop import train
 from cifar_report.training.memory import keep_freed_memory
-from cifar_report.training.precision import amp_dtype, choose_device, choose_precision
+from cifar_report.training.precision import amp_dtype, choose_device, choose_precision, require_supported
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
 sources()

@@ -11,10 +11,13 @@ from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import Split
 from cifar_report.experiments.schema import allowed_values
 from cifar_report.training import choices
-from cifar_report.training.augmentation import crop, rotation
+from cifar_report.training.augmentation import crop, rotation, shift
 from cifar_report.training.choices import chosen
 from cifar_report.training.inputs import STATISTICS, augment, to_input
 from cifar_report.training.inspection import channel_statistics
+from cifar_report.training.mixing import MIXES, mix
+
+TURNS = torch.zeros(200, dtype=torch.int64)  # how often each image was shown
 
 
 def implemented(folder: str) -> set[str]:
@@ -41,17 +44,19 @@ def test_every_name_of_the_schema_is_implemented():
 @pytest.mark.parametrize("name", allowed_values("augment"))
 def test_augmentation_is_random_image_by_image_and_repeatable(images, name):
     alike = images[:1].expand(200, -1, -1, -1)
-    first, again = (augment(alike, [name], seeded()) for _ in range(2))
+    turns = torch.arange(200)
+    first, again = (augment(alike, [name], seeded(), turns) for _ in range(2))
     assert first.dtype == torch.uint8
     assert first.shape == images.shape
     assert torch.equal(first, again)
     distinct = len({image.numpy().tobytes() for image in first})
-    assert distinct >= {"rotation": 50, "crop": 50}.get(name, 2)
-    assert not torch.equal(augment(alike, [name], seeded(8)), first)
+    assert distinct >= {"rotation": 50, "crop": 50, "shift": 20, "cutout": 50}.get(name, 2)
+    other = augment(alike, [name], seeded(8), turns + 1)
+    assert not torch.equal(other, first)
 
 
 def test_flip_is_torchvisions_for_about_half_of_the_images(images):
-    flipped = chosen("augment", "horizontal_flip").apply(images, seeded())
+    flipped = chosen("augment", "horizontal_flip").apply(images, seeded(), TURNS)
     same = torch.tensor([torch.equal(a, b) for a, b in zip(flipped, images, strict=True)])
     mirrored = torch.tensor([torch.equal(a, tv.hflip(b)) for a, b in zip(flipped, images, strict=True)])
     assert (same ^ mirrored).all()
@@ -59,7 +64,7 @@ def test_flip_is_torchvisions_for_about_half_of_the_images(images):
 
 
 def test_rotation_is_torchvisions_by_the_same_angles(images):
-    turned = chosen("augment", "rotation").apply(images, seeded())
+    turned = chosen("augment", "rotation").apply(images, seeded(), TURNS)
     angles = (torch.rand(len(images), generator=seeded()) * 2 - 1) * rotation.DEGREES
     assert angles.abs().max() <= 10
     for ours, original, angle in zip(turned, images, angles, strict=True):
@@ -71,14 +76,90 @@ def test_rotation_is_torchvisions_by_the_same_angles(images):
 
 
 def test_crop_is_a_window_of_the_padded_image(images):
-    cropped = chosen("augment", "crop").apply(images, seeded())
+    cropped = chosen("augment", "crop").apply(images, seeded(), TURNS)
     offsets = torch.randint(0, 2 * crop.PADDING + 1, (2, len(images)), generator=seeded())
     for ours, original, top, left in zip(cropped, images, *offsets.tolist(), strict=True):
         assert torch.equal(ours, tv.crop(tv.pad(original, [crop.PADDING]), top, left, 32, 32))
 
 
+def test_alternating_flip_shows_each_side_in_every_second_epoch(images):
+    flip = chosen("augment", "alternating_flip").apply
+    turns = torch.randint(1000, (200,), generator=seeded())
+    epochs = [flip(images, seeded(), turns + epoch) for epoch in range(4)]
+    mirrored = turns % 2 == 1
+    assert 70 < mirrored.sum() < 130
+    assert torch.equal(epochs[0][mirrored], tv.hflip(images[mirrored]))
+    assert torch.equal(epochs[0][~mirrored], images[~mirrored])
+    assert torch.equal(epochs[1], tv.hflip(epochs[0]))
+    assert torch.equal(epochs[2], epochs[0])
+    assert torch.equal(epochs[3], epochs[1])
+
+
+def test_shift_is_a_window_of_the_image_with_mirrored_edges(images):
+    shifted = chosen("augment", "shift").apply(images, seeded(), TURNS)
+    offsets = torch.randint(0, 2 * shift.PIXELS + 1, (2, len(images)), generator=seeded())
+    for ours, original, top, left in zip(shifted, images, *offsets.tolist(), strict=True):
+        assert torch.equal(ours, tv.crop(tv.pad(original, [shift.PIXELS], padding_mode="reflect"), top, left, 32, 32))
+
+
+def test_cutout_covers_a_square_of_16_pixels_or_what_lies_inside(images):
+    covered = chosen("augment", "cutout").apply(images, seeded(), TURNS)
+    changed = (covered != images).any(1)  # (200, 32, 32)
+    for ours, original, where in zip(covered, images, changed, strict=True):
+        rows, columns = where.any(1).nonzero(), where.any(0).nonzero()
+        square = (slice(None), slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+        assert (ours[square] == 128).all()
+        assert 7 <= len(rows) <= 16
+        assert 7 <= len(columns) <= 16
+        assert (ours != 128).any()
+        outside = where.logical_not()
+        assert torch.equal(ours[:, outside], original[:, outside])
+    assert changed.any(1).sum(1).max() == changed.any(2).sum(1).max() == 16
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_mixed_labels_are_the_shares_of_the_images(name):
+    """Black images of class 1, white ones of class 2: their brightness is the share of class 2."""
+    images = torch.zeros(400, 3, 32, 32, dtype=torch.uint8)
+    images[200:] = 255
+    labels = torch.ones(400, dtype=torch.int64)
+    labels[200:] = 2
+    mixed, shares = mix(images, labels, name, seeded())
+    assert mixed.dtype == torch.uint8
+    assert shares.shape == (400, 10)
+    assert torch.allclose(shares.sum(1), torch.ones(400))
+    assert torch.allclose(mixed.float().mean((1, 2, 3)) / 255, shares[:, 2], atol=0.003)
+    assert len(shares[:, 2].unique()) > 50
+    if name == "mixup":
+        assert all(len(image.unique()) == 1 for image in mixed)
+        changed = shares[:200, 2][shares[:200, 2] > 0]  # with a partner of the other class: a share uniform in [0, 1]
+        assert changed.mean() == pytest.approx(0.5, abs=0.1)
+    else:
+        assert set(mixed.unique().tolist()) == {0, 255}
+
+
+def test_cutmix_pastes_one_rectangle():
+    images = torch.zeros(200, 3, 32, 32, dtype=torch.uint8)
+    images[100:] = 255
+    mixed, _ = mix(images, torch.zeros(200, dtype=torch.int64), "cutmix", seeded())
+    for image in mixed[:100]:
+        white = image[0] == 255
+        rows, columns = white.any(1), white.any(0)
+        assert torch.equal(white, rows[:, None] & columns[None])
+        if white.any():
+            first, last = rows.nonzero().min(), rows.nonzero().max()
+            assert last - first + 1 == rows.sum()
+
+
+def test_nothing_is_mixed_unless_asked(images):
+    labels = torch.arange(200) % 10
+    same, answers = mix(images, labels, "none", seeded())
+    assert same is images
+    assert answers is labels
+
+
 def test_empty_list_changes_nothing(images):
-    assert augment(images, (), seeded()) is images
+    assert augment(images, (), seeded(), TURNS) is images
 
 
 @pytest.mark.parametrize("size", [32, 64, 224])

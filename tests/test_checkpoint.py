@@ -86,6 +86,15 @@ def test_checkpoint_cannot_run_code(checkpoint):
 
 CASES = {
     "dropout, momentum and augmentation": {"model": "lenet", "augment": ["horizontal_flip", "rotation", "crop"]},
+    "all that changes from epoch to epoch": {
+        "model": "fastnet",
+        "batch_size": 16,
+        "whiten": True,
+        "augment": ["alternating_flip", "shift", "cutout"],
+        "mix": "cutmix",
+        "lookahead": True,
+        "schedule": "triangular",
+    },
     "adam with a schedule": {
         "model": "net",
         "optimizer": "adam",

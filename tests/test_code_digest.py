@@ -14,7 +14,7 @@ from cifar_report.records.code_digest import NO_RESULT, PACKAGE, ROOTS, code_dig
 CORE = {
     *("data/dataset.py", "data/splits.py", "training/build.py", "training/evaluation.py", "training/frozen.py"),
     *("training/initialization.py", "training/inputs.py", "training/loop.py", "training/optimization.py"),
-    "training/precision.py",
+    *("training/precision.py", "training/averaging.py", "training/mixing.py", "training/whitening.py"),
 }
 
 

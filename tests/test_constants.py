@@ -47,7 +47,7 @@ def test_images_are_turned_by_up_to_ten_degrees():
     """A bright dot right of the centre leaves its row by radius times sine."""
     images = torch.zeros(400, 3, 65, 65, dtype=torch.uint8)
     images[:, :, 32, 62] = 255
-    turned = rotation.apply(images, torch.Generator().manual_seed(0)).float().mean(1)  # (400, 65, 65)
+    turned = rotation.apply(images, torch.Generator().manual_seed(0), torch.zeros(400)).float().mean(1)  # (400, 65, 65)
     rows = torch.arange(65.0)[:, None] - 32
     angles = torch.rad2deg(torch.asin(((turned * rows).sum((1, 2)) / turned.sum((1, 2))) / 30))
     assert 9.5 < angles.max() < 10.3
@@ -57,7 +57,9 @@ def test_images_are_turned_by_up_to_ten_degrees():
 def test_images_are_shifted_by_up_to_four_pixels():
     """He et al. 2015, section 4.2: 4 pixels are padded on each side."""
     images = torch.full((500, 3, 32, 32), 255, dtype=torch.uint8)
-    black = (crop.apply(images, torch.Generator().manual_seed(0))[:, 0] == 0).sum((1, 2))  # pixels an image
+    black = (crop.apply(images, torch.Generator().manual_seed(0), torch.zeros(500))[:, 0] == 0).sum(
+        (1, 2)
+    )  # pixels an image
     assert black.max() == 32 * 32 - 28 * 28
     assert black.min() == 0
 

@@ -8,7 +8,7 @@ import torch
 from cifar_report.cli import main
 from cifar_report.execution import doctor
 from cifar_report.experiments.errors import RequestError
-from cifar_report.training.environment import require_supported
+from cifar_report.training.precision import require_supported
 
 
 @pytest.fixture(autouse=True)

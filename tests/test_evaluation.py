@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from cifar_report.data.dataset import load_dataset
+from cifar_report.data.dataset import Split, load_dataset
 from cifar_report.training.build import build_model
 from cifar_report.training.evaluation import Evaluation, evaluate
 
@@ -58,3 +58,13 @@ def test_evaluation_in_batches_is_evaluation_at_once(tiny, size, monkeypatch):
     monkeypatch.setattr("cifar_report.training.evaluation.EVALUATION_BATCH", 100_000)
     assert torch.allclose(batched.logits, evaluate(model, dataset.test, parameters).logits, atol=1e-5)
     assert not batched.logits.requires_grad
+
+
+def test_flip_averages_the_logits_of_an_image_and_its_mirror_image(tiny):
+    parameters = tiny(model="lenet", test_limit=40)
+    model, dataset = build_model(parameters)[0], load_dataset(parameters)
+    mirrored = Split(dataset.test.images.flip(3), dataset.test.labels)
+    plain, other = (evaluate(model, split, parameters).logits for split in (dataset.test, mirrored))
+    both = evaluate(model, dataset.test, parameters, flip=True).logits
+    assert torch.allclose(both, (plain + other) / 2, atol=1e-6)
+    assert not torch.allclose(both, plain)

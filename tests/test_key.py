@@ -86,13 +86,13 @@ def test_the_experiments_name_and_defaults_do_not_count(base):
 def test_a_parameter_that_is_added_with_a_default_changes_no_key(base, monkeypatch):
     """Records from before it are read as if they had the default."""
     before = key_of(**base)
-    wider_schema = create_model("Experiment", __base__=Experiment, cutout=(int, 0))
+    wider_schema = create_model("Experiment", __base__=Experiment, blur=(int, 0))
     for module in (schema, key):
         monkeypatch.setattr(module, "Experiment", wider_schema)
     wider = wider_schema.model_validate({})
-    assert "cutout" in wider.result_parameters()
+    assert "blur" in wider.result_parameters()
     assert key_of(**{**base, "parameters": wider}) == before
-    assert key_of(**{**base, "parameters": wider_schema.model_validate({"cutout": 8})}) != before
+    assert key_of(**{**base, "parameters": wider_schema.model_validate({"blur": 8})}) != before
 
 
 def test_defaults_stay_as_they_are():
@@ -117,8 +117,10 @@ def test_defaults_stay_as_they_are():
         "frozen_batchnorm": "evaluate",
         "init": "default",
         "init_layers": "all",
+        "whiten": False,
         "image_size": 32,
         "augment": [],
+        "mix": "none",
         "normalize": "half",
         "epochs": 20,
         "batch_size": 64,
@@ -129,6 +131,8 @@ def test_defaults_stay_as_they_are():
         "weight_decay": 0.0,
         "schedule": "constant",
         "label_smoothing": 0.0,
+        "lookahead": False,
+        "test_time_flip": False,
         "precision": "auto",
         "compile": False,
     }

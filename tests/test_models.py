@@ -31,6 +31,8 @@ def test_every_name_of_the_schema_is_implemented():
         ("resnet18", 11_181_642),
         ("vgg16", 134_301_514),
         ("mobilenet_v2", 2_236_682),
+        ("fastnet", 498_104),
+        ("fastnet_wide", 1_972_792),
     ],
 )
 def test_ten_logits_and_the_known_number_of_parameters(name, parameters):
@@ -235,3 +237,34 @@ def test_networks_from_scratch_start_with_pytorchs_own_weights():
             if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
                 bound = layer.weight[0].numel() ** -0.5
                 assert 0.8 * bound < layer.weight.abs().max() <= bound
+
+
+def test_fastnet_is_as_described():
+    torch.manual_seed(0)
+    fast = chosen("model", "fastnet_wide").build()
+    x = torch.randn(4, 3, 32, 32)
+    h = torch.nn.functional.gelu(torch.nn.functional.conv2d(x, fast.first.weight, fast.first.bias))
+    assert h.shape == (4, 24, 31, 31)
+    for stage, (width, side) in zip(fast.stages, [(64, 15), (256, 7), (256, 3)], strict=True):
+        h = nn.functional.max_pool2d(nn.functional.conv2d(h, stage.conv1.weight, padding=1), 2)
+        h = nn.functional.gelu(nn.functional.batch_norm(h, None, None, None, stage.norm1.bias, training=True))
+        h = nn.functional.conv2d(h, stage.conv2.weight, padding=1)
+        h = nn.functional.gelu(nn.functional.batch_norm(h, None, None, None, stage.norm2.bias, training=True))
+        assert h.shape == (4, width, side, side)
+    logits = h.flatten(2).max(2).values @ fast.head.weight.T / 9
+    assert torch.allclose(fast.train()(x), logits, atol=1e-6)
+    gains = [p for name, p in fast.named_parameters() if "norm" in name and name.endswith("weight")]
+    assert len(gains) == 6
+    assert not any(p.requires_grad for p in gains)
+
+
+def test_partial_identity_repeats_the_inputs():
+    torch.manual_seed(0)
+    fast = chosen("model", "fastnet").build()
+    before = {name: value.clone() for name, value in fast.state_dict().items()}
+    initialize(fast, "partial_identity")
+    x = torch.randn(2, 24, 9, 9)
+    assert torch.equal(fast.stages[0].conv1(x)[:, :24], x)
+    assert torch.equal(fast.stages[0].conv1.weight[24:], before["stages.0.conv1.weight"][24:])
+    assert torch.equal(fast.stages[2].conv2(torch.ones(1, 128, 3, 3)), torch.ones(1, 128, 3, 3))
+    assert torch.equal(fast.head.weight, before["head.weight"])

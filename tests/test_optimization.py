@@ -57,10 +57,15 @@ def test_schedule_over_a_whole_training(name):
     else:
         assert max(rates) == pytest.approx(0.1, rel=0.01)
         assert 0 <= optimizer.param_groups[0]["lr"] < 0.1
-    if name in ("cosine", "one_cycle"):
+    if name in ("cosine", "one_cycle", "triangular"):
         assert optimizer.param_groups[0]["lr"] < 0.001
     if name == "cosine":
         assert rates[50] == pytest.approx(0.05)
     if name == "one_cycle":
         assert rates[0] == pytest.approx(0.004)
         assert rates.index(max(rates)) in range(25, 35)
+    if name == "triangular":  # straight lines up and down
+        assert rates[0] == pytest.approx(0.02)
+        assert rates.index(max(rates)) == 24
+        assert rates[12] == pytest.approx(0.06, rel=0.02)
+        assert rates[62] == pytest.approx(0.1 * 38 / 76, rel=0.01)

@@ -225,9 +225,10 @@ def test_batches_prepared_together_are_those_prepared_alone(tiny, monkeypatch):
     parameters = tiny(batch_size=32)
     split = load_dataset(parameters).train
     batches = shuffled_batches(len(split), 32, torch.Generator().manual_seed(1))
-    together = list(prepared(batches, split, parameters, torch.Generator()))
+    turns = torch.zeros(len(split), dtype=torch.int64)
+    together = list(prepared(batches, split, parameters, torch.Generator(), turns))
     monkeypatch.setattr(loop, "PREPARED_IMAGES", 1)
-    alone = list(prepared(batches, split, parameters, torch.Generator()))
+    alone = list(prepared(batches, split, parameters, torch.Generator(), turns))
     for (inputs, labels), (inputs_alone, labels_alone) in zip(together, alone, strict=True):
         assert torch.equal(inputs, inputs_alone)
         assert torch.equal(labels, labels_alone)

@@ -24,8 +24,8 @@ from cifar_report.experiments.schema import PRETRAINED_MODELS
 from cifar_report.formatting import counted, duration
 from cifar_report.report.pdf import what_is_missing
 from cifar_report.training.build import build_model
-from cifar_report.training.environment import git_state, require_supported
-from cifar_report.training.precision import TYPES, cpu_has_bfloat16
+from cifar_report.training.environment import git_state
+from cifar_report.training.precision import TYPES, cpu_has_bfloat16, require_supported
 from cifar_report.training.weights import find_weights
 
 ROOM = 5 * 2**30  # bytes that the runs of a whole journal take, about

@@ -23,7 +23,8 @@ RELATIVE_COST = {
     "lenet": 5,
     "mobilenet_v2": 9,
     "resnet18": 46,
-    "fastnet": 180,
+    "fastnet": 51,
+    "fastnet_wide": 181,
     "efficientnet_b0": 49,
     "vgg16": 664,
 }

@@ -44,6 +44,7 @@ class Statement(BaseModel):
     margin: float | None = None  # in the measure's unit; of accuracy in points
     seeds_from: int = 0  # a statement that earlier seeds suggested is tested on later ones
     post_hoc: bool = False
+    ours: bool = False  # a question of this journal, not a statement of the original report
     caveat: str | None = None  # what beside the statement's cause differs, too
     contrasts: list[str] = []
     figures: dict[str, float] = {}  # the original's figure of an experiment, to agree with where one run is expected
@@ -64,12 +65,13 @@ class Statement(BaseModel):
 
 
 class Family(BaseModel):
-    """Experiments that share a notebook and a question."""
+    """Experiments that share a notebook and a question. `beyond` the original report is what it did not try."""
 
     model_config = ConfigDict(extra="forbid")
     name: str
     title: str
     notebook: str
+    beyond: bool = False
     experiments: list[Entry]
 
     @property

@@ -14,11 +14,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cifar_report.experiments.errors import RequestError, did_you_mean, unknown
 
-Model = Literal["net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2", "fastnet"]
+Model = Literal["net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2", "fastnet", "fastnet_wide"]
 MODELS: tuple[str, ...] = get_args(Model)
 PRETRAINED_MODELS = ("resnet18", "vgg16", "mobilenet_v2")
-FIXED_SIZE_MODELS = ("net", "lenet", "fastnet")
-WHITENED_MODELS = ("fastnet",)
+WHITENED_MODELS = ("fastnet", "fastnet_wide")
+FIXED_SIZE_MODELS = ("net", "lenet", *WHITENED_MODELS)
 
 # Each dataset's classes, in the order of their labels.
 CLASSES = {
@@ -61,7 +61,7 @@ Count = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 OptionalCount = Annotated[Count | None, BeforeValidator(_null_from_text)]
 OptionalText = Annotated[str | None, BeforeValidator(_null_from_text)]
-Augmentation = Literal["horizontal_flip", "alternating_flip", "rotation", "crop", "shift", "cutout"]
+Augmentation = Literal["horizontal_flip", "rotation", "crop", "alternating_flip", "shift", "cutout"]
 AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
 
 
@@ -127,7 +127,8 @@ class Experiment(BaseModel):
         "all", description="layers that init covers: all, linear (convolutions keep PyTorch's own weights)"
     )
     whiten: bool = Field(
-        False, description="first convolution whitens patches of the training images, and is frozen; fastnet only"
+        False,
+        description="first convolution whitens patches of the training images and is frozen; fastnet, fastnet_wide",
     )
     image_size: Count = Field(32, ge=8, le=512, description="pixels a side that the model sees")
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_list_from_text)] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -66,31 +67,36 @@ def family_findings(journal: Journal, family: str) -> list[Finding]:
 
 
 def findings(journal: Journal) -> list[Finding]:
-    """Every statement, judged. p values are Holm-adjusted over all planned contrasts, and over all post hoc ones."""
+    """Every statement, judged. p values are Holm-adjusted within each group of `_group`."""
     statements = load_catalog().statements
     tested = [[_tested(journal, s, text) for text in s.contrasts] for s in statements]
-    for post_hoc in (False, True):
+    for of in {_group(s) for s in statements}:
         group = {
             (t.text, s.measure, s.seeds_from): t
             for s, several in zip(statements, tested, strict=True)
             for t in several
-            if s.post_hoc is post_hoc and t.contrast
+            if _group(s) == of and t.contrast
         }
         p = dict(zip(group, holm([t.contrast.p for t in group.values() if t.contrast]), strict=True))
         equivalent = [t.contrast.p_equivalent(t.margin) for t in group.values() if t.contrast]
         p_equivalent = dict(zip(group, holm(equivalent), strict=True))
         for s, several in zip(statements, tested, strict=True):
-            if s.post_hoc is post_hoc:
+            if _group(s) == of:
                 keys = [(t.text, s.measure, s.seeds_from) for t in several]
                 several[:] = [
                     replace(t, p=p.get(key, 1.0), p_equivalent=p_equivalent.get(key, 1.0))
                     for key, t in zip(keys, several, strict=True)
                 ]
-    counts = [sum(s.post_hoc is post_hoc for s in statements for _ in s.contrasts) for post_hoc in (False, True)]
+    counts = Counter(_group(s) for s in statements for _ in s.contrasts)
     return [
-        _finding(journal, s, tuple(several), SIGNIFICANCE / max(1, counts[s.post_hoc]))
+        _finding(journal, s, tuple(several), SIGNIFICANCE / max(1, counts[_group(s)]))
         for s, several in zip(statements, tested, strict=True)
     ]
+
+
+def _group(statement: Statement) -> tuple[bool, bool]:
+    """Planned contrasts, those that our records suggested (post hoc), and of both those that are ours: each apart."""
+    return statement.post_hoc, statement.ours
 
 
 def _tested(journal: Journal, statement: Statement, text: str) -> Tested:

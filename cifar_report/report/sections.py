@@ -92,7 +92,7 @@ def abstract(journal: Journal) -> Fragment:
         agree=len(answers.get("agrees", [])),
         judged=sum(map(len, answers.values())),
         unknown=unknown and listing(unknown),
-        answers=grouped((finding.answer, finding) for finding in findings(journal)),
+        answers=grouped((f.answer, f) for f in findings(journal) if not f.statement.ours),
     )
 
 
@@ -282,12 +282,13 @@ def motivation(family: Family) -> Markup:
     return Markup(markdown2html("\n\n".join(cells)))  # noqa: S704 - text of our own notebooks
 
 
-def statement_table(journal: Journal) -> Fragment:
-    """What the original report says, and what these records say of it."""
-    found = findings(journal)
+def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
+    """What the original report says, or what we ask beyond it, and what these records say of it."""
+    found = [finding for finding in findings(journal) if finding.statement.ours is ours]
     answers = [finding.answer for finding in found]
     counts = [(answer, answers.count(answer)) for answer in dict.fromkeys(answers)]
-    return fragment("statements.html.j2", findings=found, counts=counts, margin=f"{load_catalog().margin:g}")
+    margin = f"{load_catalog().margin:g}"
+    return fragment("statements.html.j2", findings=found, counts=counts, margin=margin, ours=ours)
 
 
 def general_notes(journal: Journal) -> Fragment:

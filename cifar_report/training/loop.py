@@ -68,7 +68,9 @@ class Training:
             scaler=torch.amp.GradScaler(device.type, enabled=amp_dtype(parameters, device) is torch.float16),
             order=torch.Generator().manual_seed(parameters.seed),
             augmentation=torch.Generator(device).manual_seed(parameters.seed),
-            turn=torch.randint(1000, (len(dataset.train),), generator=torch.Generator().manual_seed(parameters.seed)),
+            turn=torch.randint(
+                1000, (len(dataset.train),), generator=torch.Generator().manual_seed(parameters.seed)
+            ).to(device),
             history=[],
         )
 
@@ -208,6 +210,7 @@ def train_one_epoch(training: Training, split: Split, parameters: Experiment) ->
     losses, correct = [], []  # kept on the device: reading a loss would wait for it
     batches = shuffled_batches(len(split), parameters.batch_size, training.order)
     progress = tqdm(total=len(batches), leave=False, disable=not sys.stderr.isatty(), unit="batch")
+    steps = parameters.epochs * len(batches)  # of the whole training
     lookahead = Lookahead(network) if parameters.lookahead else None
     turns = training.turn + len(training.history)
     for inputs, labels in prepared(batches, split, parameters, training.augmentation, turns):  # (B, 3, S, S), (B,)
@@ -220,13 +223,13 @@ def train_one_epoch(training: Training, split: Split, parameters: Experiment) ->
         scaler.update()
         training.schedule.step()
         if lookahead:
-            lookahead.step(training.schedule.last_epoch / (parameters.epochs * len(batches)))
+            lookahead.step(training.schedule.last_epoch / steps)
         losses.append(loss.detach() * len(labels))
         correct.append(logits.detach().argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1)))
         progress.update()
     progress.close()
     if lookahead:
-        lookahead.join(training.schedule.last_epoch / (parameters.epochs * len(batches)))
+        lookahead.join(training.schedule.last_epoch / steps)
     loss_sum = torch.stack(losses).sum()
     return loss_sum.item() / len(split), torch.cat(correct).sum().item() / len(split)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment
 from cifar_report.training.choices import chosen
 
@@ -22,6 +24,31 @@ def choose_device(name: str) -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def require_supported(device: torch.device) -> None:
+    """Refuse a GPU that the installed PyTorch was not built for: `torch.cuda.is_available` does not look at that.
+
+    Raises:
+        RequestError: names the GPU, what PyTorch was built for, and the remedy.
+    """
+    if device.type != "cuda":
+        return
+    major, minor = torch.cuda.get_device_capability(device)
+    built = [(kind, int(number[:-1]), int(number[-1])) for kind, number in _built_for(torch.cuda.get_arch_list())]
+    binary = any(kind == "sm" and (x, True) == (major, y <= minor) for kind, x, y in built)
+    if built and not binary and not any(kind == "compute" and (x, y) <= (major, minor) for kind, x, y in built):
+        raise RequestError(
+            f"PyTorch {torch.__version__} was not built for {torch.cuda.get_device_name(device)} (compute capability "
+            f"{major}.{minor}), but for {', '.join(torch.cuda.get_arch_list())}: install another build of PyTorch, or "
+            "set device=cpu"
+        )
+
+
+def _built_for(names: list[str]) -> list[tuple[str, str]]:
+    """`sm_90a` and `compute_120` as kind and number."""
+    found = (re.fullmatch(r"(sm|compute)_(\d{2,})[a-z]*", name) for name in names)
+    return [(match[1], match[2]) for match in found if match]
 
 
 def choose_precision(parameters: Experiment, device: torch.device) -> str:

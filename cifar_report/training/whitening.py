@@ -28,7 +28,7 @@ def whiten(layer: nn.Module, images: torch.Tensor, normalize: str) -> None:
     size = layer.kernel_size[0]
     inputs = to_input(images[:IMAGES], images.shape[-1], normalize)
     values = F.unfold(inputs, size).transpose(1, 2).flatten(0, 1)  # (patches, 3 * size * size)
-    variances, components = torch.linalg.eigh(torch.cov(values.T))  # in columns, the smallest first
+    variances, components = torch.linalg.eigh(torch.cov(values.T).cpu())  # in columns, the smallest first
     rows = (components / (variances + LEAST_VARIANCE).sqrt()).T.flip(0).view(-1, 3, size, size)
     layer.weight.copy_(torch.cat([rows, -rows]))
     layer.weight.requires_grad_(False)

@@ -13,7 +13,7 @@ def build(optimizer: Optimizer, parameters: Experiment, steps: int) -> OneCycleL
     return OneCycleLR(
         optimizer,
         max_lr=parameters.lr,
-        total_steps=steps,
+        total_steps=steps + 1,  # the last training step is the one before zero
         pct_start=0.25,
         div_factor=5,
         anneal_strategy="linear",
