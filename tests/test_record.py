@@ -7,8 +7,11 @@ import pytest
 from records import write_run
 
 from cifar_report.experiments.catalog import load_experiment
+from cifar_report.experiments.schema import validate
 from cifar_report.records.files import atomic_file
 from cifar_report.records.record import now, read_record, read_runs, recorded_folder, run_folder
+from cifar_report.training.build import build_model
+from cifar_report.training.cost import training_pflop
 
 CONTRACT = [
     "schema_version",
@@ -38,7 +41,7 @@ def test_record_has_the_contracts_fields(tmp_path):
     content = json.loads(path.read_text())
     assert set(CONTRACT) <= set(content)
     assert set(content["seconds"]) == {"setup", "train", "evaluate", "total"}
-    assert set(content["test"]) == {"loss", "accuracy", "correct", "total"}
+    assert set(content["test"]) == {"loss", "accuracy", "correct", "total", "accuracy_without_flip"}
     epoch = "epoch train_loss train_accuracy validation_loss validation_accuracy lr seconds"
     assert list(content["epochs"][0]) == epoch.split()
     environment = "python torch torchvision platform device device_name threads git_commit git_dirty"
@@ -130,3 +133,19 @@ def test_files_are_synchronized_through_a_writable_descriptor(tmp_path, monkeypa
         temporary.write_text("a")
     assert flags == [0]
     assert (tmp_path / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize(("name", "model"), [("EXP000", "net"), ("EXP003", "lenet")])
+def test_records_of_version_1_say_what_they_cost(tmp_path, name, model):
+    write_run(tmp_path, name)
+    path = run_folder(tmp_path, name, 0) / "run.json"
+    content = json.loads(path.read_text()) | {"schema_version": 1}
+    del content["precision"], content["training_pflop"]
+    content["model"] |= {"name": model}
+    path.write_text(json.dumps(content))
+    record = read_record(path.parent)
+    assert record is not None
+    assert record.data is not None
+    parameters = validate({"model": model, "epochs": len(record.epochs)})
+    cost = training_pflop(build_model(parameters)[0], parameters, images=record.data.train_size, frozen_once=False)
+    assert record.training_pflop == pytest.approx(cost)

@@ -20,6 +20,8 @@ from cifar_report.records.files import CHECKPOINT, PROGRESS, RECORD, atomic_file
 SCHEMA_VERSION = 2  # 2: precision, training_pflop, provenance, fold
 # How a record begins to warn that its sessions were not alike, so that it need not reproduce to the last bit.
 RESUMED_ELSEWHERE = "its epochs were trained under different conditions"
+# Operations of training on one image, for records of version 1, which did not say (`training/cost.py`).
+OPERATIONS_OF_VERSION_1 = {"net": 3_204_720, "lenet": 19_027_248}
 
 
 class _Record(BaseModel):
@@ -163,8 +165,11 @@ class RunRecord(_Record):
     environment: EnvironmentRecord | None = None
 
     @model_validator(mode="after")
-    def _precision_of_version_1(self) -> RunRecord:
-        """Version 1 did not record the precision: on a CPU `auto` was float32 and `amp` bfloat16."""
+    def _said_by_version_1(self) -> RunRecord:
+        """Version 1 recorded neither cost nor precision: on a CPU `auto` was float32 and `amp` bfloat16."""
+        if self.schema_version == 1 and self.data and self.model and self.model.name in OPERATIONS_OF_VERSION_1:
+            images = self.data.train_size * len(self.epochs)
+            self.training_pflop = OPERATIONS_OF_VERSION_1[self.model.name] * images / 1e15
         if self.schema_version == 1 and self.environment and self.environment.device == "cpu":
             meant = {"auto": "float32", "amp": "bfloat16"}
             asked = self.parameters.get("precision", "auto")

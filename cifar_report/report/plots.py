@@ -328,6 +328,45 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         )
 
 
+def accuracy_against_cost(results: Sequence[Any]) -> Picture:
+    """Accuracy with its interval against the operations of a training; a line through what nothing cheaper reaches.
+
+    Families have their colours; squares are experiments beyond the original report.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 4.4), layout="constrained")
+        axes = figure.subplots()
+        cost = [r.runs[0].training_pflop for r in results]
+        for at, family in enumerate(load_catalog().families):
+            of = [(c, r) for c, r in zip(cost, results, strict=True) if r.family.name == family.name]
+            if of:
+                x, y = [c for c, _ in of], 100 * np.array([r.accuracy for _, r in of])
+                errors = np.abs(100 * np.array([r.interval for _, r in of]).T - y)
+                marker, colour = "s" if family.beyond else "o", COLOURS[at % len(COLOURS)]
+                axes.errorbar(x, y, errors, fmt=marker, ms=5, lw=1.2, color=colour, label=family.title)
+        front = cheapest(cost, [r.accuracy for r in results])
+        x, y = [cost[at] for at in front], [100 * results[at].accuracy for at in front]
+        axes.step(x, y, where="post", color="#444444", linewidth=0.9, zorder=1, label="nothing cheaper is better")
+        for at, left, height in zip(front, x, y, strict=True):
+            name, beside = results[at].entry.id, {"xytext": (-4, 5), "ha": "right", "fontsize": 7.5}
+            axes.annotate(name, (left, height), textcoords="offset points", **beside)
+        axes.set(xscale="log", xlabel="training cost (PFLOP, logarithmic)", ylabel="test accuracy (%)")
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+        told = ", ".join(
+            f"{results[at].entry.id} {percent(results[at].accuracy)} for {cost[at]:.2g} PFLOP" for at in front
+        )
+        return render(figure, f"Test accuracy against training cost of {len(results)} experiments. The front: {told}.")
+
+
+def cheapest(cost: Sequence[float], accuracy: Sequence[float]) -> list[int]:
+    """Which points no other is above for the same cost or less, cheapest first: the Pareto front."""
+    front: list[int] = []
+    for at in sorted(range(len(cost)), key=lambda at: (cost[at], -accuracy[at])):
+        if not front or accuracy[at] > accuracy[front[-1]]:
+            front.append(at)
+    return front
+
+
 def _shortened(name: str, most: int = 44) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 

@@ -122,6 +122,20 @@ def headline(journal: Journal) -> Fragment:
     return Fragment(ladder.html + table.html)
 
 
+def cost_figure(journal: Journal) -> Fragment:
+    """What accuracy costs, of the experiments that saw CIFAR-10 at full budget or else of all."""
+    costed = [result for result in journal.complete.values() if result.runs[0].training_pflop]
+    shown = [result for result in costed if result.full_budget] or costed
+    if len(shown) < 2:
+        return fragment("note.html.j2", text="Fewer than two experiments say what their training cost.")
+    of = f"{len(shown)} experiments" + (" at full budget" if shown != costed else "")
+    caption = (
+        f"Test accuracy and training cost of {of}, with 95 % intervals; squares are experiments beyond the original "
+        "report. One PFLOP is 10^15 floating point operations."
+    )
+    return figure(plots.accuracy_against_cost(shown), caption, "cost")
+
+
 def dataset_figure(journal: Journal) -> Fragment:
     """A picture of the classes from the very images the runs used, where this machine has them."""
     digests = {run.data.sha256 for result in journal.complete.values() for run in result.runs if run.data}
