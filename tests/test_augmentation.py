@@ -11,7 +11,7 @@ from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import Split
 from cifar_report.experiments.schema import allowed_values
 from cifar_report.training import choices
-from cifar_report.training.augmentation import crop, rotation, shift
+from cifar_report.training.augmentation import crop, rotation, shift, trivial_augment
 from cifar_report.training.choices import chosen
 from cifar_report.training.inputs import STATISTICS, augment, to_input
 from cifar_report.training.inspection import channel_statistics
@@ -50,7 +50,7 @@ def test_augmentation_is_random_image_by_image_and_repeatable(images, name):
     assert first.shape == images.shape
     assert torch.equal(first, again)
     distinct = len({image.numpy().tobytes() for image in first})
-    assert distinct >= {"rotation": 50, "crop": 50, "shift": 20, "cutout": 50}.get(name, 2)
+    assert distinct >= {"rotation": 50, "crop": 50, "shift": 20, "cutout": 50, "trivial_augment": 20}.get(name, 2)
     other = augment(alike, [name], seeded(8), turns + 1)
     assert not torch.equal(other, first)
 
@@ -115,6 +115,27 @@ def test_cutout_covers_a_square_of_16_pixels_or_what_lies_inside(images):
         outside = where.logical_not()
         assert torch.equal(ours[:, outside], original[:, outside])
     assert changed.any(1).sum(1).max() == changed.any(2).sum(1).max() == 16
+
+
+def test_trivial_augment_is_torchvisions_with_the_same_draws(images):
+    """Which calls the same change with the same strength, one image at a time."""
+    theirs = v2.TrivialAugmentWide(fill=0)
+    space = list(v2.TrivialAugmentWide._AUGMENTATION_SPACE.items())
+    changed = chosen("augment", "trivial_augment").apply(images, seeded(), TURNS)
+    draw = seeded()
+    kinds, steps, signs = (torch.randint(most, (200,), generator=draw) for most in (len(space), 31, 2))
+    assert [name.replace("X", "_x").replace("Y", "_y").lower() for name, _ in space] == list(trivial_augment.CHANGES)
+    for ours, original, kind, step, sign in zip(
+        changed, images, *(x.tolist() for x in (kinds, steps, signs)), strict=True
+    ):
+        name, (magnitudes, signed) = space[kind]
+        every = magnitudes(31, 32, 32)
+        magnitude = 0.0 if every is None else round(float(every[step]), 4) * (2 * sign - 1 if signed else 1)
+        expected = theirs._apply_image_or_video_transform(
+            original, name, magnitude, interpolation=theirs.interpolation, fill=theirs._fill
+        )
+        apart = (ours.int() - expected.int()).abs().float().mean()
+        assert apart < (1 if name == "Solarize" else 0.05), (name, magnitude)
 
 
 @pytest.mark.parametrize("name", MIXES)

@@ -44,7 +44,7 @@ def parameters_of(path: Path) -> dict:
 
 
 def test_one_notebook_a_family_numbered_in_reading_order():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02}" for n in (*range(9), 10)]
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02}" for n in range(11)]
     assert sorted(path.name for path in packaged_folder("notebooks").glob("*.ipynb")) == sorted(p.name for p in ALL)
 
 
@@ -205,6 +205,10 @@ SHOWN = {  # by the lessons
         r"after whitening, at most: 0\.0",
         r"at most \de-0[4-7] from the library's weights",
         "after epoch 2: at random 1,[45].*by turns 2,000",
+    ],
+    "single_augmentation": [
+        "7 augmentations of images, 2 of images and labels",
+        r"loss of the mixed labels (\S+), mixed losses \1",
     ],
     "optimizer_initialization": ["constant .* 1 of 16", "xavier_uniform .* 16 of 16"],
     "normalization": ["cifar10 +is off by at most 0.0", r"library's at most \de-0[78]"],

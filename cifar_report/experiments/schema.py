@@ -61,7 +61,7 @@ Count = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 OptionalCount = Annotated[Count | None, BeforeValidator(_null_from_text)]
 OptionalText = Annotated[str | None, BeforeValidator(_null_from_text)]
-Augmentation = Literal["horizontal_flip", "rotation", "crop", "alternating_flip", "shift", "cutout"]
+Augmentation = Literal["horizontal_flip", "rotation", "crop", "alternating_flip", "shift", "cutout", "trivial_augment"]
 AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
 
 

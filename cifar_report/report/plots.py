@@ -345,11 +345,11 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
                 marker, colour = "s" if family.beyond else "o", COLOURS[at % len(COLOURS)]
                 axes.errorbar(x, y, errors, fmt=marker, ms=5, lw=1.2, color=colour, label=family.title)
         front = cheapest(cost, [r.accuracy for r in results])
-        x, y = [cost[at] for at in front], [100 * results[at].accuracy for at in front]
-        axes.step(x, y, where="post", color="#444444", linewidth=0.9, zorder=1, label="nothing cheaper is better")
-        for at, left, height in zip(front, x, y, strict=True):
-            name, beside = results[at].entry.id, {"xytext": (-4, 5), "ha": "right", "fontsize": 7.5}
-            axes.annotate(name, (left, height), textcoords="offset points", **beside)
+        corners = [(cost[at], 100 * results[at].accuracy) for at in front]
+        line: dict[str, Any] = {"color": "#444444", "linewidth": 0.9, "zorder": 1}
+        axes.step(*zip(*corners, strict=True), where="post", label="nothing cheaper is better", **line)
+        for at, place in zip(front, corners, strict=True):
+            axes.annotate(results[at].entry.id, place, (-4, 5), textcoords="offset points", ha="right", fontsize=7.5)
         axes.set(xscale="log", xlabel="training cost (PFLOP, logarithmic)", ylabel="test accuracy (%)")
         figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         told = ", ".join(
