@@ -1,6 +1,7 @@
 """Figures: each a vector drawing with a text that says what it shows, and the values that it draws.
 
-Colours are Okabe and Ito's and a grey, which colour-blind readers can tell apart; line styles tell them apart in grey.
+Colours are Okabe and Ito's, a grey, and four of Tol's, which colour-blind readers can tell apart; line styles tell up to
+four apart in grey.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.formatting import grouped, percent
 from cifar_report.records.record import EpochRecord, RunRecord
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777"),
+    *("#882255", "#44AA99", "#999933", "#332288"),
+)
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FEW = 10  # answers
 LEAP = 2.0  # times the highest training loss, where the loss axis ends if validation losses go twice as far again
@@ -353,7 +357,7 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
         axes.set(xscale="log", xlabel="training cost (PFLOP, logarithmic)", ylabel="test accuracy (%)")
         figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         told = ", ".join(
-            f"{results[at].entry.id} {percent(results[at].accuracy)} for {cost[at]:.2g} PFLOP" for at in front
+            f"{results[at].entry.id} {100 * results[at].accuracy:.1f} % for {cost[at]:.2g} PFLOP" for at in front
         )
         return render(figure, f"Test accuracy against training cost of {len(results)} experiments. The front: {told}.")
 
