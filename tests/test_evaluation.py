@@ -68,3 +68,11 @@ def test_flip_averages_the_logits_of_an_image_and_its_mirror_image(tiny):
     both = evaluate(model, dataset.test, parameters, flip=True).logits
     assert torch.allclose(both, (plain + other) / 2, atol=1e-6)
     assert not torch.allclose(both, plain)
+
+
+def test_logits_beyond_float16_have_a_confidence():
+    logits = torch.tensor([[1e6, -1e6, 0.0], [9e5, 8e5, 7e5]])
+    with np.errstate(over="ignore"):
+        predictions = Evaluation(logits, torch.tensor([0, 1])).predictions(np.arange(2))
+    assert predictions.confidence == pytest.approx([1, 1 / 3])
+    assert predictions.confident_mistakes(5).tolist() == [1]

@@ -33,7 +33,8 @@ class Predictions:
     @property
     def confidence(self) -> np.ndarray:
         """The probability each prediction was given, float64 (N,)."""
-        logits = self.logits.astype(np.float64)
+        most = np.finfo(np.float16).max  # what a network that trains badly goes beyond
+        logits = self.logits.astype(np.float64).clip(-most, most)
         shares = np.exp(logits - logits.max(1, keepdims=True))
         shares /= shares.sum(1, keepdims=True)
         return shares[np.arange(len(shares)), self.predicted]

@@ -1,7 +1,7 @@
 """Figures: each a vector drawing with a text that says what it shows, and the values that it draws.
 
-Colours are Okabe and Ito's, a grey, and four of Tol's, which colour-blind readers can tell apart; line styles tell up to
-four apart in grey.
+Colours are Okabe and Ito's, a grey, and four of Tol's, which colour-blind readers can tell apart; line styles tell up
+to four apart in grey.
 """
 
 from __future__ import annotations
