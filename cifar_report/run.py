@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -44,7 +45,7 @@ from cifar_report.training.cost import model_record
 from cifar_report.training.environment import describe_environment
 from cifar_report.training.evaluation import Evaluation, evaluate, evaluate_on_test
 from cifar_report.training.loop import train
-from cifar_report.training.memory import keep_freed_memory
+from cifar_report.training.memory import batch_that_fits, keep_freed_memory
 from cifar_report.training.precision import amp_dtype, choose_device, choose_precision, require_supported
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
@@ -161,10 +162,16 @@ class Run:
             environment=current,
             facts=self._facts,
         )
-        with self._phase("train"):
-            self.history, self._last_validation, self._pflop = train(
+        trained = None
+        with self._phase("train"), suppress(torch.OutOfMemoryError):  # whose traceback would hold the memory
+            trained = train(
                 self.model, self.dataset, self.parameters, checkpoint=self._checkpoint, on_epoch=self._append_epoch
             )
+        if trained is None:
+            fits = batch_that_fits(self.model, self.dataset, self.parameters)
+            remedy = f"batch_size={fits} fits" if fits else "not even two images fit"
+            raise RequestError(f"{self.device} is out of memory with batch_size={self.parameters.batch_size}; {remedy}")
+        self.history, self._last_validation, self._pflop = trained
         self._started_at = self._checkpoint.started_at
         self._warn(self._checkpoint.warning)
         before = self._checkpoint.environment

@@ -4,6 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from cifar_report.experiments.errors import RequestError
+from cifar_report.run import Run
+from cifar_report.training import loop
 
 STEPS = """
 import random
@@ -49,3 +54,20 @@ np.ones(16 << 20, dtype=np.uint8)
 print(faults() - before)
 """
     assert int(subprocess.check_output([sys.executable, "-c", script], text=True)) < 400  # pages; anew: 4,096
+
+
+@pytest.mark.parametrize(("most", "remedy"), [(20, "batch_size=16 fits"), (1, "not even two images fit")])
+def test_out_of_memory_names_a_batch_size_that_fits(tiny, tmp_path, monkeypatch, most, remedy):
+    def prepared(batches, *rest):
+        for inputs, labels in loop_prepared(batches, *rest):
+            if len(labels) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            yield inputs, labels
+
+    loop_prepared = loop.prepared
+    monkeypatch.setattr(loop, "prepared", prepared)
+    run = Run.start(tiny(output_dir=str(tmp_path), batch_size=64).model_dump(), family="baseline")
+    run.load_dataset()
+    run.build_model()
+    with pytest.raises(RequestError, match=f"out of memory with batch_size=64; {remedy}"):
+        run.train()

@@ -1,9 +1,19 @@
-"""Memory that a training step frees is kept for the next one, where the C library allows it to be asked for."""
+"""Memory: what a training step frees is kept for the next one; a batch size for which a GPU has enough."""
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import sys
+from contextlib import redirect_stdout
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from cifar_report.data.dataset import Dataset, Split
+from cifar_report.experiments.schema import Experiment
+from cifar_report.training.loop import train
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h> of glibc
 LARGEST = 32 * 2**20  # bytes: glibc's own limit of the threshold
@@ -23,3 +33,22 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError):  # another C library
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def batch_that_fits(model: nn.Module, dataset: Dataset, parameters: Experiment) -> int | None:
+    """Half the batch size, or a quarter, and so on: the first with which a training step has enough memory.
+
+    `None` if not even two images have.
+    """
+    batch = parameters.batch_size // 2
+    while batch >= 2:
+        torch.cuda.empty_cache()
+        few = Split(dataset.train.images[:batch], dataset.train.labels[:batch])
+        step = parameters.model_copy(update={"epochs": 1, "batch_size": batch})
+        try:
+            with redirect_stdout(None):
+                train(copy.deepcopy(model), replace(dataset, train=few, validation=few), step)
+            return batch
+        except torch.OutOfMemoryError:
+            batch //= 2
+    return None
