@@ -114,6 +114,21 @@ def list_experiments() -> None:
     _print_table(columns, rows, width=160, title=load_catalog().title)
 
 
+@app.command(epilog=_examples('cifar-report new EXP100 --from EXP003 --set lr=0.02 --title "LeNet, twice the rate"'))
+def new(
+    experiment: Annotated[str, typer.Argument(metavar="NAME", help="of the new experiment, such as EXP100")],
+    base: Annotated[str, typer.Option("--from", metavar="EXPERIMENT", help="the experiment that it builds on")],
+    sets: Sets = None,
+    title: Annotated[str | None, typer.Option(help="as the report shows it; default: what differs")] = None,
+) -> None:
+    """Add an experiment of your own to the journal."""
+    from cifar_report.experiments.addition import add_experiment
+
+    for path in add_experiment(experiment, base, parse_overrides(sets or []), title):
+        print(f"written: {path}")
+    print(f'run both with: make report ONLY="{base.upper()} {experiment.upper()}" SEEDS=0,1,2')
+
+
 @app.command(epilog=_examples("cifar-report parameters"))
 def parameters() -> None:
     """Explain the parameters."""

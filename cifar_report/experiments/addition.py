@@ -1,0 +1,53 @@
+"""An experiment of one's own: its parameter file, and its line in the journal's table of contents."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import shown, validate
+
+
+def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: str | None = None) -> list[Path]:
+    """Write `params/<name>.yaml`, `base` with the overrides, and a line at the end of its family in `journal.yaml`.
+
+    Returns:
+        both files.
+
+    Raises:
+        RequestError: the experiment exists, its name or a parameter is wrong, or it is no other than `base`.
+    """
+    parameters, catalog = packaged_folder("params"), load_catalog()
+    name, (base,) = name.upper(), catalog.select([base])
+    file, journal = parameters / f"{name.lower()}.yaml", parameters / "journal.yaml"
+    if file.exists() or name in catalog.entries:
+        raise RequestError(f"there is an experiment {name} already: see {file}")
+    if "seed" in overrides:
+        raise RequestError("an experiment has no seed of its own: --seeds chooses those of its runs")
+    written = read_yaml(parameters / f"{base.lower()}.yaml")
+    experiment = validate({**written, **overrides, "experiment": name}, where=f"{base} with the given overrides")
+    changes = experiment.differences(load_experiment(base))
+    if not changes:
+        raise RequestError(f"{name} would be {base} by another name: set a parameter that differs, such as lr=0.02")
+    values = {**written, "experiment": name} | {parameter: value for parameter, (_, value) in changes.items()}
+    title = title or f"{catalog.entries[base].title}, " + ", ".join(f"{n} {shown(v)}" for n, (_, v) in changes.items())
+    lines = [f"# {title}."]
+    for parameter, value in values.items():
+        text = json.dumps(value) if isinstance(value, str) and re.search(r"[^\w./-]", value) else shown(value)
+        lines.append(f"{parameter}: {text}" + (f"  # unlike {base}" if parameter in changes else ""))
+    entry = f"      - {{id: {name}, title: {json.dumps(title, ensure_ascii=False)}, builds_on: {base}}}\n"
+    family = catalog.family_of(base)
+    assert family is not None  # `base` was selected from the families
+    last = re.compile(rf"^ *- \{{id: {family.experiments[-1].id},.*\n", re.MULTILINE)
+    content = journal.read_text(encoding="utf-8")
+    if len(last.findall(content)) != 1 or not os.access(parameters, os.W_OK):
+        raise RequestError(f"add this line to {family.name} in {journal} yourself:\n{entry.strip()}")
+    for path, text in ((file, "\n".join(lines) + "\n"), (journal, last.sub(lambda found: found[0] + entry, content))):
+        path.write_text(text, encoding="utf-8")
+    load_catalog.cache_clear()
+    return [file, journal]

@@ -1,0 +1,70 @@
+"""An experiment of one's own: `cifar-report new`."""
+
+import shutil
+
+import pytest
+
+from cifar_report.cli import main
+from cifar_report.experiments import addition, catalog
+from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, parse_overrides
+from cifar_report.experiments.schema import validate
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A copy of `params/`, in the place of the real one."""
+    shutil.copytree(packaged_folder("params"), tmp_path / "params")
+    for module in (addition, catalog):
+        monkeypatch.setattr(module, "packaged_folder", lambda name: tmp_path / name)
+    load_catalog.cache_clear()
+    yield tmp_path / "params"
+    load_catalog.cache_clear()
+
+
+def test_a_new_experiment_is_the_old_one_with_what_differs(clone, capsys):
+    before = (clone / "journal.yaml").read_text().splitlines()
+    words = ["new", "exp100", "--from", "exp003", "--set", "lr=0.02 augment=[crop, horizontal_flip]"]
+    assert main([*words, "--title", "LeNet: twice the rate"]) == 0
+    out = capsys.readouterr().out
+    assert 'make report ONLY="EXP003 EXP100" SEEDS=0,1,2' in out
+    expected = {"experiment": "EXP100", "lr": 0.02, "augment": ["crop", "horizontal_flip"]}
+    base = load_experiment("EXP003").model_dump()
+    assert load_experiment("EXP100") == validate({**base, **expected})
+    text = (clone / "exp100.yaml").read_text()
+    assert text.startswith("# LeNet: twice the rate.\nexperiment: EXP100\n")
+    assert "lr: 0.02  # unlike EXP003\n" in text
+    assert "init: xavier_uniform\n" in text
+    family = load_catalog().family_of("EXP100")
+    assert family is not None
+    assert (family.name, family.experiments[-1].id) == ("initialization", "EXP100")
+    entry = load_catalog().entries["EXP100"]
+    assert (entry.title, entry.builds_on, entry.reference_accuracy) == ("LeNet: twice the rate", "EXP003", None)
+    after = (clone / "journal.yaml").read_text().splitlines()
+    assert [line for line in after if line not in before] == [line for line in after if "EXP100" in line]
+    assert len(after) == len(before) + 1
+
+
+def test_its_title_says_what_differs_unless_one_is_given(clone):
+    addition.add_experiment("EXP100", "EXP003", parse_overrides(["lr=0.02"]))
+    addition.add_experiment("EXP101", "EXP100", parse_overrides(["momentum=0.95"]))
+    assert load_catalog().entries["EXP101"].title == "LeNet, Xavier uniform, lr 0.02, momentum 0.95"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["EXP003", "--from", "EXP001", "--set", "lr=0.02"], "there is an experiment EXP003 already"),
+        (["EXP100", "--from", "EXP903", "--set", "lr=0.02"], "unknown experiment 'EXP903'"),
+        (["EXP100", "--from", "EXP003", "--set", "lr=0.01"], "would be EXP003 by another name"),
+        (["EXP100", "--from", "EXP003", "--set", "seed=3"], "has no seed of its own"),
+        (["EXP100", "--from", "EXP003"], "would be EXP003 by another name"),
+        (["EXP100", "--from", "EXP003", "--set", "rate=1"], "unknown parameter 'rate'"),
+        (["EXP100", "--from", "EXP003", "--set", "lr=fast"], "parameter 'lr'"),
+        (["../x", "--from", "EXP003", "--set", "lr=0.02"], "parameter 'experiment'"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_written(clone, capsys, words, message):
+    before = {path.name: path.read_text() for path in clone.glob("*.yaml")}
+    assert main(["new", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in clone.glob("*.yaml")} == before
