@@ -121,12 +121,12 @@ plots.learning_curves(plots.histories(journal.family_runs(run.family)))
 # %% [markdown] id="shown-text"
 # ## What this shows
 #
-# Sentences below are computed from the runs above. Then come the original report's statements about this family, each with what the records here say of it.
+# Sentences below are computed from the runs above. Then come the statements about this family, the original report's or ours, each with what the records here say of it.
 
 # %% id="shown" tags=["show"]
 for sentence in observe(journal.family_results(run.family), journal):
     print("-", sentence)
-print("\nThe original report's statements, on the records here:")
+print("\nWhat was stated, on the records here:")
 for finding in family_findings(journal, run.family):
     print("-", finding)
 
