@@ -284,7 +284,7 @@ def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None
     epilog=_examples(
         "cifar-report diff EXP003 EXP004 --profile reference",
         "cifar-report diff outputs/quick /elsewhere/outputs/quick --html diff.html",
-        "cifar-report diff old/results.csv outputs/quick/report",
+        "cifar-report diff old/results.csv outputs/quick/report --markdown",
     )
 )
 def diff(
@@ -295,6 +295,7 @@ def diff(
     profile: Profile = None,
     output: Output = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the comparison to a page")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print it as Markdown, for a pull request")] = False,
 ) -> None:
     """Compare two experiments, two output folders, or two reports, with tests."""
     from cifar_report.journal.changes import changes, compare_experiments, is_experiment, read_side
@@ -321,7 +322,10 @@ def diff(
         rows.append((c.name, c.what, *c.accuracies, gain, test, metrics, changed))
     if rows:
         columns = ("run", "what", "before, %", "after, %", "points", "test", "other figures", "parameters")
-        _print_table(columns, rows, width=240)
+        if markdown:
+            _print_markdown(columns, rows)
+        else:
+            _print_table(columns, rows, width=240)
     if note:
         print(note)
     if html:
@@ -514,6 +518,13 @@ def _print_table(
     for row in rows:
         table.add_row(*map(Text, row))
     Console(width=None if sys.stdout.isatty() else width, highlight=False).print(table)
+
+
+def _print_markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table as GitHub shows it, and an empty line."""
+    for row in (columns, ["---"] * len(columns), *rows):
+        print("|", " | ".join(cell.replace("|", "\\|") for cell in row), "|")
+    print()
 
 
 @contextmanager

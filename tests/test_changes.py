@@ -190,7 +190,25 @@ def test_diff_on_the_command_line(tmp_path, capsys):
     nowhere = str(tmp_path / "file" / "page.html")
     assert main(["diff", "EXP003", "EXP004", "--output", str(tmp_path), "--html", nowhere]) == 2
     assert f"cannot write {nowhere}" in capsys.readouterr().err
-    assert main(["diff", "EXP003", "EXP033", "--output", str(tmp_path)]) == 2
+    assert main(["diff", "EXP003", "EXP933", "--output", str(tmp_path)]) == 2
+
+
+def test_diff_as_markdown_is_a_table_that_github_shows(tmp_path, capsys):
+    folders = [tmp_path / name for name in ("a", "b|c")]
+    for folder, accuracy in zip(folders, (0.70, 0.76), strict=True):
+        write_run(folder, "EXP003", accuracy)
+        write_run(folder, "EXP004", 0.7)
+    assert main(["diff", *map(str, folders), "--markdown"]) == 0
+    header, line, row, empty, note = capsys.readouterr().out.splitlines()
+    assert header == "| run | what | before, % | after, % | points | test | other figures | parameters |"
+    assert line == "|" + " --- |" * 8
+    cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+    assert cells[0] == "EXP003 seed 0"
+    assert cells[2:5] == ["70.00", "76.00", "+6.00"]
+    assert empty == ""
+    assert note.startswith("1 differ of 2 and 2 runs")
+    assert main(["diff", str(folders[0]), str(folders[0]), "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("0 differ of 2 and 2 runs")
 
 
 def test_a_hostile_name_is_escaped_on_the_page(tmp_path, capsys):
