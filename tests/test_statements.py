@@ -236,3 +236,43 @@ def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):
     assert "EXP005</a> worse than EXP001" in html
     assert "Highest accuracy.</b> EXP003, LeNet, Xavier uniform: 76.00" in html
     assert "compare trained models" not in html
+
+
+def test_what_we_expected_is_judged_and_listed_apart(tmp_path, monkeypatch):
+    """So that more questions of ours make none of the original's statements harder to decide."""
+    for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.71), ("EXP021", 0.80), ("EXP022", 0.85)):
+        runs(tmp_path, name, accuracy)
+    one = Statement(of="EXP003", says="One of the original's.", contrasts=["EXP003 > EXP001"])
+    ours = [
+        Statement(of="EXP022", says="Large steps help.", contrasts=["EXP022 > EXP021"], ours=True),
+        Statement(of="EXP024", says="It has no record.", contrasts=["EXP024 > EXP023"], ours=True),
+    ]
+
+    def judged(*found):
+        only = load_catalog().model_copy(update={"statements": list(found)})
+        monkeypatch.setattr(statements, "load_catalog", lambda: only)
+        return findings(Journal.load(tmp_path))
+
+    alone = judged(one)[0].tested[0]
+    together = judged(one, *ours * 20)
+    assert together[0].tested[0].p == alone.p
+    assert together[1].answer == "holds"
+    judged(one, *ours)
+    journal = Journal.load(tmp_path)
+    table = statement_table(journal, ours=True).html
+    assert "Large steps help." in table
+    assert "It has no record." not in table
+    assert "Not listed, for want of a record: 1." in table
+    assert "One of the original" not in table
+    assert "Large steps help." not in statement_table(journal).html
+    assert "Of 1 statements of the original" in abstract(journal).html
+    judged(one)
+    assert "No experiment beyond the original report is on record" in statement_table(journal, ours=True).html
+
+
+def test_the_best_of_the_original_is_none_of_ours(tmp_path, judged):
+    write_run(tmp_path, "EXP003", 0.75)
+    write_run(tmp_path, "EXP030", 0.95)
+    found = judged(at_least={"best": 80})
+    assert "EXP003, the best of 1" in found.reason
+    assert found.answer == "open"

@@ -297,12 +297,20 @@ def motivation(family: Family) -> Markup:
 
 
 def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
-    """What the original report says, or what we ask beyond it, and what these records say of it."""
-    found = [finding for finding in findings(journal) if finding.statement.ours is ours]
+    """What the original report says, or what we expected beyond it, and what these records say of it.
+
+    What we expected of experiments without a record is counted, not listed.
+    """
+    every = [finding for finding in findings(journal) if finding.statement.ours is ours]
+    found = [f for f in every if not (ours and f.tested and all(t.missing for t in f.tested))]
+    if not found:
+        return fragment("note.html.j2", text="No experiment beyond the original report is on record here.")
     answers = [finding.answer for finding in found]
     counts = [(answer, answers.count(answer)) for answer in dict.fromkeys(answers)]
     margin = f"{load_catalog().margin:g}"
-    return fragment("statements.html.j2", findings=found, counts=counts, margin=margin, ours=ours)
+    return fragment(
+        "statements.html.j2", findings=found, counts=counts, margin=margin, ours=ours, waiting=len(every) - len(found)
+    )
 
 
 def general_notes(journal: Journal) -> Fragment:
