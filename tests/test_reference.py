@@ -11,6 +11,7 @@ from cifar_report.journal.journal import Journal
 from cifar_report.journal.statements import findings
 from cifar_report.records.record import read_record
 from cifar_report.report.sections import abstract
+from maintenance.write_findings import LADDER
 
 REFERENCE = Path(__file__).parent.parent / "outputs" / "reference"
 FOLDERS = sorted(path.parent for path in REFERENCE.glob("**/run.json"))
@@ -75,7 +76,7 @@ def test_readme_states_what_is_on_record_beyond_the_original(journal):
 
 def our_rows(journal) -> list[str]:
     rows = []
-    for name in ["EXP003", *OURS]:
+    for name in LADDER:
         result = journal.results[name]
         low, high = (100 * end for end in result.interval)
         cost = result.runs[0].training_pflop
