@@ -203,7 +203,7 @@ SHOWN = {  # by the lessons
     "augmentation": ["flips equal to the library's: True", "at most [01] of 255 grey levels"],
     "fast_recipe": [
         r"after whitening, at most: 0\.0",
-        r"at most \de-0[4-7] from the library's weights",
+        r"at most (0e\+00|\de-0[4-7]) from the library's weights",
         "after epoch 2: at random 1,[45].*by turns 2,000",
     ],
     "single_augmentation": [
