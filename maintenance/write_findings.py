@@ -111,11 +111,12 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
     rows, before = [], None
     for name in LADDER:
         result = journal.complete[name]
-        step = "" if before is None or name == "EXP030" else f"{100 * (result.accuracy - before.accuracy):+.2f}"
+        step = "" if before is None or name == "EXP030" else f"{_step(before, result):+.2f}"
         cost = f"{result.runs[0].training_pflop:.3f}"
         rows.append(f"| {name} | {result.entry.title} | {_percent(result)} | {step.replace('-', chr(8722))} | {cost} |")
         before = result
     yield "\n".join(["| | | accuracy | step | PFLOP |", "|---|---|---|---|---|", *rows])
+    yield "A step is the mean difference over the seeds that both rows have."
     best = journal.complete["EXP030"]
     plain = [run.test.accuracy_without_flip for run in best.runs if run.test and run.test.accuracy_without_flip]
     yield (
@@ -127,6 +128,13 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
     if decided:
         yield "Of what we expected of our own experiments, this is decided:"
         yield "\n".join(f"- *{f.statement.says}* ({f.statement.of}) It {f.answer}: {f.reason}." for f in decided)
+
+
+def _step(before: Result, after: Result) -> float:
+    """Points gained, over the seeds that both have."""
+    first, second = ({run.seed: run.test.accuracy for run in r.runs if run.test} for r in (before, after))
+    shared = first.keys() & second.keys()
+    return 100 * sum(second[seed] - first[seed] for seed in shared) / len(shared)
 
 
 def _seconds(journal: Journal, name: str) -> str:
