@@ -187,7 +187,7 @@ def _cover(journal: Journal, profile: str) -> list[str]:
     full = sum(at_full_budget(run) for run in runs)
     return [
         f"Experiment journal, profile {profile}",
-        f"{len(journal.complete)} experiments, {len(runs)} complete runs, {full} of them at the original's budget",
+        f"{len(journal.complete)} experiments, {len(runs)} complete runs, {full} of them at full budget",
         *([f"Last run finished {max(run.finished_at for run in runs)[:10]}"] if runs else []),
     ]
 

@@ -310,7 +310,7 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         axes.scatter(originals, rows, marker="|", s=90, c="#444444", linewidths=1.6, zorder=2)
         grey: dict[str, Any] = {"linestyle": "", "color": "#444444", "markersize": 5}
         handles = [
-            Line2D([], [], marker="o", label="the original's budget", **grey) if full.any() else None,
+            Line2D([], [], marker="o", label="full budget", **grey) if full.any() else None,
             Line2D([], [], marker="o", fillstyle="none", label="another budget", **grey) if not full.all() else None,
             Line2D([], [], marker="|", label="original report", **{**grey, "markersize": 9})
             if not np.isnan(originals).all()
