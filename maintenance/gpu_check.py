@@ -86,6 +86,7 @@ class Checks:
 
         try:
             self.trained(parameters, checkpoint=checkpoint(), on_epoch=stop)
+            self.say("stopped", False, "the training did not stop after two epochs")
         except StoppedError:
             torch.rand(100)  # another process would have another state of the global generator
         resumed, again = self.trained(parameters, checkpoint=checkpoint())
