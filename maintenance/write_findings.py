@@ -65,9 +65,10 @@ def _reproduced(journal: Journal) -> str:
 def _fitted(journal: Journal) -> Iterable[str]:
     """Settings that the original states and that do not give its curves, with those that do."""
     pairs = {
-        "EXP011": "With Adam at 0.001 our run learns more slowly than the original's ResNet-18; at 0.0001 it follows its curve",
-        "EXP014": "With frozen BatchNorm evaluating, our frozen ResNet-18 ends higher than the original's; with BatchNorm in "
-        "training mode, as code leaves it that only sets `requires_grad = False`, it follows the original's curve",
+        "EXP011": "With Adam at 0.001 our run learns more slowly than the original's ResNet-18; at 0.0001 it "
+        "follows its curve",
+        "EXP014": "With frozen BatchNorm evaluating, our frozen ResNet-18 ends higher than the original's; with "
+        "BatchNorm in training mode, as code leaves it that only sets `requires_grad = False`, it follows the original's curve",
     }
     for name, text in pairs.items():
         written, fitted = journal.results[name], journal.results[f"{name}B"]
@@ -79,7 +80,8 @@ def _fitted(journal: Journal) -> Iterable[str]:
     second = journal.results["EXP002"]
     yield (
         f"EfficientNet-B0 from scratch ends at {_percent(second)}, where the original has "
-        f"{second.entry.reference_accuracy:.2f}: this one run overfits less. Why is not known ([readings](readings.md))."
+        f"{second.entry.reference_accuracy:.2f}: this one run overfits less. Why is not known "
+        "([readings](readings.md))."
     )
 
 
