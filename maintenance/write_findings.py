@@ -68,8 +68,8 @@ def _fitted(journal: Journal) -> Iterable[str]:
         "EXP011": "With Adam at 0.001 our run learns more slowly than the original's ResNet-18; at 0.0001 it "
         "follows its curve",
         "EXP014": "With frozen BatchNorm evaluating, our frozen ResNet-18 ends higher than the original's; with "
-        "BatchNorm in training mode, as code leaves it that only sets `requires_grad = False`, it follows the original's "
-        "curve",
+        "BatchNorm in training mode, as code leaves it that only sets `requires_grad = False`, it follows the "
+        "original's curve",
     }
     for name, text in pairs.items():
         written, fitted = journal.results[name], journal.results[f"{name}B"]
