@@ -155,7 +155,7 @@ def _open(original: Sequence[Finding]) -> str:
 
 def main() -> int:
     """Write the page; returns an exit code."""
-    write_if_changed(FINDINGS, page(Journal.load(ROOT / "outputs" / "reference")))
+    write_if_changed(FINDINGS, page(Journal(ROOT / "outputs" / "reference")))
     print(FINDINGS)
     return 0
 

@@ -112,7 +112,7 @@ if picture:
     print(*predict([picture], run.folder)[0], sep="\n")
 
 # %% id="comparison" tags=["show"]
-journal = Journal.load(parameters.output_dir)
+journal = Journal(parameters.output_dir)
 family_frame(journal, run.family)
 
 # %% id="comparison-curves" tags=["show"]

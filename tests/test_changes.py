@@ -70,10 +70,10 @@ def test_records_older_than_a_parameter_have_its_default(tmp_path):
     (change,) = changes(*(read_side(str(tmp_path / name)) for name in ("old", "new")))
     assert change.parameters == {}
     write_run(tmp_path / "old", "EXP003", seed=1)
-    assert len(Journal.load(tmp_path / "old").results["EXP003"].runs) == 2
+    assert len(Journal(tmp_path / "old").results["EXP003"].runs) == 2
     for seed in (0, 1):
         write_run(tmp_path / "old", "EXP001", seed=seed)
-    comparison = Journal.load(tmp_path / "old").comparisons["EXP003"]
+    comparison = Journal(tmp_path / "old").comparisons["EXP003"]
     assert comparison.caveat is None
     assert comparison.full_budget
 
@@ -81,7 +81,7 @@ def test_records_older_than_a_parameter_have_its_default(tmp_path):
 def test_reports_are_compared_by_their_counts(tmp_path):
     for name, accuracy in (("old", 0.70), ("new", 0.75)):
         write_run(tmp_path / name, "EXP003", accuracy)
-        results_frame(Journal.load(tmp_path / name)).to_csv(tmp_path / f"{name}.csv", index=False)
+        results_frame(Journal(tmp_path / name)).to_csv(tmp_path / f"{name}.csv", index=False)
     sides = [read_side(str(tmp_path / f"{name}.csv")) for name in ("old", "new")]
     (change,) = changes(*sides)
     assert change.what == "run again"
@@ -94,7 +94,7 @@ def test_two_experiments_are_compared_as_in_the_report(tmp_path):
         write_run(tmp_path, "EXP001", first, seed=seed)
         write_run(tmp_path, "EXP003", second, seed=seed)
     found = compare_experiments("exp001", "EXP003", tmp_path)
-    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    comparison = Journal(tmp_path).comparisons["EXP003"]
     assert (found.p, found.difference, found.verdict) == (comparison.p, comparison.difference, "open")
     assert found.p == pytest.approx(stats.ttest_rel([0.76, 0.70, 0.75], [0.70, 0.73, 0.69]).pvalue)
     assert (found.before, found.after) == pytest.approx((0.7067, 0.7367), abs=1e-4)
@@ -155,7 +155,7 @@ def test_experiments_of_ones_own_and_pages_of_reports_can_be_named(tmp_path):
     assert compare_experiments("EXP004", "mine", tmp_path).name == "Mine against EXP004"
     report = tmp_path / "report"
     report.mkdir()
-    results_frame(Journal.load(tmp_path)).to_csv(report / "results.csv", index=False)
+    results_frame(Journal(tmp_path)).to_csv(report / "results.csv", index=False)
     assert len(read_side(str(report / "report.html")).rows) == 3
 
 

@@ -196,7 +196,7 @@ def test_failed_run_is_recorded_and_does_not_stop_the_others(tmp_path):
     assert "try a smaller lr than 100" in on_disk.error.message
     assert on_disk.error.cell_source == "history = run.train()"
     assert f"FAILED in cell {on_disk.error.cell}: DivergedError" in said[1]
-    journal = Journal.load(tmp_path / "out")
+    journal = Journal(tmp_path / "out")
     assert [run.seed for run in journal.results["EXP000"].runs] == [1]
     assert plan(tmp_path, "EXP000", overrides=wild)[0].state().status == "failed"  # to be tried again
 
@@ -504,7 +504,7 @@ def test_two_reports_at_once_are_both_right(tmp_path):
     assert table["experiment"].tolist() == ["EXP000", "EXP003"]
     assert set(table["status"]) == {"completed"}
     page = (tmp_path / "out" / "report" / "report.html").read_text()
-    accuracy = 100 * Journal.load(tmp_path / "out").results["EXP003"].accuracy
+    accuracy = 100 * Journal(tmp_path / "out").results["EXP003"].accuracy
     assert f"<strong>{accuracy:.2f}" in page
 
 

@@ -63,7 +63,7 @@ def test_full_disk_is_said_and_the_run_is_made_when_there_is_room(disk):
     ended = command(folder / "out", "run", "EXP000")
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "No space left on device" in ended.stdout or "kB are free" in ended.stdout
-    assert Journal.load(folder / "out").complete == {}
+    assert Journal(folder / "out").complete == {}
     subprocess.run(["mount", "-o", "remount,size=20m", str(folder)], check=True)
     ended = command(folder / "out", "run", "EXP000")
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -113,7 +113,7 @@ def test_clock_set_back_changes_no_result_and_no_duration(tmp_path):
     record = write_run(tmp_path / "out", "EXP000")
     earlier = record.model_copy(update={"finished_at": "2001-01-01T00:00:00+00:00"})  # before it was started
     write_record(tmp_path / "out" / "runs" / "exp000" / "seed-0", earlier)
-    journal = Journal.load(tmp_path / "out")
+    journal = Journal(tmp_path / "out")
     assert [run.seconds.total for run in journal.results["EXP000"].runs] == [600]
     assert results_frame(journal)["accuracy"].tolist() == [70.0]
 
@@ -238,7 +238,7 @@ def test_thousands_of_records_are_planned_checked_and_tabulated_in_linear_time_a
         "output, started = Path(sys.argv[1]), time.perf_counter()\n"
         f"plan = make_plan(profile='quick', seeds=range({seeds}), overrides={TINY}, output_dir=output)\n"
         "assert all(run.is_complete() for run in plan)\n"
-        "assert len(results_frame(Journal.load(output))) == len(plan)\n"
+        "assert len(results_frame(Journal(output))) == len(plan)\n"
         "high = [line for line in open('/proc/self/status') if line.startswith('VmHWM')]\n"
         "print(time.perf_counter() - started, high[0].split()[1])"
     )

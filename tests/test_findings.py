@@ -5,4 +5,4 @@ from maintenance.write_findings import FINDINGS, ROOT, page
 
 
 def test_findings_are_what_the_records_say():
-    assert FINDINGS.read_text(encoding="utf-8") == page(Journal.load(ROOT / "outputs" / "reference"))
+    assert FINDINGS.read_text(encoding="utf-8") == page(Journal(ROOT / "outputs" / "reference"))

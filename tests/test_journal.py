@@ -27,22 +27,22 @@ def test_journal_reads_complete_and_failed_runs_in_order(tmp_path):
     write_run(tmp_path, "EXP003", seed=1)
     write_run(tmp_path, "EXP003", seed=0)
     write_run(tmp_path, "EXP001", failed=ErrorRecord(type="X", message="m", cell=3, cell_source="boom()"))
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     assert list(journal.complete) == ["EXP003"]
     assert [run.seed for run in journal.results["EXP003"].runs] == [0, 1]
     assert [run.experiment for run in journal.failures] == ["EXP001"]
     assert list(journal.results) == list(load_catalog().entries)
-    assert list(Journal.load(tmp_path, ["EXP003"]).results) == ["EXP003"]
-    assert len(Journal.load(tmp_path, seeds=[1]).results["EXP003"].runs) == 1
+    assert list(Journal(tmp_path, ["EXP003"]).results) == ["EXP003"]
+    assert len(Journal(tmp_path, seeds=[1]).results["EXP003"].runs) == 1
 
 
 def test_one_run_has_a_wilson_interval_and_several_a_t_interval(tmp_path):
     write_run(tmp_path, "EXP003", 0.7)
-    one = Journal.load(tmp_path).results["EXP003"]
+    one = Journal(tmp_path).results["EXP003"]
     assert one.interval == wilson_interval(700, 1000)
     assert one.interval_kind == "Wilson, n = 1"
     write_run(tmp_path, "EXP003", 0.8, seed=1)
-    two = Journal.load(tmp_path).results["EXP003"]
+    two = Journal(tmp_path).results["EXP003"]
     assert two.accuracy == pytest.approx(0.75)
     assert two.interval == pytest.approx((0.75 - 12.7062 * 0.05, 0.75 + 12.7062 * 0.05), abs=1e-3)
     assert two.interval_kind == "t, n = 2 seeds"
@@ -51,7 +51,7 @@ def test_one_run_has_a_wilson_interval_and_several_a_t_interval(tmp_path):
 def test_comparison_on_the_same_images_is_mcnemars(tmp_path):
     write_run(tmp_path, "EXP001", 0.70)
     write_run(tmp_path, "EXP003", 0.76, lucky=40)
-    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    comparison = Journal(tmp_path).comparisons["EXP003"]
     first, second = np.arange(1000) < 700, (np.arange(1000) - 40) % 1000 < 760
     assert comparison.difference == pytest.approx(0.06)
     assert comparison.p == pytest.approx(mcnemar(first, second))
@@ -62,15 +62,15 @@ def test_comparison_on_the_same_images_is_mcnemars(tmp_path):
 def test_better_is_written_only_where_the_test_says_so(tmp_path):
     write_run(tmp_path, "EXP001", 0.70)
     write_run(tmp_path, "EXP003", 0.702, lucky=300)
-    assert Journal.load(tmp_path).comparisons["EXP003"].verdict == "no difference shown"
+    assert Journal(tmp_path).comparisons["EXP003"].verdict == "no difference shown"
 
 
 def test_a_repetition_is_no_evidence_and_adjusts_no_p_value(tmp_path):
     for name in ("EXP003", "EXP007", "EXP009"):
         for seed in (0, 1, 2):
             write_run(tmp_path, name, 0.7 + seed / 1000 + (0.01 * (seed + 1) if name == "EXP007" else 0), seed=seed)
-    comparisons = Journal.load(tmp_path).comparisons
-    spread = Journal.load(tmp_path).accuracy_spreads["EXP007"]
+    comparisons = Journal(tmp_path).comparisons
+    spread = Journal(tmp_path).accuracy_spreads["EXP007"]
     error = spread.residual * (2 / 3) ** 0.5
     assert comparisons["EXP007"].p == pytest.approx(2 * stats.t.sf(0.02 / error, spread.residual_df))
     assert spread.total_df == 4  # of two experiments: EXP009 is EXP003
@@ -80,7 +80,7 @@ def test_one_shared_seed_of_several_is_compared_on_the_pooled_spread(tmp_path):
     for seed in (0, 1, 2):
         write_run(tmp_path, "EXP003", 0.74 + seed / 100, seed=seed)
     write_run(tmp_path, "EXP001", 0.75)
-    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    comparison = Journal(tmp_path).comparisons["EXP003"]
     assert comparison.difference == pytest.approx(-0.01)  # of seed 0
     assert (comparison.seeds, comparison.verdict) == (1, "open")
 
@@ -88,10 +88,10 @@ def test_one_shared_seed_of_several_is_compared_on_the_pooled_spread(tmp_path):
 def test_p_values_are_holm_adjusted_within_the_family(tmp_path):
     write_run(tmp_path, "EXP001", 0.70)
     write_run(tmp_path, "EXP003", 0.705)
-    assert Journal.load(tmp_path).comparisons["EXP003"].p == pytest.approx(2 / 2**5)  # five images, all gained
+    assert Journal(tmp_path).comparisons["EXP003"].p == pytest.approx(2 / 2**5)  # five images, all gained
     write_run(tmp_path, "EXP004", 0.704)
     write_run(tmp_path, "EXP007", 0.9)  # another family
-    comparisons = Journal.load(tmp_path).comparisons
+    comparisons = Journal(tmp_path).comparisons
     assert comparisons["EXP003"].p == pytest.approx(2 * 2 / 2**5)
     assert comparisons["EXP004"].p == pytest.approx(2 / 2**4)
     assert comparisons["EXP007"].p < 1e-9
@@ -101,7 +101,7 @@ def test_several_seeds_are_paired(tmp_path):
     for seed, (base, here) in enumerate([(0.70, 0.75), (0.71, 0.765), (0.69, 0.745)]):
         write_run(tmp_path, "EXP001", base, seed=seed)
         write_run(tmp_path, "EXP003", here, seed=seed)
-    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    comparison = Journal(tmp_path).comparisons["EXP003"]
     assert comparison.test == "t-test, pooled spread, paired by seed, n = 3 seeds"
     assert comparison.verdict == "better"
     assert comparison.difference == pytest.approx(0.16 / 3)
@@ -116,13 +116,13 @@ def test_methods_are_equivalent_better_or_open(tmp_path, gain, word):
     for seed in range(5):
         write_run(tmp_path, "EXP001", 0.70 + noise[seed], seed=seed)
         write_run(tmp_path, "EXP003", 0.70 + gain + noise[4 - seed], seed=seed)
-    assert Journal.load(tmp_path).comparisons["EXP003"].verdict == word
+    assert Journal(tmp_path).comparisons["EXP003"].verdict == word
 
 
 def test_subsets_are_compared_on_the_images_they_share(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.7, index=np.arange(0, 1000, 2))
-    comparison = Journal.load(tmp_path).comparisons["EXP003"]
+    comparison = Journal(tmp_path).comparisons["EXP003"]
     assert "500 images" in comparison.test
     assert comparison.difference == 0
 
@@ -130,7 +130,7 @@ def test_subsets_are_compared_on_the_images_they_share(tmp_path):
 def test_unlike_comparisons_carry_a_caveat(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.9, train_size=1000)
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     assert journal.comparisons["EXP003"].caveat == "trained on 50,000 and 1,000 images"
     sentences = "\n".join(family(journal, "initialization"))
     assert (
@@ -144,7 +144,7 @@ def test_unlike_comparisons_carry_a_caveat(tmp_path):
 def test_observations_carry_the_right_figures(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
     write_run(tmp_path, "EXP002", 0.8, validation_losses=(1.5, 1.2, 1.0, 0.9))
-    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
+    sentences = "\n".join(family(Journal(tmp_path), "architectures"))
     assert (
         "Overfitting. While the training loss falls, validation loss rises: EXP001 after epoch 2 (loss +40 %, "
         "accuracy +4.00 points)."
@@ -155,7 +155,7 @@ def test_observations_carry_the_right_figures(tmp_path):
 def test_the_steadiest_loss_is_the_one_that_falls_not_the_one_that_jumps(tmp_path):
     write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.0, 1.1, 1.0, 1.1, 1.0))
     write_run(tmp_path, "EXP002", validation_losses=(5.0, 2.5, 1.4, 1.2, 1.1, 1.0))
-    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
+    sentences = "\n".join(family(Journal(tmp_path), "architectures"))
     steady, jumping = np.std([-0.2, -0.1, -0.1], ddof=1), np.std([-0.1, 0.1, -0.1], ddof=1)
     assert f"after the first third): EXP002 {steady:.3f}, EXP001 {jumping:.3f}." in sentences
 
@@ -165,7 +165,7 @@ def test_what_several_experiments_share_is_said_once(tmp_path):
     losses = {"EXP003": (1.5, 1.0, 1.2, 1.3), "EXP004": (1.5, 1.2, 1.0, 1.1), "EXP005": (1.5, 1.2, 1.0, 0.9)}
     for name, accuracy in {"EXP003": 0.702, "EXP004": 0.704, "EXP005": 0.8}.items():
         write_run(tmp_path, name, accuracy, validation_losses=losses[name])
-    sentences = "\n".join(family(Journal.load(tmp_path), "initialization"))
+    sentences = "\n".join(family(Journal(tmp_path), "initialization"))
     for name, what in (
         ("EXP003", "+0.20 points, p = 0.500, no difference shown"),
         ("EXP004", "+0.40 points, p = 0.250, no difference shown"),
@@ -185,7 +185,7 @@ def test_figures_of_several_seeds_are_their_means(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, seed=0, validation_losses=(1.5, 0.9, 1.2, 1.2, 1.2, 1.35))
     write_run(tmp_path, "EXP001", 0.7, seed=1, validation_losses=(1.5, 1.3, 1.0, 1.2, 1.2, 1.2))
     write_run(tmp_path, "EXP001", failed=ErrorRecord(type="X", message="m", cell=None, cell_source=None), seed=2)
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     means = journal.means.loc["EXP001"]
     assert means.loss_rise == pytest.approx((50 + 20) / 2)
     assert means.best_epoch == 2.5
@@ -193,13 +193,13 @@ def test_figures_of_several_seeds_are_their_means(tmp_path):
     assert means.loss_jitter == pytest.approx(np.mean([jitter(r.epochs) for r in journal.results["EXP001"].runs]))
     assert means.overfits == 1
     assert "EXP001 after epoch 2.5 (loss +35 %" in "\n".join(family(journal, "architectures"))
-    assert Journal.load(tmp_path / "empty").means.empty
+    assert Journal(tmp_path / "empty").means.empty
 
 
 def test_columns_of_a_run_are_read_off_its_curve(tmp_path):
     run = write_run(tmp_path, "EXP001", validation_losses=(1.5, 0.8, 0.9, 1.0))
     accuracies = [e.validation_accuracy for e in run.epochs]
-    row = Journal.load(tmp_path).runs.iloc[0]
+    row = Journal(tmp_path).runs.iloc[0]
     assert row.loss_rise == pytest.approx(25)
     assert (row.lowest_loss, row.last_loss, row.best_epoch) == (0.8, 1.0, 2)
     assert row.first_accuracy == pytest.approx(100 * accuracies[0])
@@ -230,7 +230,7 @@ def test_a_comparison_is_unlike_where_more_differs_than_the_experiments_do(tmp_p
     for name in ("EXP011", "EXP017"):
         write_run(tmp_path, name, 0.7, parameters=changes.get(name, {}))
     always = "images of 224 pixels and fewer epochs"  # as journal.yaml says of the experiment
-    found = Journal.load(tmp_path).comparisons["EXP017"]
+    found = Journal(tmp_path).comparisons["EXP017"]
     assert found.caveat == "; ".join(filter(None, (caveat, always)))
     assert found.verdict == "no difference shown"  # never better, or open
 
@@ -238,7 +238,7 @@ def test_a_comparison_is_unlike_where_more_differs_than_the_experiments_do(tmp_p
 def test_seeds_with_other_parameters_are_left_out_and_named(tmp_path):
     write_run(tmp_path, "EXP003", seed=0)
     write_run(tmp_path, "EXP003", seed=1, parameters={"epochs": 3})
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     result = journal.results["EXP003"]
     assert ([run.seed for run in result.runs], [run.seed for run in result.left_out]) == ([0], [1])
     assert "<strong>Left out</strong>" in sections.banner(journal, "full").html
@@ -254,7 +254,7 @@ def test_seeds_on_other_data_or_weights_are_left_out(tmp_path):
         if "weights" in changes:
             record = record.model_copy(update={"weights": None})
         write_record(run_folder(tmp_path, "EXP011", seed), record)
-    result = Journal.load(tmp_path).results["EXP011"]
+    result = Journal(tmp_path).results["EXP011"]
     assert ([run.seed for run in result.runs], [run.seed for run in result.left_out]) == ([0], [1, 2])
 
 
@@ -262,14 +262,14 @@ def test_damaged_predictions_are_not_compared(tmp_path):
     write_run(tmp_path, "EXP001")
     write_run(tmp_path, "EXP003")
     (tmp_path / "runs" / "exp003" / "seed-0" / "predictions.npz").write_bytes(b"PK")
-    assert Journal.load(tmp_path).comparisons == {}
+    assert Journal(tmp_path).comparisons == {}
 
 
 def test_experiments_of_ones_own_are_in_the_family_that_ran_them(tmp_path):
     run = write_run(tmp_path, "EXP003")
     folder = tmp_path / "runs" / "mine" / "seed-0"
     write_record(folder, run.model_copy(update={"experiment": "MINE"}))
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     assert [r.experiment for r in journal.family_runs("initialization")] == ["EXP003", "MINE"]
     assert not at_full_budget(journal.results["MINE"].runs[0])
 
@@ -282,7 +282,7 @@ def test_a_run_of_an_unknown_family_stops_no_report_and_is_named(tmp_path):
             tmp_path / "runs" / folder / "seed-0",
             run.model_copy(update={"experiment": folder.upper(), "family": family}),
         )
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     assert list(journal.complete) == ["EXP003", "MINE"]
     assert journal.foreign == ("YOURS",)
     assert "YOURS, of families that the journal does not have" in sections.banner(journal, "full").html
@@ -292,12 +292,12 @@ def test_seeds_of_several_versions_of_torch_or_devices_are_pooled_with_a_note(tm
     for name in ("EXP000", "EXP001"):
         write_run(tmp_path, name, 0.64, seed=0)
         run = write_run(tmp_path, name, 0.65, seed=1)
-    assert not Journal.load(tmp_path).results["EXP001"].mixed_environment
+    assert not Journal(tmp_path).results["EXP001"].mixed_environment
     assert run.environment is not None
     for change in ({"torch": "2.0.0"}, {"device": "cuda:0"}):
         environment = run.environment.model_copy(update=change)
         write_record(run_folder(tmp_path, "EXP001", 1), run.model_copy(update={"environment": environment}))
-        journal = Journal.load(tmp_path)
+        journal = Journal(tmp_path)
         assert journal.results["EXP001"].mixed_environment
         assert "are pooled in EXP001" in sections.banner(journal, "full").html
         (finding,) = (f for f in findings(journal) if list(f.statement.contrasts) == ["EXP001 > EXP000"])
@@ -306,7 +306,7 @@ def test_seeds_of_several_versions_of_torch_or_devices_are_pooled_with_a_note(tm
 
 def test_predictions_tell_confidence_classes_and_mistakes(tmp_path):
     write_run(tmp_path, "EXP003", 0.7)
-    result = Journal.load(tmp_path).results["EXP003"]
+    result = Journal(tmp_path).results["EXP003"]
     predictions = result.predictions(result.runs[0])
     assert predictions is not None
     assert predictions.confidence == pytest.approx(np.exp(1) / (np.exp(1) + 9))  # logits 1 and nine times 0
@@ -330,7 +330,7 @@ def history(folder, experiment, **columns):
 def test_a_rising_loss_is_overfitting_only_while_the_training_loss_falls(tmp_path):
     write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.0, 1.2, 1.4))
     history(tmp_path, "EXP001", train_loss=(1.5, 1.0, 1.1, 1.3))
-    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
+    sentences = "\n".join(family(Journal(tmp_path), "architectures"))
     assert "While the training loss falls" not in sentences
     assert "No overfitting shown: EXP001 (validation loss ends 40 % above its lowest)." in sentences
 
@@ -343,13 +343,13 @@ def test_a_curve_has_flattened_where_its_highest_rises_no_more(tmp_path):
         ((0.60, 0.72, 0.50, 0.76, 0.45), "No plateau before the last two epochs: EXP001."),
     ):
         history(tmp_path, "EXP001", validation_accuracy=accuracies)
-        assert told in "\n".join(family(Journal.load(tmp_path), "architectures"))
+        assert told in "\n".join(family(Journal(tmp_path), "architectures"))
 
 
 def test_a_model_that_guesses_is_said_to_and_no_more(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP002", 0.11)
-    sentences = "\n".join(text for text in family(Journal.load(tmp_path), "architectures") if "EXP002" in text)
+    sentences = "\n".join(text for text in family(Journal(tmp_path), "architectures") if "EXP002" in text)
     assert ("EXP002 is not shown to be above chance (10 %): its interval over the test images is 9.2 %") in sentences
     assert "validation loss" not in sentences
     assert "confused" not in sentences
@@ -358,14 +358,14 @@ def test_a_model_that_guesses_is_said_to_and_no_more(tmp_path):
 def test_a_repetition_is_called_one(tmp_path):
     write_run(tmp_path, "EXP003")
     write_run(tmp_path, "EXP009")
-    sentences = "\n".join(family(Journal.load(tmp_path), "optimizers"))
+    sentences = "\n".join(family(Journal(tmp_path), "optimizers"))
     assert "EXP009 against EXP003: +0.00 points, p = 1.000, the same parameters." in sentences
 
 
 def test_epochs_of_unlike_work_are_not_compared(tmp_path):
     write_run(tmp_path, "EXP001")
     write_run(tmp_path, "EXP002", train_size=5000)
-    sentences = "\n".join(family(Journal.load(tmp_path), "architectures"))
+    sentences = "\n".join(family(Journal(tmp_path), "architectures"))
     assert "Convergence" not in sentences
     assert "Stability" not in sentences
 
@@ -378,7 +378,7 @@ def test_classes_are_compared_over_a_seed_that_both_have(tmp_path):
         for seed, accuracy in ((1, 0.8), (2, 0.9)):
             write_run(tmp_path, name, accuracy, seed=seed)
     (run_folder(tmp_path, "EXP001", 0) / "run.json").unlink()
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     (changed,) = (
         seen for seen in observe(journal.family_results("initialization"), journal) if seen.topic == "Classes"
     )
@@ -393,7 +393,7 @@ def test_classes_are_compared_over_a_seed_that_both_have(tmp_path):
 def test_observations_name_classes_and_say_where_they_are_shown(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.8)
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     seen = observe(journal.family_results("initialization"), journal)
     (gained,) = (o for o in seen if o.topic == "Classes")
     p = 10 * 2 * 0.5**10  # ten images of the class gained, none lost; Holm over ten classes
@@ -413,14 +413,14 @@ def test_observations_name_classes_and_say_where_they_are_shown(tmp_path):
 def test_classes_change_only_where_a_test_says_so(tmp_path):
     write_run(tmp_path, "EXP001", 0.70)
     write_run(tmp_path, "EXP003", 0.72)
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     (seen,) = (o for o in observe(journal.family_results("initialization"), journal) if o.topic == "Classes")
     assert seen.text.startswith("No class is shown to gain or lose in EXP003 against EXP001.")
 
 
 def test_gap_is_that_of_the_last_epoch(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 1.0, 1.2, 1.4))
-    assert Journal.load(tmp_path).means.loc["EXP001"].gap == pytest.approx(10)  # 80 % in training, 70 % in validation
+    assert Journal(tmp_path).means.loc["EXP001"].gap == pytest.approx(10)  # 80 % in training, 70 % in validation
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_gap_is_that_of_the_last_epoch(tmp_path):
 def test_the_originals_accuracy_is_judged_at_full_budget_only(tmp_path, accuracy, word):
     for seed in (0, 1, 2):
         write_run(tmp_path, "EXP003", 0.7 + seed / 20 if accuracy is None else accuracy + seed / 1000, seed=seed)
-    found = Journal.load(tmp_path).reproduction("EXP003")
+    found = Journal(tmp_path).reproduction("EXP003")
     assert (found.answer, found.borrowed) == (word, False)
     assert found.word == ("reproduced" if word == "agrees" else word)
     if accuracy:
@@ -439,18 +439,18 @@ def test_the_originals_accuracy_is_judged_at_full_budget_only(tmp_path, accuracy
     write_run(tmp_path, "EXP003", 0.7, parameters={"epochs": 3})
     for seed in (1, 2):
         (run_folder(tmp_path, "EXP003", seed) / "run.json").unlink()
-    assert Journal.load(tmp_path).reproduction("EXP003") is None
+    assert Journal(tmp_path).reproduction("EXP003") is None
 
 
 def test_one_run_borrows_the_spread_of_its_network_or_says_that_it_is_unknown(tmp_path):
     write_run(tmp_path, "EXP003", 0.757)
-    assert Journal.load(tmp_path).reproduction("EXP003").answer == "spread unknown"
+    assert Journal(tmp_path).reproduction("EXP003").answer == "spread unknown"
     for seed in (0, 1, 2):
         write_run(tmp_path, "EXP000", 0.7 + seed / 1000, seed=seed)  # another network
-    assert Journal.load(tmp_path).reproduction("EXP003").answer == "spread unknown"
+    assert Journal(tmp_path).reproduction("EXP003").answer == "spread unknown"
     for seed in (0, 1, 2):
         write_run(tmp_path, "EXP004", 0.7 + seed / 1000, seed=seed)
-    found = Journal.load(tmp_path).reproduction("EXP003")
+    found = Journal(tmp_path).reproduction("EXP003")
     assert (found.answer, found.borrowed) == ("agrees", True)
 
 
@@ -463,7 +463,7 @@ def test_substitutes_of_data_weights_and_precision_keep_a_figure_from_being_repr
             "precision": "bfloat16",
         }
         write_record(run_folder(tmp_path, "EXP011", seed), record.model_copy(update=changes))
-    found = Journal.load(tmp_path).reproduction("EXP011")
+    found = Journal(tmp_path).reproduction("EXP011")
     assert found.word == "agrees"
     assert found.substitutes == ("copy of CIFAR-10", "weights from a local file", "bfloat16")
 
@@ -504,7 +504,7 @@ def test_runs_and_epochs_are_frames_to_go_on_with(tmp_path):
     for seed, accuracy in ((0, 0.7), (1, 0.74)):
         write_run(tmp_path, "EXP003", accuracy, seed=seed, validation_losses=losses, parameters={"lr": 0.02})
     write_run(tmp_path, "EXP004", failed=ErrorRecord(type="X", message="m", cell=None, cell_source=None))
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     complete = journal.runs[journal.runs.status == "completed"]
     assert complete.groupby(["experiment", "lr", "init"]).accuracy.mean().to_dict() == {
         ("EXP003", 0.02, "xavier_uniform"): pytest.approx(72)
@@ -513,15 +513,15 @@ def test_runs_and_epochs_are_frames_to_go_on_with(tmp_path):
     assert journal.epochs.groupby("seed").validation_loss.min().to_dict() == {0: 1.0, 1: 1.0}
     assert journal.epochs.validation_accuracy.max() == pytest.approx(74)
     assert list(journal.epochs.columns[:3]) == ["experiment", "seed", "epoch"]
-    assert Journal.load(tmp_path / "empty").epochs.empty
-    assert Journal.load(tmp_path / "empty").runs.empty
+    assert Journal(tmp_path / "empty").epochs.empty
+    assert Journal(tmp_path / "empty").runs.empty
 
 
 def test_results_frame_has_a_row_a_run(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.76)
     write_run(tmp_path, "EXP004", failed=ErrorRecord(type="X", message="m", cell=None, cell_source=None))
-    frame = results_frame(Journal.load(tmp_path)).set_index("experiment")
+    frame = results_frame(Journal(tmp_path)).set_index("experiment")
     assert frame.loc["EXP001", "accuracy"] == 70
     assert frame.loc["EXP003", "difference"] == pytest.approx(6)
     assert frame.loc["EXP003", "verdict"] == "higher"

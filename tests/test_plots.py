@@ -132,7 +132,7 @@ def test_a_colour_of_the_ladder_is_one_family(tmp_path):
     families = load_catalog().families
     for family in families:
         write_run(tmp_path, family.experiments[0].id)
-    svg = plots.accuracy_ladder(list(Journal.load(tmp_path).complete.values())).svg
+    svg = plots.accuracy_ladder(list(Journal(tmp_path).complete.values())).svg
     found = [re.search(rf'<text style="([^"]*)"[^>]*>{re.escape(family.title)}<', svg) for family in families]
     colours = [re.search(r"fill: (#\w+)", match[1]) for match in found if match]
     assert len(colours) == len(families)
@@ -142,15 +142,15 @@ def test_a_colour_of_the_ladder_is_one_family(tmp_path):
 def test_ladder_tells_range_and_best(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.76)
-    picture = plots.accuracy_ladder(list(Journal.load(tmp_path).complete.values()))
+    picture = plots.accuracy_ladder(list(Journal(tmp_path).complete.values()))
     assert "from 70.00 % to 76.00 % (EXP003" in picture.alt
     assert "original report" in picture.svg
     assert "another budget" not in picture.svg
     write_run(tmp_path, "EXP003", 0.76, parameters={"epochs": 3})
-    mixed = plots.accuracy_ladder(list(Journal.load(tmp_path).complete.values()))
+    mixed = plots.accuracy_ladder(list(Journal(tmp_path).complete.values()))
     assert "another budget" in mixed.svg
     write_run(tmp_path, "EXP001", 0.76, parameters={"epochs": 3})
-    assert "original report" not in plots.accuracy_ladder(list(Journal.load(tmp_path).complete.values())).svg
+    assert "original report" not in plots.accuracy_ladder(list(Journal(tmp_path).complete.values())).svg
 
 
 def test_reliability_tells_its_error():
@@ -202,7 +202,7 @@ def test_accuracy_against_cost_names_the_front_and_marks_what_is_ours(tmp_path):
     ):
         run = write_run(tmp_path, name, accuracy)
         write_record(run_folder(tmp_path, name, 0), run.model_copy(update={"training_pflop": cost}))
-    picture = plots.accuracy_against_cost(list(Journal.load(tmp_path).complete.values()))
+    picture = plots.accuracy_against_cost(list(Journal(tmp_path).complete.values()))
     assert picture.alt.endswith("EXP003 75.0 % for 0.02 PFLOP, EXP029 90.0 % for 0.06 PFLOP.")
     assert "EXP011" not in picture.svg
     titles = [family.title for family in load_catalog().families if family.title in picture.svg]

@@ -39,7 +39,7 @@ ON_RECORD = sorted(SEVERAL + SINGLE + OURS)
 
 @pytest.fixture(scope="module")
 def journal():
-    return Journal.load(REFERENCE)
+    return Journal(REFERENCE)
 
 
 def test_all_runs_did_the_originals_work(journal):

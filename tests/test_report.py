@@ -134,15 +134,15 @@ def test_report_of_nothing_is_still_a_report(tmp_path, no_data):
 
 def test_banner_says_when_data_or_budget_are_not_the_originals(tmp_path):
     run = write_run(tmp_path, "EXP000", 0.64)
-    assert "not the full budget" not in sections.banner(Journal.load(tmp_path), "full").html
+    assert "not the full budget" not in sections.banner(Journal(tmp_path), "full").html
     write_run(tmp_path, "EXP011", 0.7, lacks_weights=True)
-    html = sections.banner(Journal.load(tmp_path), "quick").html
+    html = sections.banner(Journal(tmp_path), "quick").html
     assert "1 of 2 runs did the" in html
     assert "Not CIFAR-10." not in html
     assert run.data is not None
     digits = run.data.model_copy(update={"name": "digits"})
     write_record(run_folder(tmp_path, "EXP000", 0), run.model_copy(update={"data": digits, "warnings": ["A warning"]}))
-    html = sections.banner(Journal.load(tmp_path), "quick").html
+    html = sections.banner(Journal(tmp_path), "quick").html
     assert "Not CIFAR-10." in html
     assert "A warning." in html
 

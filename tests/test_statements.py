@@ -22,7 +22,7 @@ def judged(tmp_path, monkeypatch):
         statement = Statement(of="EXP000", says="It is so.", **given)
         only = load_catalog().model_copy(update={"statements": [statement]})
         monkeypatch.setattr(statements, "load_catalog", lambda: only)
-        (found,) = findings(Journal.load(tmp_path))
+        (found,) = findings(Journal(tmp_path))
         return found
 
     return judge
@@ -178,7 +178,7 @@ def test_statements_of_the_journal_are_about_its_experiments_and_measures(tmp_pa
         assert statement.measure in MEASURES
         words = {word for text in statement.contrasts for word in text.split()} | {*statement.figures}
         assert {word for word in words if word.startswith("EXP")} <= known
-    assert {f.answer for f in findings(Journal.load(tmp_path))} == {"open", "cannot be tested"}
+    assert {f.answer for f in findings(Journal(tmp_path))} == {"open", "cannot be tested"}
 
 
 @pytest.mark.parametrize("given", [{}, {"untested": "so", "at_least": {"best": 1}}])
@@ -197,11 +197,11 @@ def test_a_statement_is_added_by_one_entry(tmp_path, monkeypatch):
     content = load_catalog().model_dump()
     content["statements"].append({"of": "us", "says": "A new question.", "contrasts": ["EXP003 > EXP001"]})
     monkeypatch.setattr(statements, "load_catalog", lambda: Catalog.model_validate(content))
-    assert "A new question." in statement_table(Journal.load(tmp_path)).html
+    assert "A new question." in statement_table(Journal(tmp_path)).html
 
 
 def test_a_family_has_the_statements_that_its_experiments_test(tmp_path):
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     of = {f.name: [str(found) for found in family_findings(journal, f.name)] for f in load_catalog().families}
     assert [text.split('"')[1] for text in of["baseline"]] == [
         "The baseline overfits from the 6th epoch.",
@@ -225,12 +225,12 @@ def test_a_wrong_statement_is_named(tmp_path, monkeypatch):
 def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):
     for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.76)):
         write_run(tmp_path, name, accuracy)
-    one = " ".join(abstract(Journal.load(tmp_path)).html.split())
+    one = " ".join(abstract(Journal(tmp_path)).html.split())
     assert "What helped, in points.</b> Nothing is shown to." in one
     assert "1 compare trained models, not methods" in one
     for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.76), ("EXP004", 0.70), ("EXP005", 0.60)):
         runs(tmp_path, name, accuracy)
-    html = " ".join(abstract(Journal.load(tmp_path)).html.split())
+    html = " ".join(abstract(Journal(tmp_path)).html.split())
     assert "EXP003</a> better than EXP001 (+6.00" in html
     assert "EXP004</a> equivalent to EXP001" in html
     assert "EXP005</a> worse than EXP001" in html
@@ -251,14 +251,14 @@ def test_what_we_expected_is_judged_and_listed_apart(tmp_path, monkeypatch):
     def judged(*found):
         only = load_catalog().model_copy(update={"statements": list(found)})
         monkeypatch.setattr(statements, "load_catalog", lambda: only)
-        return findings(Journal.load(tmp_path))
+        return findings(Journal(tmp_path))
 
     alone = judged(one)[0].tested[0]
     together = judged(one, *ours * 20)
     assert together[0].tested[0].p == alone.p
     assert together[1].answer == "holds"
     judged(one, *ours)
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     table = statement_table(journal, ours=True).html
     assert "Large steps help." in table
     assert "It has no record." not in table

@@ -111,7 +111,7 @@ def test_a_sweep_on_record_is_a_table_and_a_curve(tmp_path):
             swept_run(tmp_path, accuracy + seed / 100, lr, seed)
     for seed in (0, 1):
         write_run(tmp_path, "EXP003", 0.75, seed=seed)
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     (found,) = sweeps(journal, "initialization")
     assert (found.base, found.parameter) == ("EXP003", "lr")
     assert [(value, result.entry.id) for value, result in found.points] == [
@@ -136,7 +136,7 @@ def test_folds_are_one_result_with_a_range(tmp_path):
         data = record.data.model_copy(update={"validation": "fold", "split_sha256": str(fold) * 64})
         write_record(folder, record.model_copy(update={"parameters": parameters, "data": data}))
         assert read_record(folder) is not None
-    journal = Journal.load(tmp_path)
+    journal = Journal(tmp_path)
     result = journal.results["EXP003"]
     assert (len(result.runs), len(result.left_out)) == (3, 0)
     assert result.accuracy == pytest.approx(0.72)
@@ -144,4 +144,4 @@ def test_folds_are_one_result_with_a_range(tmp_path):
     assert result.interval_kind == "range of 3 runs, 3 folds"
     assert sorted(journal.runs.fold) == [0, 1, 2]
     write_run(tmp_path, "EXP001", 0.7)
-    assert "folds share training images" in str(Journal.load(tmp_path).comparisons["EXP003"].caveat)
+    assert "folds share training images" in str(Journal(tmp_path).comparisons["EXP003"].caveat)

@@ -76,7 +76,7 @@ def test_the_code_alone_is_verified(recorded):
 
 
 def text(tmp_path):
-    return " ".join(banner(Journal.load(tmp_path), "full").html.split())
+    return " ".join(banner(Journal(tmp_path), "full").html.split())
 
 
 def test_the_report_names_runs_of_other_code_and_seeds_of_different_code(recorded, tmp_path):
@@ -89,7 +89,7 @@ def test_the_report_names_runs_of_other_code_and_seeds_of_different_code(recorde
     assert "Seeds trained by different versions of the code</strong> are pooled in EXP003" in text(tmp_path)
     for seed in (0, 1):
         write_run(tmp_path, "EXP001", seed=seed)
-    caveat = Journal.load(tmp_path).comparisons["EXP003"].caveat
+    caveat = Journal(tmp_path).comparisons["EXP003"].caveat
     assert caveat == "the seeds of EXP003 were trained by different code"
     note(*second)
     assert "not verified to give the same result with this one: EXP001 seeds 0, 1." in text(tmp_path)

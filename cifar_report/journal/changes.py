@@ -76,7 +76,7 @@ def read_side(what: str) -> Side:
     """
     path = Path(what)
     if (path / "runs").is_dir():
-        side = Side.of(Journal.load(path))
+        side = Side.of(Journal(path))
     elif (table := _table(path)).is_file():
         side = Side(read_results(table))
     else:
@@ -153,7 +153,7 @@ def compare_experiments(before: str, after: str, output_dir: Path) -> Change:
     Raises:
         RequestError: one has no complete run, or they share no images or, of single runs, no seed with predictions.
     """
-    journal = Journal.load(output_dir)
+    journal = Journal(output_dir)
     results = {name.upper(): result for name, result in journal.complete.items()}
     for name in (before, after):
         if name.upper() not in results:

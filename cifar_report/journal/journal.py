@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -123,24 +123,24 @@ class Result:
         return any(run.weights and run.weights.is_local for run in self.runs)
 
 
-@dataclass(frozen=True)
 class Journal:
-    """All results below one output folder, in journal order; experiments without a run have empty results."""
+    """All results below one output folder, in journal order; experiments without a run have empty results.
 
-    output_dir: Path
-    results: dict[str, Result] = field(default_factory=dict)
-    foreign: tuple[str, ...] = ()  # experiments on record of families that the catalog does not have
+    Args:
+        output_dir: its folder `runs` holds the records.
+        experiments: which to read; none: all.
+        seeds: which to read; none: all.
+    """
 
-    @classmethod
-    def load(cls, output_dir: str | Path, experiments: Sequence[str] = (), seeds: Sequence[int] = ()) -> Journal:
-        """Read the records of the experiments (default: all) and seeds (default: all) below `output_dir/runs`."""
+    def __init__(self, output_dir: str | Path, experiments: Sequence[str] = (), seeds: Sequence[int] = ()) -> None:
         catalog, root = load_catalog(), Path(output_dir)
+        self.output_dir, self.results = root, dict[str, Result]()
         entries = {name: (catalog.entries[name], catalog.family_of(name)) for name in catalog.select(experiments)}
         own = _own_experiments(root)
-        foreign = tuple(name for name, (_, family) in own.items() if family is None)
+        # on record, of families that the catalog does not have
+        self.foreign = tuple(name for name, (_, family) in own.items() if family is None)
         wanted = [n for n in own if not experiments or own[n][0].builds_on in entries]
-        entries |= {name: own[name] for name in wanted if name not in foreign}
-        results = {}
+        entries |= {name: own[name] for name in wanted if name not in self.foreign}
         for name, (entry, family) in entries.items():
             assert family is not None  # selected from the catalog, or not foreign
             found = read_runs(root / "runs" / name.lower())
@@ -148,7 +148,7 @@ class Journal:
             complete = [r for r in records if r.status == "completed"]
             latest = work_of(max(complete, key=lambda run: run.finished_at)) if complete else None
             runs = tuple(run for run in complete if work_of(run) == latest)
-            results[name] = Result(
+            self.results[name] = Result(
                 entry,
                 family,
                 root,
@@ -157,7 +157,6 @@ class Journal:
                 left_out=tuple(run for run in complete if work_of(run) != latest),
                 other_code=tuple(r for r in runs if not is_of_this_code(recorded_folder(root, r), r)),
             )
-        return cls(root, results, foreign)
 
     @cached_property
     def runs(self) -> pd.DataFrame:

@@ -65,7 +65,7 @@ def make_report(
     with folder_lock(folder, wait=PATIENCE), _garbage_left():
         for record in sorted(output_dir.glob("runs/*/seed-*/run.json")):
             refuse_newer(record.parent)
-        journal = Journal.load(output_dir, experiments, seeds)
+        journal = Journal(output_dir, experiments, seeds)
         executed = folder / "report.ipynb"
         execute = executor()
         with ThreadPoolExecutor(1) as meanwhile:  # another process draws the figures
