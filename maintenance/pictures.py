@@ -17,8 +17,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from PIL import Image
 from playwright.sync_api import Browser, FloatRect, Page, Route, sync_playwright
-
-from cifar_report.cli import main as cifar_report
+from write_site import write_report
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
@@ -50,16 +49,6 @@ def main(target: Path = IMAGES) -> int:
             print(target / name)
         browser.close()
     return 0
-
-
-def write_report(folder: Path) -> Path:
-    """The report of the reference records, as `cifar-report report --profile reference --no-run` writes it."""
-    output = folder / "reference"
-    shutil.copytree(ROOT / "outputs" / "reference" / "runs", output / "runs")
-    code = cifar_report(["report", "--profile", "reference", "--no-run", "--output", str(output)])
-    if code:
-        raise SystemExit(code)
-    return output / "report" / "report.html"
 
 
 def write_notebook(folder: Path) -> Path:

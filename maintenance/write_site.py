@@ -1,0 +1,103 @@
+"""Write the documentation as a site, the reference report included: `make docs`, or name another folder.
+
+Pages are those of `docs/`, and three that the code writes: parameters, commands, and the Python interface. The site
+fetches nothing from elsewhere, and also opens from a folder, without a server.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import typer
+from sphinx.cmd.build import build_main
+from typer.cli import get_docs_for_click
+from typer.main import get_command
+
+from cifar_report import __version__
+from cifar_report.cli import app
+from cifar_report.cli import main as cifar_report
+from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.schema import Experiment, shown
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "build" / "site"
+REPORT = ("report.html", "report.pdf", "results.csv")
+SETTINGS = {
+    "project": "cifar-report",
+    "release": __version__,
+    "html_title": f"cifar-report {__version__}",
+    "html_theme": "furo",
+    "html_copy_source": False,
+    "html_show_sphinx": False,
+    "extensions": ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"],
+    "myst_heading_anchors": 3,
+    "autodoc_member_order": "bysource",
+    "autodoc_typehints_format": "short",
+}
+
+
+def main(site: Path = SITE) -> int:
+    """Write the site; returns an exit code. Links that lead nowhere are errors."""
+    with tempfile.TemporaryDirectory() as folder:
+        pages = Path(folder) / "docs"
+        shutil.copytree(ROOT / "docs", pages)
+        for path in pages.glob("*.md"):
+            path.write_text(_to_repository(path.read_text(encoding="utf-8")), encoding="utf-8")
+        (pages / "parameters.md").write_text(parameters_page(), encoding="utf-8")
+        (pages / "commands.md").write_text(commands_page(), encoding="utf-8")
+        (pages / "conf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in SETTINGS.items()))
+        code = build_main(["-q", "-W", "--keep-going", "-d", f"{folder}/doctrees", str(pages), str(site)])
+        if code:
+            return code
+        report = write_report(Path(folder))
+        (site / "report").mkdir(exist_ok=True)
+        for name in REPORT:
+            shutil.copy(report.parent / name, site / "report" / name)
+    print(site / "index.html")
+    return 0
+
+
+def write_report(folder: Path) -> Path:
+    """The report of the reference records, as `cifar-report report --profile reference --no-run` writes it."""
+    output = folder / "reference"
+    shutil.copytree(ROOT / "outputs" / "reference" / "runs", output / "runs")
+    if code := cifar_report(["report", "--profile", "reference", "--no-run", "--output", str(output)]):
+        raise SystemExit(code)
+    return output / "report" / "report.html"
+
+
+def _to_repository(page: str) -> str:
+    """Links to files beside `docs/` lead to the repository, and those to the report to its place in the site."""
+    repository = f"https://github.com/{load_catalog().repository}/blob/main"
+    page = re.sub(r"\]\(\.\./([^)]*)\)", rf"]({repository}/\1)", page)
+    return re.sub(r"\[([^]]*)\]\((report/[^)]*)\)", r'<a href="\2">\1</a>', page)
+
+
+def parameters_page() -> str:
+    """Every parameter, as `cifar-report parameters` explains it."""
+    rows = [
+        f"| `{name}` | `{shown(field.default)}` | {(field.description or '').replace('|', chr(92) + '|')} |"
+        for name, field in Experiment.model_fields.items()
+    ]
+    head = "# Parameters\n\nOf every experiment: in `params/`, in a notebook's cell, or after `--set`.\n\n"
+    return head + "\n".join(["| parameter | default | |", "|---|---|---|", *rows]) + "\n"
+
+
+def commands_page() -> str:
+    """The command's own help."""
+    command = get_command(app)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="cifar-report"), name="cifar-report")  # type: ignore[arg-type]
+    text = re.sub(r"Examples:\n\n((?:cifar-report .*\n\n?)+)", _example, text + "\n")
+    return text.replace("# `cifar-report`", "# Commands", 1)
+
+
+def _example(found: re.Match[str]) -> str:
+    return "Examples:\n\n```\n" + re.sub(r"\n+", "\n", found[1]) + "```\n\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(Path, sys.argv[1:])))
