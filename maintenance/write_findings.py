@@ -1,20 +1,24 @@
-"""Write `docs/findings.md` from the committed records: `make findings`. A test compares the two."""
+"""Write `docs/findings.md` and the tables of `README.md` from the committed records: `make findings`.
+
+A test compares them.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cifar_report import Journal
-from cifar_report.formatting import listing
+from cifar_report.formatting import listing, points
 from cifar_report.journal.journal import Result
 from cifar_report.journal.statements import Finding, findings
 from cifar_report.records.files import write_if_changed
 
 ROOT = Path(__file__).resolve().parents[1]
 FINDINGS = ROOT / "docs" / "findings.md"
-LADDER = ("EXP003", *(f"EXP{number:03}" for number in range(21, 31)))  # LeNet, then an idea more a row
+README = ROOT / "README.md"
 
 
 def page(journal: Journal) -> str:
@@ -109,35 +113,88 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         "How far does one get from scratch? The fast recipe adds an idea to the row above, on one small network. Its "
         f"six epochs take about as long as LeNet's twenty: {_seconds(journal, 'EXP024')} s (EXP024) and "
         f"{_seconds(journal, 'EXP040')} s (EXP040), each on one core of an AMD EPYC with bfloat16, beside other work. "
-        "Nothing in it is tuned yet."
+        "Up to EXP030 nothing is tuned; EXP049 and EXP050 take a learning rate that was chosen on held-out images."
     )
-    rows, before = [], None
-    for name in LADDER:
-        result = journal.complete[name]
-        step = "" if before is None or name == "EXP030" else f"{_step(before, result):+.2f}"
-        cost = f"{result.runs[0].training_pflop:.3f}"
-        rows.append(f"| {name} | {result.entry.title} | {_percent(result)} | {step.replace('-', chr(8722))} | {cost} |")
-        before = result
-    yield "\n".join(["| | | accuracy | step | PFLOP |", "|---|---|---|---|---|", *rows])
-    yield "A step is the mean difference over the seeds that both rows have."
-    best = journal.complete["EXP030"]
+    yield beyond_table(journal, ["EXP003", *_of(journal, "fast_recipe")])
+    yield "Differences are to the experiment that a row builds on, with 95 % intervals where the spread is known."
+    best = max((journal.complete[name] for name in _of(journal, "fast_recipe")), key=lambda result: result.accuracy)
     plain = [run.test.accuracy_without_flip for run in best.runs if run.test and run.test.accuracy_without_flip]
     yield (
-        f"EXP030's score takes each test image together with its mirror image; without, it is "
+        f"{best.entry.id}'s score takes each test image together with its mirror image; without, it is "
         f"{100 * sum(plain) / len(plain):.2f}. The original's best from scratch is 75.77, and its best of all 95.28, "
         "from pretrained weights at 224 pixels."
     )
+    if alone := _of(journal, "single_augmentation"):
+        yield "Which augmentations matter? Each alone, on the same network, in as many epochs:"
+        yield beyond_table(journal, alone)
     decided = [finding for finding in ours if finding.answer in ("holds", "does not hold")]
     if decided:
         yield "Of what we expected of our own experiments, this is decided:"
         yield "\n".join(f"- *{f.statement.says}* ({f.statement.of}) It {f.answer}: {f.reason}." for f in decided)
 
 
-def _step(before: Result, after: Result) -> float:
-    """Points gained, over the seeds that both have."""
-    first, second = ({run.seed: run.test.accuracy for run in r.runs if run.test} for r in (before, after))
-    shared = first.keys() & second.keys()
-    return 100 * sum(second[seed] - first[seed] for seed in shared) / len(shared)
+def _of(journal: Journal, family: str) -> list[str]:
+    """A family's experiments on record."""
+    return [result.entry.id for result in journal.family_results(family) if result.runs]
+
+
+def beyond_table(journal: Journal, names: Iterable[str]) -> str:
+    """Experiments with their accuracy, their difference to the one that they build on, and their cost."""
+    rows = []
+    for name in names:
+        result, found = journal.complete[name], journal.comparisons.get(name)
+        title = f"{result.entry.title}{f' ({result.entry.caveat})' if result.entry.caveat else ''}"
+        step = "–"
+        if found and result.family.beyond:
+            interval = f" ({points(found.interval[0])} to {points(found.interval[1])})" if found.interval else ""
+            step = f"{points(found.difference)}{interval}, {found.verdict}"
+        cost = f"{result.runs[0].training_pflop:.3f}"
+        rows.append(f"| {name}, {title} | {_interval(result)} | {step} | {cost} |")
+    return "\n".join(["| experiment | accuracy | difference, points | PFLOP |", "|---|---|---|---|", *rows])
+
+
+def original_table(journal: Journal) -> str:
+    """The original's experiments on record at full budget, beside its figures."""
+    rows = []
+    for name, result in journal.complete.items():
+        if result.family.beyond or not result.full_budget:
+            continue
+        found, original = journal.reproduction(name), result.entry.reference_accuracy
+        expected, word = "–", found.word if found else "–"
+        if found and found.interval:
+            expected = "-".join(f"{100 * end:.1f}" for end in found.interval)
+        figure = f"{original:.2f}" if original else "–"
+        rows.append(f"| {name}, {result.entry.title} | {_interval(result)} | {figure} | {expected} | {word} |")
+    return "\n".join(["| experiment | ours | original | one run | |", "|---|---|---|---|---|", *rows])
+
+
+def _interval(result: Result) -> str:
+    low, high = (100 * end for end in result.interval)
+    return f"{100 * result.accuracy:.2f} ({low:.2f}-{high:.2f}), n = {len(result.runs)}"
+
+
+def statement_counts(journal: Journal) -> str:
+    """How many of the original's statements hold."""
+    answers = [finding.answer for finding in findings(journal) if not finding.statement.ours]
+    return (
+        f"Of {len(answers)} statements of the original, {answers.count('holds')} hold, "
+        f"{answers.count('does not hold')} do not, {answers.count('open')} are open and "
+        f"{answers.count('cannot be tested')} cannot be tested."
+    )
+
+
+def readme(text: str, journal: Journal) -> str:
+    """The README with what stands between its marks written anew."""
+    parts = {
+        "original": original_table(journal),
+        "statements": statement_counts(journal),
+        "beyond": beyond_table(journal, ["EXP003", *_of(journal, "fast_recipe"), *_of(journal, "single_augmentation")]),
+    }
+    for name, part in parts.items():
+        mark = rf"(<!-- {name}: make findings -->\n).*?(<!-- end -->)"
+        text, found = re.subn(mark, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.DOTALL)
+        assert found == 1, name
+    return text
 
 
 def _seconds(journal: Journal, name: str) -> str:
@@ -155,8 +212,10 @@ def _open(original: Sequence[Finding]) -> str:
 
 def main() -> int:
     """Write the page; returns an exit code."""
-    write_if_changed(FINDINGS, page(Journal(ROOT / "outputs" / "reference")))
-    print(FINDINGS)
+    journal = Journal(ROOT / "outputs" / "reference")
+    write_if_changed(FINDINGS, page(journal))
+    write_if_changed(README, readme(README.read_text(encoding="utf-8"), journal))
+    print(f"{FINDINGS}\n{README}")
     return 0
 
 

@@ -149,7 +149,7 @@ def test_observations_carry_the_right_figures(tmp_path):
         "Overfitting. While the training loss falls, validation loss rises: EXP001 after epoch 2 (loss +40 %, "
         "accuracy +4.00 points)."
     ) in sentences
-    assert "No overfitting shown: EXP002 (validation loss ends 0 % above its lowest)." in sentences
+    assert "No overfitting shown: validation loss ends 0 % above its lowest in EXP002." in sentences
 
 
 def test_the_steadiest_loss_is_the_one_that_falls_not_the_one_that_jumps(tmp_path):
@@ -175,10 +175,18 @@ def test_what_several_experiments_share_is_said_once(tmp_path):
     assert sentences.count("McNemar, 1,000 images, n = 1 seed: EXP003") == 1
     assert "rises: EXP003 after epoch 2 (loss +30 %" in sentences
     assert (  # one epoch may be noise
-        "No overfitting shown: EXP004 (validation loss ends 10 % above its lowest) and EXP005 (validation loss ends 0 "
-        "% above its lowest)."
+        "No overfitting shown: validation loss ends 10 % above its lowest in EXP004; 0 % above its lowest in EXP005."
     ) in sentences
     assert "No plateau before the last two epochs: EXP003, EXP004 and EXP005." in sentences
+
+
+def test_what_mirrored_test_images_gain_is_a_figure_of_each_run(tmp_path):
+    record = write_run(tmp_path, "EXP029", 0.9, parameters={"test_time_flip": True})
+    scored = record.test.model_copy(update={"accuracy_without_flip": 0.895})
+    write_record(run_folder(tmp_path, "EXP029", 0), record.model_copy(update={"test": scored}))
+    write_run(tmp_path, "EXP028", 0.895)
+    assert Journal(tmp_path).means.flip_gain["EXP029"] == pytest.approx(0.5)
+    assert Journal(tmp_path).means.flip_gain.isna()["EXP028"]
 
 
 def test_figures_of_several_seeds_are_their_means(tmp_path):
@@ -332,7 +340,7 @@ def test_a_rising_loss_is_overfitting_only_while_the_training_loss_falls(tmp_pat
     history(tmp_path, "EXP001", train_loss=(1.5, 1.0, 1.1, 1.3))
     sentences = "\n".join(family(Journal(tmp_path), "architectures"))
     assert "While the training loss falls" not in sentences
-    assert "No overfitting shown: EXP001 (validation loss ends 40 % above its lowest)." in sentences
+    assert "No overfitting shown: validation loss ends 40 % above its lowest in EXP001." in sentences
 
 
 def test_a_curve_has_flattened_where_its_highest_rises_no_more(tmp_path):
@@ -473,15 +481,24 @@ def test_the_command_that_reproduces_a_run_gives_its_parameters(tmp_path):
 
     changed = {"epochs": 3, "lr": 0.02, "augment": ["horizontal_flip", "crop"], "label_smoothing": 0.1}
     run = write_run(tmp_path, "EXP003", seed=4, parameters=changed)
-    command = reproduce_command(run, load_catalog().family_named("initialization"))
+    command = reproduce_command([run], load_catalog().family_named("initialization"))
     words = shlex.split(command)
     assert words[:7] == ["cifar-report", "run", "EXP003", "--profile", words[4], "--seeds", "4"]
     overrides = {**parse_overrides(words[8:]), "seed": 4}
     again = load_experiment("EXP003", profile=words[4], overrides=overrides)
     assert again.result_parameters() == run.parameters
     mine = run.model_copy(update={"experiment": "MINE", "parameters": {**run.parameters, "experiment": "MINE"}})
-    command = reproduce_command(mine, load_catalog().family_named("initialization"))
+    command = reproduce_command([mine], load_catalog().family_named("initialization"))
     assert command.startswith("papermill notebooks/02_initialization.ipynb out.ipynb -p experiment MINE -p seed 4 ")
+
+
+def test_one_command_reproduces_all_seeds_and_folds(tmp_path):
+    family = load_catalog().family_named("initialization")
+    runs = [write_run(tmp_path, "EXP003", seed=seed) for seed in (0, 2)]
+    assert reproduce_command(runs, family) == "cifar-report run EXP003 --profile full --seeds 0,2"
+    folds = [write_run(tmp_path, "EXP003", parameters={"validation": "fold", "folds": 2, "fold": f}) for f in (0, 1)]
+    assert reproduce_command(folds, family).endswith("--seeds 0 --set 'validation=fold folds=2'")
+    assert "fold=1" in reproduce_command(folds[1:], family)
 
 
 def test_p_text():

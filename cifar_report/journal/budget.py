@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -89,19 +90,26 @@ def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     return "; ".join(reasons) or None
 
 
-def reproduce_command(run: RunRecord, family: Family) -> str:
-    """The command that does a run's work again."""
-    if full_budget_parameters(run.experiment) is None:  # not of the catalog
-        changes = differences(Experiment.model_validate({}).result_parameters(), run.parameters, ignored=())
-        words = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, (_, value) in changes.items())
-        return f"papermill notebooks/{family.notebook} out.ipynb {words}"
+def reproduce_command(runs: Sequence[RunRecord], family: Family) -> str:
+    """The command that does the work of an experiment's runs again; of one that is not in the catalog, one a line."""
+    run = runs[0]
+    if full_budget_parameters(run.experiment) is None:
+        return "\n".join(_papermill_command(run, family) for run in runs)
+    every_fold = {"fold"} if len({run.parameters.get("fold") for run in runs}) > 1 else set()
     candidates = {}
     for profile in profiles():
         usual = load_experiment(run.experiment, profile=profile).result_parameters()
-        known = {name: value for name, value in run.parameters.items() if name in usual}
+        known = {name: value for name, value in run.parameters.items() if name in usual.keys() - every_fold}
         candidates[profile] = {n: value for n, (_, value) in differences(usual, usual | known).items()}
     profile, changed = min(candidates.items(), key=lambda item: len(item[1]))
     pairs = " ".join(f"{name}={shown(value)}" for name, value in changed.items())
-    return f"cifar-report run {run.experiment} --profile {profile} --seeds {run.seed}" + (
+    seeds = ",".join(str(seed) for seed in sorted({run.seed for run in runs}))
+    return f"cifar-report run {run.experiment} --profile {profile} --seeds {seeds}" + (
         f" --set {shlex.quote(pairs)}" if pairs else ""
     )
+
+
+def _papermill_command(run: RunRecord, family: Family) -> str:
+    changes = differences(Experiment.model_validate({}).result_parameters(), run.parameters, ignored=())
+    words = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, (_, value) in changes.items())
+    return f"papermill notebooks/{family.notebook} out.ipynb {words}"

@@ -81,8 +81,9 @@ def _overfitting(curves: pd.DataFrame) -> Iterator[str]:
         )
         yield f"While the training loss falls, validation loss rises: {listing(parts)}."
     if len(other := long[long.overfits <= 0.5]):
-        parts = (f"{c.Index} (validation loss ends {c.loss_rise:.0f} % above its lowest)" for c in other.itertuples())
-        yield f"No overfitting shown: {listing(parts)}."
+        ends = grouped((f"{c.loss_rise:.0f} %", c.Index) for c in other.itertuples())
+        parts = (f"{rise} above its lowest in {listing(names)}" for rise, names in ends.items())
+        yield f"No overfitting shown: validation loss ends {'; '.join(parts)}."
 
 
 def _plateau(curves: pd.DataFrame) -> Iterator[str]:

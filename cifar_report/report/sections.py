@@ -266,8 +266,9 @@ def _detail(result: Result) -> Fragment:
         confusion=confusion,
         reliability=reliability,
         mistakes=mistakes,
-        changed_parameters=changed_parameters,
-        command=lambda run: reproduce_command(run, result.family),
+        run=result.runs[-1],  # all did the same work; the last knows the youngest parameters
+        changed=changed_parameters(result.runs[-1]),
+        command=reproduce_command(result.runs, result.family),
         colab=load_catalog().colab_link(result.family.notebook),
         notebook_link=partial(notebook_link, result.output_dir),
     )
