@@ -42,6 +42,7 @@ def main(target: Path = IMAGES) -> int:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for name, page, photograph in (
             ("report.png", report, photograph_report),
+            ("cost.png", report, photograph_cost),
             ("curves.png", report, photograph_curves),
             ("notebook.png", notebook, photograph_notebook),
         ):
@@ -90,9 +91,18 @@ def photograph_report(page: Page, target: Path) -> None:
 
 def photograph_curves(page: Page, target: Path) -> None:
     """The learning curves of `FAMILY` and its table, with what stands between them."""
-    boxes = [page.locator(f"#{kind}-{FAMILY}").bounding_box() for kind in ("curves", "learning")]
-    parts = [box for box in boxes if box]
-    assert len(parts) == 2
+    around(page, target, f"curves-{FAMILY}", f"learning-{FAMILY}")
+
+
+def photograph_cost(page: Page, target: Path) -> None:
+    """Accuracy against training cost."""
+    around(page, target, "cost")
+
+
+def around(page: Page, target: Path, *names: str) -> None:
+    """Photograph figures and tables of these names, and what stands between them."""
+    parts = [box for name in names if (box := page.locator(f"#{name}").bounding_box())]
+    assert len(parts) == len(names)
     clip(
         page,
         target,

@@ -335,7 +335,8 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
 def accuracy_against_cost(results: Sequence[Any]) -> Picture:
     """Accuracy with its interval against the operations of a training; a line through what nothing cheaper reaches.
 
-    Families have their colours; squares are experiments beyond the original report.
+    Families have their colours; squares are experiments beyond the original report, and hollow points start from
+    pretrained weights.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(8.2, 4.4), layout="constrained")
@@ -347,7 +348,8 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
                 x, y = [c for c, _ in of], 100 * np.array([r.accuracy for _, r in of])
                 errors = np.abs(100 * np.array([r.interval for _, r in of]).T - y)
                 marker, colour = "s" if family.beyond else "o", COLOURS[at % len(COLOURS)]
-                axes.errorbar(x, y, errors, fmt=marker, ms=5, lw=1.2, color=colour, label=family.title)
+                face = "white" if of[0][1].runs[0].weights else colour
+                axes.errorbar(x, y, errors, fmt=marker, ms=5, lw=1.2, color=colour, mfc=face, label=family.title)
         front = cheapest(cost, [r.accuracy for r in results])
         corners = [(cost[at], 100 * results[at].accuracy) for at in front]
         line: dict[str, Any] = {"color": "#444444", "linewidth": 0.9, "zorder": 1}
@@ -355,6 +357,7 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
         for at, place in zip(front, corners, strict=True):
             axes.annotate(results[at].entry.id, place, (-4, 5), textcoords="offset points", ha="right", fontsize=7.5)
         axes.set(xscale="log", xlabel="training cost (PFLOP, logarithmic)", ylabel="test accuracy (%)")
+        axes.margins(x=0.12)  # room for the first name
         figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         told = ", ".join(
             f"{results[at].entry.id} {100 * results[at].accuracy:.1f} % for {cost[at]:.2g} PFLOP" for at in front

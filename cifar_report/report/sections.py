@@ -129,9 +129,10 @@ def cost_figure(journal: Journal) -> Fragment:
     if len(shown) < 2:
         return fragment("note.html.j2", text="Fewer than two experiments say what their training cost.")
     of = f"{len(shown)} experiments" + (" at full budget" if shown != costed else "")
+    hollow = "hollow points start from ImageNet weights, whose own training is not counted"
     caption = (
         f"Test accuracy and training cost of {of}, with 95 % intervals; squares are experiments beyond the original "
-        "report. One PFLOP is 10^15 floating point operations."
+        f"report; {hollow}. One PFLOP is 10^15 floating point operations."
     )
     return figure(plots.accuracy_against_cost(shown), caption, "cost")
 
