@@ -1,6 +1,7 @@
 """The report: from records, and the whole journal end to end."""
 
 import csv
+import hashlib
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from records import write_run
 
+from cifar_report import __version__
 from cifar_report.cli import main
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.experiments.catalog import load_catalog
@@ -145,6 +147,17 @@ def test_banner_says_when_data_or_budget_are_not_the_originals(tmp_path):
     html = sections.banner(Journal(tmp_path), "quick").html
     assert "Not CIFAR-10." in html
     assert "A warning." in html
+
+
+def test_the_report_is_cited_with_a_digest_of_its_records(tmp_path):
+    for name in ("EXP000", "EXP003"):
+        write_run(tmp_path, name, 0.7)
+    text = sections.citation(Journal(tmp_path)).html
+    records = [(tmp_path / "runs" / name / "seed-0" / "run.json").read_bytes() for name in ("exp000", "exp003")]
+    assert f"2 experiments, 2 runs; records SHA-256 {hashlib.sha256(b''.join(records)).hexdigest()}" in text
+    assert f"cifar-report {__version__}" in text
+    assert "author = {{The cifar-report developers}}" in text
+    assert "0 runs" in sections.citation(Journal(tmp_path / "none")).html
 
 
 def test_motivation_comes_from_the_notebook():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 import nbformat
 from markupsafe import Markup
 
+from cifar_report import __version__
 from cifar_report.data.cache import find_images
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
@@ -21,11 +23,12 @@ from cifar_report.journal.journal import Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
-from cifar_report.records.files import NOTEBOOK
+from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.predictions import Predictions
-from cifar_report.records.record import RunRecord, recorded_folder
+from cifar_report.records.record import RunRecord, now, recorded_folder
 from cifar_report.report import confusion_matrix, image_grids, plots
 from cifar_report.report.layout import Fragment, figure, fragment, reference
+from cifar_report.training.environment import git_state
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
 
@@ -330,6 +333,24 @@ def general_notes(journal: Journal) -> Fragment:
         images=sum(run.data.train_size * len(run.epochs) for run in runs if run.data),
         failures=journal.failures,
         alike=all(result.full_budget for result in results),
+    )
+
+
+def citation(journal: Journal) -> Fragment:
+    """How to cite the report: the code that wrote it, and the records it rests on by their digest."""
+    runs = [run for result in journal.complete.values() for run in result.runs]
+    records = hashlib.sha256()
+    for run in runs:  # in the order of the table of results, each experiment's by seed
+        records.update((recorded_folder(journal.output_dir, run) / RECORD).read_bytes())
+    return fragment(
+        "citation.html.j2",
+        version=__version__,
+        commit=git_state()[0],
+        repository=load_catalog().repository,
+        year=max((run.finished_at for run in runs), default=now())[:4],
+        runs=len(runs),
+        experiments=len(journal.complete),
+        digest=records.hexdigest(),
     )
 
 
