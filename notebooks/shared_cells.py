@@ -21,6 +21,10 @@ if "COLAB_RELEASE_TAG" in os.environ:
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", os.environ["CIFAR_REPORT_PACKAGE"]], check=True
     )
     importlib.invalidate_caches()
+    from cifar_report.execution.requirements import unmet_requirements
+
+    # Runtime > Change runtime type offers runtimes with other versions.
+    sys.stdout.writelines(f"{sentence}\n" for sentence in unmet_requirements())
     import torch
 
     if not torch.cuda.is_available():
@@ -28,8 +32,11 @@ if "COLAB_RELEASE_TAG" in os.environ:
     if DRIVE_FOLDER:
         from google.colab import drive
 
-        drive.mount("/content/drive")
-        os.environ["CIFAR_REPORT_BACKUP"] = f"/content/drive/MyDrive/{DRIVE_FOLDER}"
+        try:
+            drive.mount("/content/drive")
+            os.environ["CIFAR_REPORT_BACKUP"] = f"/content/drive/MyDrive/{DRIVE_FOLDER}"
+        except Exception as error:
+            print(f"The Drive could not be mounted ({error}): the run goes on, and nothing is copied there.")
 del DRIVE_FOLDER
 
 # %% [markdown] id="parameters-text"

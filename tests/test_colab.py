@@ -9,13 +9,15 @@ import sys
 import types
 import venv
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import pytest
 from write_notebooks import SOURCE, form_field, shared_cells, write_notebooks
 
-from cifar_report.experiments.catalog import load_catalog, packaged_folder, read_yaml
+from cifar_report.execution import requirements
+from cifar_report.experiments.catalog import load_catalog, packaged_folder, profiles, read_yaml
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, allowed_values, validate
 from cifar_report.records.key import COLAB, notebook_digest
@@ -161,21 +163,58 @@ def test_first_cell_installs_the_package_alone_and_says_that_there_is_no_gpu(tmp
     assert {name.split("-")[0] for name in added} <= {"cifar_report", "__pycache__"}
 
 
-def test_first_cell_mounts_the_drive_where_a_folder_is_named(monkeypatch, tmp_path):
-    mounted: list[str] = []
-    drive = types.SimpleNamespace(mount=mounted.append)
+@pytest.fixture
+def colab(monkeypatch):
+    """A runtime of Colab whose Drive can be mounted, with what was mounted and installed."""
+    seen = types.SimpleNamespace(mounted=[], installed=[])
+    drive = seen.drive = types.SimpleNamespace(mount=seen.mounted.append)
     monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(drive=drive))
     monkeypatch.setitem(sys.modules, "google", types.SimpleNamespace(colab=types.SimpleNamespace(drive=drive)))
     monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
     monkeypatch.setenv("CIFAR_REPORT_PACKAGE", "nothing")
     monkeypatch.setenv("CIFAR_REPORT_BACKUP", "")
-    installed: list = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **options: installed.append(command))
-    cell = colab_cell("a/b", "main", "x.ipynb", "colab")
-    exec(cell.replace('DRIVE_FOLDER = ""', 'DRIVE_FOLDER = "journal"'), {})
-    assert mounted == ["/content/drive"]
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: seen.installed.append(command))
+    return seen
+
+
+WITH_DRIVE = colab_cell("a/b", "main", "x.ipynb", "colab").replace('DRIVE_FOLDER = ""', 'DRIVE_FOLDER = "journal"')
+
+
+def test_first_cell_mounts_the_drive_where_a_folder_is_named(colab, capsys):
+    variables: dict = {}
+    exec(WITH_DRIVE, variables)
+    assert colab.mounted == ["/content/drive"]
     assert os.environ["CIFAR_REPORT_BACKUP"] == "/content/drive/MyDrive/journal"
-    assert "--no-deps" in installed[0]
+    assert "--no-deps" in colab.installed[0]
+    assert "cifar-report needs" not in capsys.readouterr().out
+    assert not [n for n, v in variables.items() if isinstance(v, str | int | None) and not n.startswith("_")]
+
+
+def test_a_drive_that_cannot_be_mounted_stops_nothing(colab, capsys):
+    def fail(path):
+        raise ValueError("mount failed")
+
+    colab.drive.mount = fail
+    exec(WITH_DRIVE, {})
+    assert "The Drive could not be mounted (mount failed): the run goes on" in capsys.readouterr().out
+    assert os.environ["CIFAR_REPORT_BACKUP"] == ""
+
+
+def test_packages_of_other_versions_are_named_in_the_first_cell(colab, capsys, monkeypatch):
+    needed = ["torch>=99", "numpy>=2", "not-installed>=1", 'ray>=99; extra == "ray"']
+    monkeypatch.setattr(requirements, "requires", lambda name: needed)
+    exec(colab_cell("a/b", "main", "x.ipynb", "colab"), {})
+    out = capsys.readouterr().out
+    assert f"torch {version('torch')} is installed, and cifar-report needs torch>=99.\n" in out
+    assert out.count("is installed, and") == 1
+
+
+def test_the_full_journal_asks_for_profiles_that_there_are():
+    notebook = nbformat.read(packaged_folder("notebooks") / "colab_full_journal.ipynb", as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    (line,) = [line for line in cell.source.splitlines() if line.startswith("profile = ")]
+    choices, _ = json.JSONDecoder().raw_decode(line.partition("@param ")[2])
+    assert sorted(choices) == profiles()
 
 
 def test_last_cell_downloads_the_run_folder(monkeypatch, tmp_path):

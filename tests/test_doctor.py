@@ -35,6 +35,7 @@ def test_a_machine_that_runs_can_use_is_described_line_by_line(tmp_path, capsys)
     assert lines["weights of vgg16"] == "not on this machine: `cifar-report fetch` downloads them"
     assert "switched off (CIFAR_REPORT_OFFLINE)" in lines["network"]
     assert "writable, with locks" in lines["output"]
+    assert lines["packages it needs"] == "of the versions that it needs"
     assert lines["speed"].endswith("takes about 8 min")
     assert not (tmp_path / "out").exists()
 

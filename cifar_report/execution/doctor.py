@@ -16,6 +16,7 @@ from cifar_report.data.cache import load_images
 from cifar_report.data.download import OFFLINE, cache_folder
 from cifar_report.data.sources import ARCHIVE_URL
 from cifar_report.execution.plan import check_writable, make_plan
+from cifar_report.execution.requirements import unmet_requirements
 from cifar_report.execution.resources import cores, gpus
 from cifar_report.execution.speed import measured_seconds
 from cifar_report.experiments.catalog import load_experiment
@@ -50,6 +51,7 @@ def examine(output_dir: Path) -> Iterator[Finding]:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("Python", _python),
         ("this package", _package),
+        ("packages it needs", _packages),
         ("PyTorch", lambda: f"{torch.__version__}, {counted(torch.get_num_threads(), 'thread')} on {cores()} cores"),
         *((f"GPU {index}", lambda index=index: _gpu(index)) for index in range(len(gpus()) or 1)),
         ("bfloat16 on the CPU", _bfloat16),
@@ -82,6 +84,12 @@ def _package() -> str:
     commit, dirty = git_state()
     place = f"commit {commit[:8]}{', with changes' if dirty else ''}" if commit else "installed"
     return f"cifar-report {__version__}, {place}"
+
+
+def _packages() -> str:
+    if unmet := unmet_requirements():
+        raise RequestError(" ".join(unmet))
+    return "of the versions that it needs"
 
 
 def _gpu(index: int) -> str:
