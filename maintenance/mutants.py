@@ -1,7 +1,7 @@
 """Change the code that computes results, keys and statistics in one small way after another: do the tests notice?
 
-`make mutants`, or `COUNT=50 SEED=1`. Each mutant is tried in a copy of the clone, with the tests of its module. Survivors
-are printed: each shows a test that is missing, or code that changes nothing.
+`make mutants COUNT=50 SEED=1`. Each mutant is tried in a copy of the clone, with the tests of its module. Survivors are
+printed: each shows a test that is missing, or a change that changes nothing.
 """
 
 from __future__ import annotations
@@ -100,9 +100,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cifar-report-mutants-") as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        last = None
         for number, (name, line, what, text) in enumerate(sorted(chosen), 1):
             path = clone / "cifar_report" / name
             original = path.read_text(encoding="utf-8")
+            if name != last and not _tests_pass(clone, name):
+                raise SystemExit(f"the tests of {name} fail without a change")
+            last = name
             path.write_text(text, encoding="utf-8")
             survived = _tests_pass(clone, name)
             path.write_text(original, encoding="utf-8")
