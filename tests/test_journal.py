@@ -7,7 +7,7 @@ from scipy import stats
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.formatting import p_text
-from cifar_report.journal.budget import at_full_budget, reproduce_command
+from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command, unlike
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import jitter
 from cifar_report.journal.observations import observe
@@ -241,6 +241,7 @@ def test_a_comparison_is_unlike_where_more_differs_than_the_experiments_do(tmp_p
     found = Journal(tmp_path).comparisons["EXP017"]
     assert found.caveat == "; ".join(filter(None, (caveat, always)))
     assert found.verdict == "no difference shown"  # never better, or open
+    assert found.seeds == 1
 
 
 def test_seeds_with_other_parameters_are_left_out_and_named(tmp_path):
@@ -499,6 +500,39 @@ def test_one_command_reproduces_all_seeds_and_folds(tmp_path):
     folds = [write_run(tmp_path, "EXP003", parameters={"validation": "fold", "folds": 2, "fold": f}) for f in (0, 1)]
     assert reproduce_command(folds, family).endswith("--seeds 0 --set 'validation=fold folds=2'")
     assert "fold=1" in reproduce_command(folds[1:], family)
+
+
+def test_what_an_experiment_of_ones_own_changes_makes_no_comparison_unlike(tmp_path):
+    base = write_run(tmp_path, "EXP003", 0.7)
+    changed = {**base.parameters, "experiment": "MINE", "lr": 0.02}
+    mine = base.model_copy(update={"experiment": "MINE", "parameters": changed})
+    assert unlike(base, mine, paired=True) is None
+    assert unlike(mine, base, paired=True) is None
+    assert unlike(
+        base, mine.model_copy(update={"weights": None, "parameters": {**changed, "weights": "imagenet"}}), paired=True
+    )
+
+
+def test_the_precision_counts_where_it_is_recorded(tmp_path):
+    run = write_run(tmp_path, "EXP003", 0.7)
+    assert changed_parameters(run.model_copy(update={"precision": "bfloat16"})) == {
+        "precision": ("float32", "bfloat16")
+    }
+    old = run.model_copy(update={"precision": None, "parameters": {**run.parameters, "precision": "auto"}})
+    assert changed_parameters(old) == {}
+
+
+def test_experiments_without_a_common_seed_are_compared_on_their_spread(tmp_path):
+    for seed, accuracy in enumerate((0.70, 0.72, 0.74)):
+        write_run(tmp_path, "EXP001", accuracy, seed=seed)
+        write_run(tmp_path, "EXP003", accuracy + 0.1, seed=seed + 5)
+    found = Journal(tmp_path).comparisons["EXP003"]
+    assert found.difference == pytest.approx(0.1)
+    assert "Welch, n = 3 seeds" in found.test
+    assert found.caveat is None
+    write_run(tmp_path / "single", "EXP001", 0.7, seed=0)
+    write_run(tmp_path / "single", "EXP003", 0.8, seed=1)
+    assert "EXP003" not in Journal(tmp_path / "single").comparisons  # one model each, of different seeds
 
 
 def test_p_text():
