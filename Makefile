@@ -48,7 +48,7 @@ report: $(INSTALLED)
 		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set '$(SET)') $(if $(JOBS),--jobs $(JOBS))
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/bench.py $(PARTS)

@@ -51,7 +51,9 @@ SWAPS: dict[type, type] = {
 def mutants(source: str) -> Iterator[tuple[int, str, str]]:
     """Every mutant of a module: the line, what is changed there, and the module's text."""
     tree = ast.parse(source)
-    left_out = {id(part) for node in ast.walk(tree) if _computes_nothing(node) for part in ast.walk(node)}
+    idle = [node for node in ast.walk(tree) if _computes_nothing(node)]
+    idle += [decorator for node in ast.walk(tree) for decorator in getattr(node, "decorator_list", [])]
+    left_out = {id(part) for node in idle for part in ast.walk(node)}
     for at, node in enumerate(ast.walk(tree)):
         for change in _changes(node) if id(node) not in left_out else ():
             mutated = copy.deepcopy(tree)
@@ -62,8 +64,11 @@ def mutants(source: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _computes_nothing(node: ast.AST) -> bool:
-    """Messages, and what is only for type checkers."""
-    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    """Messages, checks that never fail, and what is only for type checkers."""
+    match node:
+        case ast.JoinedStr() | ast.keyword(arg="strict") | ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return True
+    return False
 
 
 def _shown(node: ast.AST) -> str:
@@ -83,8 +88,10 @@ def _changes(node: ast.AST) -> Iterator:
             yield lambda twin: setattr(twin, "value", node.value + 1)
         case ast.If() | ast.IfExp():
             yield lambda twin: setattr(twin, "test", ast.UnaryOp(ast.Not(), twin.test))
-        case ast.UnaryOp(op=ast.USub() | ast.Not()):
-            yield lambda twin: setattr(twin, "op", ast.UAdd() if isinstance(twin.op, ast.USub) else ast.Not())
+        case ast.UnaryOp(op=ast.USub()):
+            yield lambda twin: setattr(twin, "op", ast.UAdd())
+        case ast.UnaryOp(op=ast.Not()):
+            yield lambda twin: setattr(twin, "operand", ast.UnaryOp(ast.Not(), twin.operand))
 
 
 def main() -> int:

@@ -1,3 +1,4 @@
+import math
 import shlex
 
 import numpy as np
@@ -9,7 +10,7 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.formatting import p_text
 from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command, unlike
 from cifar_report.journal.journal import Journal
-from cifar_report.journal.measures import jitter
+from cifar_report.journal.measures import curve_measures, jitter
 from cifar_report.journal.observations import observe
 from cifar_report.journal.results_table import results_frame
 from cifar_report.journal.statements import findings
@@ -187,6 +188,15 @@ def test_what_mirrored_test_images_gain_is_a_figure_of_each_run(tmp_path):
     write_run(tmp_path, "EXP028", 0.895)
     assert Journal(tmp_path).means.flip_gain["EXP029"] == pytest.approx(0.5)
     assert Journal(tmp_path).means.flip_gain.isna()["EXP028"]
+
+
+def test_images_a_second_are_known_where_a_training_took_time(tmp_path):
+    run = write_run(tmp_path, "EXP003", 0.7)
+    images = run.data.train_size * len(run.epochs)
+    assert curve_measures(run)["images_per_second"] == pytest.approx(images / run.seconds.train)
+    timeless = run.model_copy(update={"seconds": run.seconds.model_copy(update={"train": 0.0})})
+    assert math.isnan(curve_measures(timeless)["images_per_second"])
+    assert math.isnan(curve_measures(run.model_copy(update={"data": None}))["images_per_second"])
 
 
 def test_figures_of_several_seeds_are_their_means(tmp_path):

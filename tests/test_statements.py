@@ -120,6 +120,14 @@ def test_figures_of_the_original_lie_where_a_run_is_expected(tmp_path, judged):
     assert judged(**given, figures={"EXP002": 9}).answer == "open"
 
 
+@pytest.mark.parametrize(("spread", "answer"), [(0.004, "holds"), (0.005, "open")])  # ± 1.99 and ± 2.48 points
+def test_a_wide_prediction_says_nothing(tmp_path, judged, spread, answer):
+    for seed in (-1, 0, 1):
+        write_run(tmp_path, "EXP000", 0.75 + seed * spread, seed=seed + 1)
+    found = judged(figures={"EXP000": 75})
+    assert (found.answer, "too wide to tell" in found.reason) == (answer, answer == "open")
+
+
 def test_a_bound_is_reached_by_the_interval(tmp_path, judged):
     runs(tmp_path, "EXP003", 0.79)
     assert judged(at_least={"EXP003": 78}).answer == "holds"
