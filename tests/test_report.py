@@ -160,6 +160,17 @@ def test_the_report_is_cited_with_a_digest_of_its_records(tmp_path):
     assert "0 runs" in sections.citation(Journal(tmp_path / "none")).html
 
 
+def test_a_training_loss_of_other_labels_is_marked(tmp_path):
+    write_run(tmp_path, "EXP003", 0.7)
+    write_run(tmp_path, "EXP004", 0.7, parameters={"label_smoothing": 0.1})
+    family = load_catalog().family_named("initialization")
+    text = sections.family_section(family, Journal(tmp_path)).html
+    assert text.count(" ‡</td>") == 1
+    assert "‡ With smoothed or mixed labels" in text
+    write_run(tmp_path, "EXP004", 0.7)
+    assert "‡" not in sections.family_section(family, Journal(tmp_path)).html
+
+
 def test_motivation_comes_from_the_notebook():
     for family in load_catalog().families:
         assert len(sections.motivation(family)) > 300
