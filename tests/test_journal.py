@@ -7,6 +7,7 @@ from records import write_run
 from scipy import stats
 
 from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import p_text
 from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command, unlike
 from cifar_report.journal.journal import Journal
@@ -211,6 +212,7 @@ def test_figures_of_several_seeds_are_their_means(tmp_path):
     assert means.loss_jitter == pytest.approx(np.mean([jitter(r.epochs) for r in journal.results["EXP001"].runs]))
     assert means.overfits == 1
     assert "EXP001 after epoch 2.5 (loss +35 %" in "\n".join(family(journal, "architectures"))
+    (tmp_path / "empty").mkdir()
     assert Journal(tmp_path / "empty").means.empty
 
 
@@ -545,6 +547,12 @@ def test_experiments_without_a_common_seed_are_compared_on_their_spread(tmp_path
     assert "EXP003" not in Journal(tmp_path / "single").comparisons  # one model each, of different seeds
 
 
+def test_a_journal_of_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(RequestError, match="there is no folder"):
+        Journal(tmp_path / "misspelt")
+    assert Journal(tmp_path).runs.empty
+
+
 def test_p_text():
     assert p_text(0.0004) == "p < 0.001"
     assert p_text(0.0234) == "p = 0.023"
@@ -574,6 +582,7 @@ def test_runs_and_epochs_are_frames_to_go_on_with(tmp_path):
     assert journal.epochs.groupby("seed").validation_loss.min().to_dict() == {0: 1.0, 1: 1.0}
     assert journal.epochs.validation_accuracy.max() == pytest.approx(74)
     assert list(journal.epochs.columns[:3]) == ["experiment", "seed", "epoch"]
+    (tmp_path / "empty").mkdir()
     assert Journal(tmp_path / "empty").epochs.empty
     assert Journal(tmp_path / "empty").runs.empty
 

@@ -157,6 +157,7 @@ def test_the_report_is_cited_with_a_digest_of_its_records(tmp_path):
     assert f"2 experiments, 2 runs; records SHA-256 {hashlib.sha256(b''.join(records)).hexdigest()}" in text
     assert f"cifar-report {__version__}" in text
     assert "author = {{The cifar-report developers}}" in text
+    (tmp_path / "none").mkdir()
     assert "0 runs" in sections.citation(Journal(tmp_path / "none")).html
 
 

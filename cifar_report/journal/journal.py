@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_report.experiments.catalog import Entry, Family, load_catalog
+from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, shown
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import grouped
@@ -130,10 +131,15 @@ class Journal:
         output_dir: its folder `runs` holds the records.
         experiments: which to read; none: all.
         seeds: which to read; none: all.
+
+    Raises:
+        RequestError: there is no such folder, or an experiment is unknown.
     """
 
     def __init__(self, output_dir: str | Path, experiments: Sequence[str] = (), seeds: Sequence[int] = ()) -> None:
         catalog, root = load_catalog(), Path(output_dir)
+        if not root.is_dir():
+            raise RequestError(f"there is no folder {root} to read a journal from")
         self.output_dir, self.results = root, dict[str, Result]()
         entries = {name: (catalog.entries[name], catalog.family_of(name)) for name in catalog.select(experiments)}
         own = _own_experiments(root)
