@@ -133,7 +133,7 @@ def _tests_pass(clone: Path, name: str) -> bool:
     shutil.rmtree(clone / "outputs" / "quick", ignore_errors=True)
     environment = {**os.environ, "PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        return subprocess.run(command, cwd=clone, env=environment, capture_output=True, timeout=300).returncode == 0
+        return subprocess.run(command, cwd=clone, env=environment, capture_output=True, timeout=1800).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
