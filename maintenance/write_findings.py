@@ -125,7 +125,7 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         "from pretrained weights at 224 pixels."
     )
     if alone := _of(journal, "single_augmentation"):
-        yield "Which augmentations matter? Each alone, on the same network, in as many epochs:"
+        yield "Which augmentations matter? Each alone, on the same network, in six epochs, few for strong changes:"
         yield beyond_table(journal, alone)
     decided = [finding for finding in ours if finding.answer in ("holds", "does not hold")]
     if decided:
