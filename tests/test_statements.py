@@ -140,6 +140,17 @@ def test_a_bound_is_reached_by_the_interval(tmp_path, judged):
     assert judged(at_least={"best": 80}).answer == "does not hold"
 
 
+def test_the_seeds_that_would_decide_allow_for_as_many_contrasts_as_are_planned(tmp_path, judged):
+    for name, accuracies in (("EXP003", (0.70, 0.73)), ("EXP004", (0.72, 0.72)), ("EXP005", (0.73, 0.71))):
+        for seed, accuracy in enumerate(accuracies):
+            write_run(tmp_path, name, accuracy, seed=seed)
+    for contrasts in (["EXP004 > EXP003"], ["EXP004 > EXP003", "EXP005 > EXP003"]):
+        found = judged(contrasts=contrasts)
+        needed = [t.contrast.seeds_needed(1, alpha=0.05 / len(contrasts), equivalence=False) for t in found.tested]
+        assert found.answer == "open"
+        assert f"; {max(needed)} seeds would decide with 80 % power" in found.reason
+
+
 def test_nothing_is_said_from_later_seeds_that_are_not_there(tmp_path, judged):
     runs(tmp_path, "EXP001", 0.70, seeds=range(4))
     runs(tmp_path, "EXP003", 0.75, seeds=range(3))
