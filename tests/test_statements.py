@@ -9,6 +9,7 @@ from cifar_report.experiments.errors import RequestError
 from cifar_report.journal import statements
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.statements import MEASURES, family_findings, findings
+from cifar_report.journal.statistics import wilson_interval
 from cifar_report.report.sections import abstract, statement_table
 
 NOISE = (0.001, -0.001, 0.002, -0.002, 0.0)
@@ -293,5 +294,6 @@ def test_the_best_of_the_original_is_none_of_ours(tmp_path, judged):
     write_run(tmp_path, "EXP003", 0.75)
     write_run(tmp_path, "EXP030", 0.95)
     found = judged(at_least={"best": 80})
-    assert "EXP003, the best of 1" in found.reason
+    low, high = wilson_interval(750, 1000)
+    assert f"EXP003, the best of 1 by test accuracy, 75.00 ({100 * low:.2f} to {100 * high:.2f}) points" in found.reason
     assert found.answer == "open"
