@@ -113,6 +113,7 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
         *("Summary", "General notes", "What the original report says, and what these records say of it"),
         *("Possible improvements", "Changed since the last report"),
         *("Appendix", "The baseline: details", "Larger architectures: details", "Initial weights: details"),
+        "How to cite this report",
         "References",
     ]
     assert "t, n = 2 seeds" in text
