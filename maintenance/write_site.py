@@ -72,7 +72,7 @@ def write_report(folder: Path) -> Path:
 
 def _to_repository(page: str) -> str:
     """Links to files beside `docs/` lead to the repository, and those to the report to its place in the site."""
-    repository = f"https://github.com/{load_catalog().repository}/blob/main"
+    repository = f"https://github.com/{load_catalog().repository}/blob/{load_catalog().ref}"
     page = re.sub(r"\]\(\.\./([^)]*)\)", rf"]({repository}/\1)", page)
     return re.sub(r"\[([^]]*)\]\((report/[^)]*)\)", r'<a href="\2">\1</a>', page)
 

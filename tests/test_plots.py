@@ -202,7 +202,10 @@ def test_accuracy_against_cost_names_the_front_and_marks_what_is_ours(tmp_path):
     ):
         run = write_run(tmp_path, name, accuracy)
         write_record(run_folder(tmp_path, name, 0), run.model_copy(update={"training_pflop": cost}))
+    record = write_run(tmp_path, "EXP012", 0.8)  # of a family with pretrained weights, and without them
+    write_record(run_folder(tmp_path, "EXP012", 0), record.model_copy(update={"weights": None, "training_pflop": 0.3}))
     picture = plots.accuracy_against_cost(list(Journal(tmp_path).complete.values()))
+    assert picture.svg.count("Transfer learning<") + picture.svg.count("<!-- Transfer learning -->") == 1
     assert picture.alt.endswith("EXP003 75.0 % for 0.02 PFLOP, EXP029 90.0 % for 0.06 PFLOP.")
     assert "EXP011" not in picture.svg
     titles = [family.title for family in load_catalog().families if family.title in picture.svg]

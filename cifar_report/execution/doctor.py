@@ -7,6 +7,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import torch
@@ -87,7 +88,11 @@ def _package() -> str:
 
 
 def _packages() -> str:
-    if unmet := unmet_requirements():
+    try:
+        unmet = unmet_requirements()
+    except PackageNotFoundError:
+        raise MissingError("cifar-report is not installed, so what it needs is unknown: pip install -e .") from None
+    if unmet:
         raise RequestError(" ".join(unmet))
     return "of the versions that it needs"
 

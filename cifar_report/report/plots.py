@@ -342,14 +342,20 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
         figure = Figure(figsize=(8.2, 4.4), layout="constrained")
         axes = figure.subplots()
         cost = [r.runs[0].training_pflop for r in results]
-        for at, family in enumerate(load_catalog().families):
-            of = [(c, r) for c, r in zip(cost, results, strict=True) if r.family.name == family.name]
+        named: set[str] = set()
+        for (at, family), pretrained in itertools.product(enumerate(load_catalog().families), (False, True)):
+            of = [
+                (c, r)
+                for c, r in zip(cost, results, strict=True)
+                if r.family.name == family.name and (r.runs[0].weights is not None) is pretrained
+            ]
             if of:
                 x, y = [c for c, _ in of], 100 * np.array([r.accuracy for _, r in of])
                 errors = np.abs(100 * np.array([r.interval for _, r in of]).T - y)
                 marker, colour = "s" if family.beyond else "o", COLOURS[at % len(COLOURS)]
-                face = "white" if of[0][1].runs[0].weights else colour
-                axes.errorbar(x, y, errors, fmt=marker, ms=5, lw=1.2, color=colour, mfc=face, label=family.title)
+                label, face = (None if family.title in named else family.title), "white" if pretrained else colour
+                axes.errorbar(x, y, errors, fmt=marker, ms=5, lw=1.2, color=colour, mfc=face, label=label)
+                named.add(family.title)
         front = cheapest(cost, [r.accuracy for r in results])
         corners = [(cost[at], 100 * results[at].accuracy) for at in front]
         line: dict[str, Any] = {"color": "#444444", "linewidth": 0.9, "zorder": 1}
