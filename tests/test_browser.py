@@ -157,6 +157,9 @@ def test_nothing_is_wider_than_the_window(browser, report, width):
         if width >= 1280:  # a laptop shows tables whole
             wide = "all => all.filter(s => s.scrollWidth > s.clientWidth).map(s => s.getAttribute('aria-label'))"
             assert page.eval_on_selector_all(".scroll", wide) == []
+        more = "see => { for (let i = 0; i < 30; i++) see.append(', ', see.querySelector('a').cloneNode(true)) }"
+        page.eval_on_selector(".see", more)  # as many links as a large family has
+        assert page.eval_on_selector(".see", "see => see.closest('.output_area, main').scrollWidth") <= width
 
 
 def test_on_a_phone_the_contents_fold_and_figures_can_be_swiped(browser, report):
