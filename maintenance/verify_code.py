@@ -2,7 +2,8 @@
 
 A record's key names the code that made it. After a change of that code which should leave the bits alone, this trains
 each record's run twice on this machine, shortened: with the recorded commit's code and with today's. Where weights and
-predictions agree, `verified.json` beside the record says so, and the record counts as complete.
+predictions agree, `verified.json` beside the record says so, and the record counts as complete. Of records that differ
+in nothing but their seed, one is trained: the code does not depend on it.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import shown
 from cifar_report.records.backup import BACKUP
 from cifar_report.records.files import RECORD, WEIGHTS
-from cifar_report.records.key import stale_because
+from cifar_report.records.key import key_parameters, stale_because
 from cifar_report.records.record import RunRecord, now, read_record
-from cifar_report.records.verified import Verification, keys, write_verification
+from cifar_report.records.verified import Verification, keys, read_verification, write_verification
 from cifar_report.training.environment import git_state
 
 CLONE = Path(__file__).resolve().parents[1]
@@ -43,9 +44,9 @@ SAME = "today's code gives the same weights and predictions, to the last bit"
 def verify_code(plan: Sequence[PlannedRun], *, say: Callable[[str], None] = print) -> bool:
     """Compare today's code with the code that made the plan's records, in shortened runs, and note what agrees.
 
-    Each record's training is done twice on this machine, shortened to `SHORTENED`: by the code of the recorded commit
-    and by today's. If weights and predictions agree to the last bit, `verified.json` beside the record says so, and the
-    record counts as complete.
+    The training of each record, or of another seed's of the same code, is done twice on this machine, shortened to
+    `SHORTENED`: by the code of the recorded commit and by today's. If weights and predictions agree to the last bit,
+    `verified.json` beside the record says so, and the record counts as complete.
 
     Returns:
         whether all records are of today's code or agree with it.
@@ -56,6 +57,7 @@ def verify_code(plan: Sequence[PlannedRun], *, say: Callable[[str], None] = prin
     """
     commit = _commit()
     agreed = []
+    others: dict[str, Verification] = {}  # by what a record and another seed's have in common
     for run in plan:
         record = read_record(run.folder)
         if record is None or record.status != "completed":
@@ -63,9 +65,19 @@ def verify_code(plan: Sequence[PlannedRun], *, say: Callable[[str], None] = prin
         if run.key in keys(run.folder, record):
             agreed.append(True)
             continue
+        common = repr((key_parameters(record.parameters | {"seed": 0}), record.key_facts))
+        if (known := others.get(common)) and record.environment:
+            of = {"recorded_key": record.key, "key": run.key}
+            known = known.model_copy(update={**of, "recorded_commit": record.environment.git_commit})
+            write_verification(run.folder, known)
+            agreed.append(True)
+            say(f"{run.name}: {SAME}, tried with seed {known.shortened['seed']}")
+            continue
         problem = _compare_code(run, record, commit)
         agreed.append(not problem)
         say(f"{run.name}: {problem or SAME}")
+        if not problem and (verified := read_verification(run.folder, record)):
+            others[common] = verified
     if not agreed:
         raise RequestError("none of these runs has a record: nothing to verify")
     say(f"{sum(agreed)} of {len(agreed)} records are of today's code or agree with it")
@@ -129,7 +141,8 @@ class NotComparableError(RuntimeError):
 
 
 def _shortened(run: PlannedRun) -> dict[str, int]:
-    return {name: min(most, getattr(run.parameters, name) or most) for name, most in SHORTENED.items()}
+    short = {name: min(most, getattr(run.parameters, name) or most) for name, most in SHORTENED.items()}
+    return {"seed": run.parameters.seed, **short}
 
 
 def _shortened_run(
@@ -141,7 +154,7 @@ def _shortened_run(
         NotComparableError: the run failed, or its record names another commit.
     """
     e = run.parameters
-    given = {n: value for n, value in parameters.items() if n not in ("experiment", "seed")} | _shortened(run)
+    given = {n: value for n, value in (parameters | _shortened(run)).items() if n not in ("experiment", "seed")}
     places = {name: Path(path).resolve() for name in ("data_dir", "weights_dir") if (path := getattr(e, name))}
     words = [sys.executable, "-P", "-m", "cifar_report", "run", e.experiment, "--profile", "full"]
     words += ["--seeds", str(e.seed), "--output", str(output)]

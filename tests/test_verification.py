@@ -121,7 +121,7 @@ def test_code_is_verified_against_the_recorded_commit(tmp_path):
     def command(word):
         sets = ["--set", "dataset=digits train_limit=200 test_limit=60 epochs=3"]
         program = [str(clone / "maintenance" / "verify_code.py")] if word == "verify" else ["-m", "cifar_report", word]
-        given = [sys.executable, "-P", *program, "EXP000", "--profile", "full", *sets]
+        given = [sys.executable, "-P", *program, "EXP000", "--profile", "full", "--seeds", "0,1", *sets]
         environment = os.environ | {"PYTHONPATH": str(clone)}
         done = subprocess.run(
             [*given, "--output", out], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
@@ -137,7 +137,7 @@ def test_code_is_verified_against_the_recorded_commit(tmp_path):
     git("add", ".")
     git("commit", "-qm", "first")
     assert command("run")[0] == 0
-    assert command("verify") == (0, "1 of 1 records are of today's code or agree with it\n")
+    assert command("verify") == (0, "2 of 2 records are of today's code or agree with it\n")
 
     edit("x = self.fc1(x.flatten(1)).relu()", "hidden = self.fc1(x.flatten(1))\n        x = hidden.relu()")
     assert "EXP000 seed 0: stale: the library's code changed" in command("status")[1]
@@ -147,11 +147,15 @@ def test_code_is_verified_against_the_recorded_commit(tmp_path):
     code, said = command("verify")
     assert code == 0, said
     assert "EXP000 seed 0: today's code gives the same weights and predictions, to the last bit" in said
-    assert "EXP000 seed 0: complete" in command("status")[1]
-    record = read_record(run_folder(out, "EXP000", 0))
-    verification = read_verification(run_folder(out, "EXP000", 0), record)
-    assert verification.recorded_commit == record.environment.git_commit != verification.commit
-    assert verification.shortened == {"train_limit": 200, "epochs": 2}
+    assert (
+        "EXP000 seed 1: today's code gives the same weights and predictions, to the last bit, tried with seed 0" in said
+    )
+    assert "EXP000 seed 0: complete\nEXP000 seed 1: complete" in command("status")[1]
+    for seed in (0, 1):
+        record = read_record(run_folder(out, "EXP000", seed))
+        verification = read_verification(run_folder(out, "EXP000", seed), record)
+        assert verification.recorded_commit == record.environment.git_commit != verification.commit
+        assert verification.shortened == {"seed": 0, "train_limit": 200, "epochs": 2}
 
     edit("x = hidden.relu()", "x = hidden.tanh()")
     git("commit", "-qam", "another activation")
