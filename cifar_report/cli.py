@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -242,7 +240,7 @@ def fetch(
     found = set()
     for planned in plan:
         e = planned.parameters
-        images, _ = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline)
+        images, _ = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)
         found.add(f"{e.dataset}: {images.source}, SHA-256 {images.sha256}")
         if e.weights and (weights := find_weights(e)[1]):
             found.add(f"{e.weights} weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}")
@@ -283,7 +281,7 @@ def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None
 @app.command(
     epilog=_examples(
         "cifar-report diff EXP003 EXP004 --profile reference",
-        "cifar-report diff outputs/quick /elsewhere/outputs/quick --html diff.html",
+        "cifar-report diff outputs/quick /elsewhere/outputs/quick",
         "cifar-report diff old/results.csv outputs/quick/report --markdown",
     )
 )
@@ -294,7 +292,6 @@ def diff(
     after: Annotated[str, typer.Argument(metavar="AFTER", help="the same")],
     profile: Profile = None,
     output: Output = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the comparison to a page")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="print it as Markdown, for a pull request")] = False,
 ) -> None:
     """Compare two experiments, two output folders, or two reports, with tests."""
@@ -328,11 +325,6 @@ def diff(
             _print_table(columns, rows, width=240)
     if note:
         print(note)
-    if html:
-        from cifar_report.report.layout import difference_page
-
-        with _writing(html) as temporary:
-            temporary.write_text(difference_page(f"{after} against {before}", found), encoding="utf-8")
 
 
 @app.command(
@@ -358,7 +350,7 @@ def verify(
 @app.command(
     epilog=_examples(
         "cifar-report predict cat.jpg --experiment EXP003",
-        "cifar-report predict holiday/ --experiment EXP020 --profile full --csv predictions.csv",
+        "cifar-report predict holiday/ --experiment EXP020 --profile full --csv > predictions.csv",
     )
 )
 def predict(
@@ -368,7 +360,7 @@ def predict(
     profile: Profile = None,
     output: Output = None,
     top: Annotated[int, typer.Option(metavar="N", help="number of classes to show")] = 3,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the shown classes to a file")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="print the shown classes as a table of CSV")] = False,
 ) -> int:
     """Classify pictures with the weights of a complete run."""
     from cifar_report.predict import predict, write_csv
@@ -379,13 +371,12 @@ def predict(
         raise RequestError(f"predict takes one experiment, not {experiment}")
     output = output or Path("outputs") / (profile or _default_profile())
     predictions, unreadable = predict(pictures, run_folder(output, names[0], seed), top=max(1, top))
-    for prediction in predictions:
-        print(prediction)
+    if csv:
+        write_csv(predictions, sys.stdout)
+    else:
+        print(*predictions, sep="\n")
     for path, reason in unreadable:
         print(f"cifar-report: skipped {path}: {reason}", file=sys.stderr)
-    if csv:
-        with _writing(csv) as temporary:
-            write_csv(predictions, temporary)
     return DONE if predictions else REQUEST_WRONG
 
 
@@ -445,7 +436,7 @@ def _default_profile() -> str:
     from cifar_report.execution.resources import gpus
 
     profile, count = ("full", "a") if gpus() else ("quick", "no")
-    print(f"profile {profile}, because there is {count} GPU; choose another with --profile", flush=True)
+    print(f"profile {profile}, because there is {count} GPU; choose another with --profile", file=sys.stderr)
     return profile
 
 
@@ -525,20 +516,3 @@ def _print_markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> No
     for row in (columns, ["---"] * len(columns), *rows):
         print("|", " | ".join(cell.replace("|", "\\|") for cell in row), "|")
     print()
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[Path]:
-    """Write a file that the user named, in one step; what is no regular file, such as a pipe, stays what it is."""
-    from cifar_report.records.files import atomic_file
-
-    try:
-        if path.exists() and not path.is_file():
-            with tempfile.TemporaryDirectory() as folder:
-                yield (file := Path(folder) / path.name)
-                path.write_bytes(file.read_bytes())
-        else:
-            with atomic_file(path.resolve()) as file:  # behind a link
-                yield file
-    except OSError as error:
-        raise RequestError(f"cannot write {path}: {error.strerror}") from None

@@ -43,7 +43,7 @@ from cifar_report.training.build import build_model
 from cifar_report.training.checkpoint import Checkpoint
 from cifar_report.training.cost import model_record
 from cifar_report.training.environment import describe_environment
-from cifar_report.training.evaluation import Evaluation, evaluate, evaluate_on_test
+from cifar_report.training.evaluation import Evaluation, evaluate
 from cifar_report.training.loop import train
 from cifar_report.training.memory import batch_that_fits, keep_freed_memory
 from cifar_report.training.precision import amp_dtype, choose_device, choose_precision, require_supported
@@ -124,7 +124,7 @@ class Run:
     def build_model(self) -> nn.Module:
         """Build the model with its initial weights, which the seed decides."""
         with self._phase("setup"):
-            self.model, self._weights, warning = build_model(self.parameters)
+            self.model, self._weights, warning = build_model(self.parameters, len(self.dataset.classes))
             self.model.to(self.device)
             notebook = load_catalog().family_named(self.family).notebook_path
             weights_sha256 = self._weights.sha256 if self._weights else None
@@ -187,17 +187,21 @@ class Run:
         """Score the final model on the test images."""
         with self._phase("evaluate"):
             amp = amp_dtype(self.parameters, self.device)
-            self.evaluation = evaluate_on_test(
-                self.model, self.dataset, self.parameters, last_validation=self._last_validation, amp=amp
-            )
+            self.evaluation = self._last_validation  # of the final model, in the original protocol on the test images
+            if self.dataset.validation is not self.dataset.test:
+                self.evaluation = evaluate(self.model, self.dataset.test, self.parameters, amp=amp)
             self._accuracy_without_flip = self.evaluation.accuracy
-            if self.parameters.test_time_flip:
-                self.evaluation = evaluate(self.model, self.dataset.test, self.parameters, amp=amp, flip=True)
+            if self._several_views:
+                self.evaluation = evaluate(self.model, self.dataset.test, self.parameters, amp=amp, test_time=True)
         e = self.evaluation
         print(f"final model: {e.accuracy:.2%} of {len(e.labels):,} test images ({e.correct:,}), loss {e.loss:.3f}")
-        if self.parameters.test_time_flip:
-            print(f"each image beside its mirror image; without: {self._accuracy_without_flip:.2%}")
+        if self._several_views:
+            print(f"each image in several views; in one: {self._accuracy_without_flip:.2%}")
         return e
+
+    @property
+    def _several_views(self) -> bool:
+        return self.parameters.test_time_flip or self.parameters.test_time_shift
 
     @property
     def key(self) -> str:
@@ -236,7 +240,7 @@ class Run:
                 accuracy=self.evaluation.accuracy,
                 correct=self.evaluation.correct,
                 total=len(self.evaluation.labels),
-                accuracy_without_flip=self._accuracy_without_flip if self.parameters.test_time_flip else None,
+                accuracy_without_flip=self._accuracy_without_flip if self._several_views else None,
             ),
             best_epoch=int(np.argmin(validation_losses)) + 1,
             model=model_record(self.parameters.model, self.model),

@@ -8,7 +8,6 @@ import nbformat
 import pytest
 from records import write_run
 
-from cifar_report.cli import main
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.records.record import ErrorRecord, read_record
 from cifar_report.report import export
@@ -191,14 +190,10 @@ def test_dark_and_light(browser, report, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("which", "width"), [("report", 390), ("report", 1280), ("notebook", 1280), ("diff", 390)])
-def test_axe_finds_no_violation(browser, report, tmp_path, scheme, which, width):
+@pytest.mark.parametrize(("which", "width"), [("report", 390), ("report", 1280), ("notebook", 1280)])
+def test_axe_finds_no_violation(browser, report, scheme, which, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    path = {"report": report, "notebook": next((report.parent / "notebooks").glob("*.html"))}.get(which)
-    if path is None:
-        path = tmp_path / "diff.html"
-        output = str(report.parent.parent)
-        assert main(["diff", "EXP003", "EXP004", "--output", output, "--html", str(path)]) == 0
+    path = {"report": report, "notebook": next((report.parent / "notebooks").glob("*.html"))}[which]
     options = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
     page = browser.new_page(bypass_csp=True, **options)  # so that axe itself may run
     page.goto(path.as_uri())

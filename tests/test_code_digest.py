@@ -53,7 +53,7 @@ def test_every_file_of_the_training_layer_either_counts_or_is_named():
     everything = set(module.sources())
     choices = {f"training/{folder}/{name}.py" for p, folder in CHOICES.items() for name in allowed_values(p)}
     some = {"training/cropped.py"}  # which some networks import
-    apart = {"training/environment.py", "training/inspection.py", "training/memory.py"}  # which neither imports
+    apart = {"training/environment.py", "training/memory.py"}  # which neither imports
     assert everything == CORE | choices | some | NO_RESULT | apart
     assert set(ROOTS) <= CORE
 

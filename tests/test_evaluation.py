@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -65,9 +67,29 @@ def test_flip_averages_the_logits_of_an_image_and_its_mirror_image(tiny):
     model, dataset = build_model(parameters)[0], load_dataset(parameters)
     mirrored = Split(dataset.test.images.flip(3), dataset.test.labels)
     plain, other = (evaluate(model, split, parameters).logits for split in (dataset.test, mirrored))
-    both = evaluate(model, dataset.test, parameters, flip=True).logits
+    asked = parameters.model_copy(update={"test_time_flip": True})
+    both = evaluate(model, dataset.test, asked, test_time=True).logits
+    assert torch.equal(evaluate(model, dataset.test, asked).logits, plain)  # as validation is
     assert torch.allclose(both, (plain + other) / 2, atol=1e-6)
     assert not torch.allclose(both, plain)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_shift_averages_the_logits_of_an_image_and_of_two_shifted_by_a_pixel(tiny, flip):
+    parameters = tiny(model="lenet", test_limit=40, test_time_flip=flip)
+    model, dataset = build_model(parameters)[0], load_dataset(parameters)
+    rows = [np.abs(np.arange(32) + by) for by in (-1, 0, 1)]  # mirrored at the edges
+    rows = [np.minimum(row, 62 - row) for row in rows]
+    before, plain, after = (
+        evaluate(
+            model, replace(dataset.test, images=dataset.test.images[:, :, row][..., row]), parameters, test_time=True
+        )
+        for row in rows
+    )
+    asked = parameters.model_copy(update={"test_time_shift": True})
+    seen = evaluate(model, dataset.test, asked, test_time=True)
+    assert torch.allclose(seen.logits, plain.logits / 2 + before.logits / 4 + after.logits / 4, atol=1e-6)
+    assert not torch.allclose(seen.logits, plain.logits)
 
 
 def test_logits_beyond_float16_have_a_confidence():

@@ -133,6 +133,7 @@ def test_defaults_stay_as_they_are():
         "label_smoothing": 0.0,
         "lookahead": False,
         "test_time_flip": False,
+        "test_time_shift": False,
         "precision": "auto",
         "compile": False,
     }

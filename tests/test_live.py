@@ -38,9 +38,6 @@ def test_table_tells_epochs_accuracy_and_time_left(run, clock):
         clock.now = 25.0
         shown.show([run], [])
         assert re.search(r"2/10 +│ 60.00% +│ 25 s +│ 96 s", screen.getvalue())  # eight epochs of 12 s
-        clock.now = 31.0
-        shown.show([run], [])
-        assert re.search(r"31 s +│ 90 s", screen.getvalue().rpartition("25 s")[2])
 
 
 def test_history_is_read_while_it_is_written(run):

@@ -4,6 +4,7 @@ from torch import optim
 
 from cifar_report.experiments.schema import allowed_values, validate
 from cifar_report.training.optimization import build_optimizer, build_schedule
+from cifar_report.training.optimizers.muon import BIAS_LR, HEAD_LR, orthogonal
 
 CASES = {
     "sgd": ({"lr": 0.01}, lambda w: optim.SGD(w, lr=0.01, momentum=0.9, nesterov=True)),
@@ -14,7 +15,58 @@ CASES = {
 
 
 def test_every_name_of_the_schema_is_tested():
-    assert list(CASES) == allowed_values("optimizer")
+    assert [*CASES, "muon"] == allowed_values("optimizer")
+
+
+def muon(weights, **more):
+    return build_optimizer(weights, validate({"optimizer": "muon", "lr": 0.1, "nesterov": False, **more}))
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 3, 3), (40, 2, 3, 3), (18, 2, 3, 3)])  # wide, tall, square
+def test_muon_turns_a_step_of_a_convolution_to_a_matrix_with_equal_singular_values(shape):
+    torch.manual_seed(0)
+    step = orthogonal(torch.randn(shape)).flatten(1)
+    values = torch.linalg.svdvals(step.float())
+    assert step.shape[0] == shape[0]
+    assert values.max() < 1.3
+    assert values.median() > 0.6
+    exact = torch.randn(shape).flatten(1)
+    u, _, v = torch.linalg.svd(exact, full_matrices=False)
+    assert torch.nn.functional.cosine_similarity((u @ v).flatten(), orthogonal(exact.reshape(shape)).flatten(), 0) > 0.9
+
+
+@pytest.mark.skipif(not hasattr(optim, "Muon"), reason="this PyTorch has no Muon")
+def test_muons_steps_are_those_of_pytorchs_muon_on_flat_convolutions():
+    """PyTorch's takes matrices only, and does not keep the weights' length."""
+    torch.manual_seed(0)
+    ours = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
+    theirs = torch.nn.Parameter(torch.zeros(8, 36))
+    mine = muon([ours], momentum=0.6)
+    reference = optim.Muon([theirs], lr=0.1, weight_decay=0, momentum=0.6, nesterov=True, ns_steps=3)
+    for _ in range(4):
+        gradient = torch.randn(8, 4, 3, 3)
+        before = ours.detach() * 8**0.5 / ours.detach().norm()
+        ours.grad, theirs.grad = gradient, gradient.flatten(1).clone()
+        flat = theirs.detach().clone()
+        mine.step()
+        reference.step()
+        assert torch.allclose((ours - before).flatten(1), theirs - flat, atol=2e-3)
+
+
+def test_muon_trains_what_is_no_convolution_by_sgd():
+    torch.manual_seed(0)
+    shapes = {"bias": (4,), "head": (3, 4)}
+    for shape, rate in zip(shapes.values(), (BIAS_LR, HEAD_LR), strict=True):
+        ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+        lr = 200 * rate
+        mine = muon([ours], batch_size=200, weight_decay=0.004)
+        reference = optim.SGD([theirs], lr=lr, momentum=0.85, nesterov=True, weight_decay=0.004 / lr)
+        for _ in range(3):
+            ours.grad = torch.randn(shape)
+            theirs.grad = ours.grad.clone()
+            mine.step()
+            reference.step()
+        assert torch.allclose(ours, theirs, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -57,7 +109,9 @@ def test_schedule_over_a_whole_training(name):
     else:
         assert max(rates) == pytest.approx(0.1, rel=0.01)
         assert 0 <= optimizer.param_groups[0]["lr"] < 0.1
-    if name in ("cosine", "one_cycle", "triangular"):
+    if name == "linear":
+        assert rates == pytest.approx([0.1 * (100 - step) / 100 for step in range(100)])
+    if name in ("linear", "cosine", "one_cycle", "triangular"):
         assert optimizer.param_groups[0]["lr"] < 0.001
     if name == "cosine":
         assert rates[50] == pytest.approx(0.05)

@@ -71,7 +71,7 @@ def test_holdout_touches_the_test_images_once_at_the_end(tiny, tmp_path, monkeyp
         evaluated.append(len(split))
         return evaluate(model, split, *rest, **more)
 
-    monkeypatch.setattr("cifar_report.training.evaluation.evaluate", counted)
+    monkeypatch.setattr("cifar_report.run.evaluate", counted)
     monkeypatch.setattr("cifar_report.training.loop.evaluate", counted)
     run = complete(tiny(output_dir=str(tmp_path), validation="holdout", holdout_size=100, epochs=3))
     assert evaluated == [100, 100, 100, 50]

@@ -15,6 +15,7 @@ import numpy as np
 
 from cifar_report.data import sources
 from cifar_report.data.download import OFFLINE, DownloadError, cache_folder
+from cifar_report.data.pictures import PictureFolder
 from cifar_report.data.sources import Images
 from cifar_report.experiments.errors import RequestError
 
@@ -24,17 +25,20 @@ DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError)  # what reading a
 
 
 def load_images(
-    dataset: str, *, data_dir: str | None = None, offline: str = "fail", download: bool = True
+    dataset: str, *, data_dir: str | None = None, offline: str = "fail", download: bool = True, size: int = 32
 ) -> tuple[Images, str | None]:
     """Return the decoded dataset, its arrays memory-mapped, and a warning if digits stand in for CIFAR-10.
 
-    Without `download` only what is on this machine is found.
+    Without `download` only what is on this machine is found. Pictures of a folder are decoded to `size` pixels.
 
     Raises:
         RequestError: a local copy is damaged, or CIFAR-10 is not found and `offline` is `fail`.
     """
     if dataset == "digits":
         return _cached("digits", sources.load_digits), None
+    if dataset == "folder":
+        pictures = PictureFolder.find(data_dir, size)
+        return _cached(f"folder-{pictures.identity()}", pictures.read), None
     local = sources.find_local_copy(data_dir)
     if local is not None:
         return _cached(f"cifar10-{local.identity()}", local.read), None
@@ -102,7 +106,7 @@ def _open(folder: Path) -> Images:
     # Copy-on-write: torch wants writable memory, and pages nobody writes to stay shared between processes.
     pixels = np.load(folder / "pixels.npy", mmap_mode="c")
     labels = np.load(folder / "labels.npy")
-    if pixels.shape != (len(labels), 3, 32, 32) or len(labels) != facts["size"]:
+    if pixels.ndim != 4 or len(pixels) != len(labels) or len(labels) != facts["size"]:
         raise ValueError("damaged cache")
     known = (folder / "pixels.npy").stat()
     version = (str(folder), facts["sha256"], known.st_ino, known.st_mtime_ns)

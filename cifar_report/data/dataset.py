@@ -15,10 +15,11 @@ from cifar_report.records.record import DataRecord
 
 @dataclass(frozen=True)
 class Split:
-    """Images (uint8, (N, 3, 32, 32)) and labels (int64, (N,)) of one part of a dataset."""
+    """Images (uint8, (N, 3, S, S), S = 32 but of folders) and labels (int64, (N,)) of one part of a dataset."""
 
     images: torch.Tensor
     labels: torch.Tensor
+    classes: int = 10
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,7 +55,8 @@ def load_dataset(parameters: Experiment, device: torch.device | str = "cpu") -> 
     Raises:
         RequestError: the data is damaged or not found, or `holdout_size` leaves nothing to train on.
     """
-    images, warning = load_images(parameters.dataset, data_dir=parameters.data_dir, offline=parameters.offline)
+    e = parameters
+    images, warning = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)
     train, validation, test = split(images.labels, images.train_size, parameters)
 
     def take(indices: np.ndarray) -> Split:
@@ -63,11 +65,12 @@ def load_dataset(parameters: Experiment, device: torch.device | str = "cpu") -> 
         return Split(
             torch.from_numpy(images.pixels[chosen]).to(device),
             torch.from_numpy(images.labels[chosen]).long().to(device),
+            len(images.classes),
         )
 
     test_split = take(test)
     record = DataRecord(
-        name="digits" if images.source.endswith("digits") else "cifar10",
+        name="digits" if warning else e.dataset,
         source=images.source,
         sha256=images.sha256,
         train_size=len(train),
@@ -77,6 +80,7 @@ def load_dataset(parameters: Experiment, device: torch.device | str = "cpu") -> 
         split_sha256=split_digest(train, validation, test),
         stand_in=warning is not None,
         provenance=images.provenance,
+        classes=images.classes if e.dataset == "folder" else None,
     )
     return Dataset(
         train=take(train),

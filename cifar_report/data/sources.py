@@ -10,12 +10,14 @@ import io
 import os
 import pickle
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cifar_report.data.download import DownloadError, cache_folder, download
+from cifar_report.data.splits import rank_in_class
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
 from cifar_report.records.record import Provenance
@@ -40,7 +42,7 @@ MIRROR_FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
 
 @dataclass(frozen=True)
 class Images:
-    """A decoded dataset. `pixels` is uint8 (N, 3, 32, 32), training images first; `labels` is uint8 (N,)."""
+    """A decoded dataset: `pixels`, uint8 (N, 3, S, S), training images first; `labels`, uint8 (N,)."""
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -59,13 +61,8 @@ class LocalCopy:
     files: tuple[Path, ...]
 
     def identity(self) -> str:
-        """Digest of what the system knows of the files: changes when the copy does, without reading it.
-
-        The time of the last change of state (`ctime`) is among it, which no program can set back.
-        """
-        known = [(path.resolve(), path.stat()) for path in self.files]
-        facts = [(str(path), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in known]
-        return hashlib.sha256(repr((self.kind, facts)).encode()).hexdigest()[:16]
+        """What changes when the copy does."""
+        return identity(self.kind, self.files)
 
     def read(self) -> Images:
         """Verify and decode.
@@ -80,8 +77,18 @@ class LocalCopy:
         return read_parquet(self.files, "unofficial copy (local parquet)")
 
 
+def identity(kind: str, files: Iterable[Path]) -> str:
+    """Digest of what the system knows of files: changes when they do, without reading them.
+
+    The time of the last change of state (`ctime`) is among it, which no program can set back.
+    """
+    known = [(path.resolve(), path.stat()) for path in files]
+    facts = [(str(path), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in known]
+    return hashlib.sha256(repr((kind, facts)).encode()).hexdigest()[:16]
+
+
 def content_digest(pixels: np.ndarray, labels: np.ndarray) -> str:
-    """SHA-256 of the pixels (uint8, N x 3 x 32 x 32, C order) followed by the labels (uint8)."""
+    """SHA-256 of the pixels (uint8, N x 3 x S x S, C order) followed by the labels (uint8)."""
     digest = hashlib.sha256(np.ascontiguousarray(pixels).data)
     digest.update(np.ascontiguousarray(labels).data)
     return digest.hexdigest()
@@ -216,14 +223,15 @@ def load_digits() -> Images:
     large = small.repeat(4, axis=1).repeat(4, axis=2)
     pixels = np.ascontiguousarray(np.broadcast_to(large[:, None], (len(large), 3, 32, 32)))
     labels = digits.target.astype(np.uint8)
-    rank = np.empty(len(labels), dtype=np.int64)  # position of an image among those of its class
-    for label in range(10):
-        members = np.flatnonzero(labels == label)
-        rank[members] = np.arange(len(members))
-    order = np.argsort(rank % 5 == 4, kind="stable")
-    train_size = int((rank % 5 != 4).sum())
+    order, train_size = every_fifth_tests(labels)
     source = "scikit-learn's bundled digits"
     return Images(pixels[order], labels[order], train_size, CLASSES["digits"], source, "bundled")
+
+
+def every_fifth_tests(labels: np.ndarray) -> tuple[np.ndarray, int]:
+    """An order of images in which every fifth of a class comes last, to be tested; and how many train."""
+    tested = rank_in_class(labels) % 5 == 4
+    return np.argsort(tested, kind="stable"), int((~tested).sum())
 
 
 def _md5(content: bytes) -> str:

@@ -32,7 +32,7 @@ def balanced(indices: np.ndarray, labels: np.ndarray, limit: int | None) -> np.n
     """At most the first `limit` of `indices`, classes as equal as can be; larger limits contain smaller ones."""
     if limit is None or limit >= len(indices):
         return indices
-    rank = _rank_in_class(labels[indices])
+    rank = rank_in_class(labels[indices])
     # Round by round one image of every class: ties are broken by class, so that any limit is balanced.
     order = np.lexsort((labels[indices], rank))
     return np.sort(indices[order[:limit]])
@@ -41,7 +41,7 @@ def balanced(indices: np.ndarray, labels: np.ndarray, limit: int | None) -> np.n
 def _stratified_folds(pool: np.ndarray, labels: np.ndarray, parameters: Experiment) -> list[np.ndarray]:
     """The validating part first: every class contributes its share, chosen by `SPLIT_SEED` alone."""
     shuffled = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(pool)
-    rank = _rank_in_class(labels[shuffled])
+    rank = rank_in_class(labels[shuffled])
     if parameters.validation == "fold":
         assert parameters.folds is not None  # the schema refuses anything else
         return [shuffled[rank % parameters.folds == parameters.fold]]
@@ -52,7 +52,7 @@ def _stratified_folds(pool: np.ndarray, labels: np.ndarray, parameters: Experime
     return [balanced(shuffled, labels, parameters.holdout_size)]
 
 
-def _rank_in_class(labels: np.ndarray) -> np.ndarray:
+def rank_in_class(labels: np.ndarray) -> np.ndarray:
     """For each element its position among the elements of the same class."""
     rank = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):

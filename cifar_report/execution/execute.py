@@ -149,7 +149,6 @@ class Live:
     def __init__(self, total: int) -> None:
         self.total = total
         self.started: dict[str, float] = {}
-        self.last_epoch: dict[str, tuple[int, float]] = {}  # finished epochs, and seconds when the last one was seen
         console = Console()
         self.display = RichLive(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
 
@@ -163,7 +162,7 @@ class Live:
             self.display.stop()
 
     def show(self, running: Sequence[PlannedRun], done: Sequence[RunRecord]) -> None:
-        """Show the running runs: finished epochs, validation accuracy, seconds elapsed and left."""
+        """Show the running runs: finished epochs, validation accuracy, time elapsed, and left after the last epoch."""
         if self.display is None:
             return
         table = Table("run", "epoch", "accuracy", "elapsed", "left", title=f"{len(done)} of {self.total} done")
@@ -171,20 +170,10 @@ class Live:
             elapsed = perf_counter() - self.started.setdefault(run.name, perf_counter())
             history = _history(run)
             accuracy = f"{float(history[-1]['validation_accuracy']):.2%}" if history else "–"
-            left = self._left(run, history, elapsed)
-            epoch, remaining = f"{len(history)}/{run.parameters.epochs}", "–" if left is None else duration(left)
-            table.add_row(run.name, epoch, accuracy, duration(elapsed), remaining)
+            seconds = sum(float(row["seconds"]) for row in history)
+            left = duration(seconds / len(history) * (run.parameters.epochs - len(history))) if history else "–"
+            table.add_row(run.name, f"{len(history)}/{run.parameters.epochs}", accuracy, duration(elapsed), left)
         self.display.update(table, refresh=True)
-
-    def _left(self, run: PlannedRun, history: Sequence[dict[str, str]], elapsed: float) -> float | None:
-        """Seconds left, by the run's own epochs; `None` before it has finished one."""
-        if not history:
-            return None
-        count, seconds = len(history), [float(row["seconds"]) for row in history]
-        if self.last_epoch.get(run.name, (0, 0.0))[0] != count:
-            self.last_epoch[run.name] = count, elapsed
-        left = (run.parameters.epochs - count) * sum(seconds) / count
-        return max(0.0, left - (elapsed - self.last_epoch[run.name][1]))
 
 
 def _history(run: PlannedRun) -> list[dict[str, str]]:

@@ -218,7 +218,7 @@ def make_plan(
 def _planned(seeded: Sequence[Experiment]) -> list[PlannedRun]:
     """The runs of one experiment, which differ in their seeds only: data and weights are looked up once."""
     e = seeded[0]
-    images, data_problem = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline)
+    images, data_problem = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)
     split(images.labels, images.train_size, e)  # refuses a holdout that leaves nothing to train on
     _, weights, weights_problem = find_weights(e) if e.weights else (None, None, None)
     return _runs(seeded, images.sha256, weights, {"data": data_problem, "weights": weights_problem})
@@ -230,7 +230,9 @@ def _inspected(seeded: Sequence[Experiment]) -> list[PlannedRun]:
     data_sha256, weights = "", None
     problems: dict[str, str | None] = {}
     try:
-        images, problems["data"] = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, download=False)
+        images, problems["data"] = load_images(
+            e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size, download=False
+        )
         data_sha256 = images.sha256
     except RequestError as error:
         problems["data"] = str(error)

@@ -68,7 +68,8 @@ def _measured(e: Experiment, validation: float) -> list[float]:
 def _measure(e: Experiment, device: torch.device) -> tuple[float, float]:
     """Seconds that computing the frozen part and that an epoch take, with its validation."""
     keep_freed_memory()
-    model, dataset = build_model(e)[0].to(device), load_dataset(e, device)
+    dataset = load_dataset(e, device)
+    model = build_model(e, len(dataset.classes))[0].to(device)
     times: list[tuple[float, ...]] = []
     for epochs in (1, 3):  # the first training warms up, which a slow one need not
         times[:] = [_clock(device)]

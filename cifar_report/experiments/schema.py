@@ -87,11 +87,13 @@ class Experiment(BaseModel):
         description="identifier, such as EXP003; names the run folder",
     )
     seed: Count = Field(0, ge=0, lt=2**32, description="seed of initial weights, data order, augmentation, dropout")
-    dataset: Literal["cifar10", "digits"] = Field(
-        "cifar10", description="cifar10, or digits: 1,797 handwritten digits that need no download"
+    dataset: Literal["cifar10", "digits", "folder"] = Field(
+        "cifar10",
+        description="cifar10; digits: 1,797 handwritten digits that need no download; folder: pictures in data_dir",
     )
     data_dir: OptionalText = Field(
-        None, description="folder of a local CIFAR-10 copy; null: $CIFAR_REPORT_DATA, then download"
+        None,
+        description="folder of a CIFAR-10 copy (null: $CIFAR_REPORT_DATA, then download), or of pictures by class",
     )
     train_limit: OptionalCount = Field(
         None, ge=1, description="at most so many training images, class-balanced; null: all"
@@ -142,24 +144,26 @@ class Experiment(BaseModel):
     )
     epochs: Count = Field(20, ge=1, le=10_000, description="passes over the training images")
     batch_size: Count = Field(64, ge=1, le=65_536, description="images a training step")
-    optimizer: Literal["sgd", "adam", "rmsprop", "adamax"] = Field(
-        "sgd", description="sgd, adam, rmsprop, adamax; what is not named here is PyTorch's default"
+    optimizer: Literal["sgd", "adam", "rmsprop", "adamax", "muon"] = Field(
+        "sgd",
+        description="sgd, adam, rmsprop, adamax, muon (of convolutions); what is not named here is PyTorch's default",
     )
     lr: Number = Field(
         0.01, gt=0, le=100, description="learning rate at the start (of one_cycle and triangular: the maximum)"
     )
-    momentum: Number = Field(0.9, ge=0, lt=1, description="momentum of sgd and rmsprop; 0 with other optimizers")
+    momentum: Number = Field(0.9, ge=0, lt=1, description="momentum of sgd, rmsprop and muon; 0 with other optimizers")
     nesterov: bool = Field(True, description="Nesterov momentum; sgd only")
     weight_decay: Number = Field(0.0, ge=0, description="L2 penalty added to the gradient")
-    schedule: Literal["constant", "cosine", "one_cycle", "triangular"] = Field(
+    schedule: Literal["constant", "linear", "cosine", "one_cycle", "triangular"] = Field(
         "constant",
-        description="learning rate over time: constant, cosine (to 0), one_cycle, triangular; set at every step",
+        description="learning rate over time: constant, linear and cosine (to 0), one_cycle, triangular; set each step",
     )
     label_smoothing: Number = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     lookahead: bool = Field(False, description="average the weights over the steps of the training (Lookahead)")
     test_time_flip: bool = Field(
         False, description="score each test image together with its mirror image; validation is without"
     )
+    test_time_shift: bool = Field(False, description="score each test image together with copies shifted by a pixel")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="float32, bfloat16 or float16 (mixed); auto: what is fast on this device for this network and size",
@@ -207,8 +211,8 @@ def _contradictions(e: Experiment) -> Iterator[str]:
         yield "validation=fold goes with fold and folds, and they go with no other validation"
     if e.nesterov and e.optimizer != "sgd":
         yield f"nesterov belongs to sgd; with optimizer={e.optimizer} set nesterov=false"
-    if e.momentum > 0 and e.optimizer not in ("sgd", "rmsprop"):
-        yield f"momentum belongs to sgd and rmsprop; with optimizer={e.optimizer} set momentum=0"
+    if e.momentum > 0 and e.optimizer not in ("sgd", "rmsprop", "muon"):
+        yield f"momentum belongs to sgd, rmsprop and muon; with optimizer={e.optimizer} set momentum=0"
     if e.nesterov and e.momentum == 0:
         yield "nesterov needs a momentum above 0; set momentum, or nesterov=false"
     if e.image_size != 32 and e.model in FIXED_SIZE_MODELS:

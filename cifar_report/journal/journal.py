@@ -100,7 +100,8 @@ class Result:
         found = []
         for run in self.runs:
             if run.data and not run.data.is_official:
-                found.append("copy of CIFAR-10" if run.data.name == "cifar10" else "handwritten digits")
+                names = {"cifar10": "copy of CIFAR-10", "digits": "handwritten digits", "folder": "other pictures"}
+                found.append(names[run.data.name])
             if run.weights and run.weights.is_local:
                 found.append("weights from a local file")
             if run.precision not in (None, "float32"):

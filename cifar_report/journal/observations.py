@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cifar_report.experiments.schema import CLASSES
 from cifar_report.formatting import grouped, listing, p_text, percent, points
 from cifar_report.journal.budget import unlike
 from cifar_report.journal.journal import Journal, Result, of_equal_work
@@ -61,11 +60,11 @@ def _guesses(result: Result) -> str | None:
     """A sentence if no run of an experiment is shown to be above chance."""
     intervals = [wilson_interval(run.test.correct, run.test.total) for run in result.runs if run.test]
     data = result.runs[0].data
-    if data is None or any(low > 1 / len(CLASSES[data.name]) for low, _ in intervals):
+    if data is None or any(low > 1 / len(data.class_names) for low, _ in intervals):
         return None
     low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
     return (
-        f"{result.entry.id} is not shown to be above chance ({percent(1 / len(CLASSES[data.name]))}): its interval "
+        f"{result.entry.id} is not shown to be above chance ({percent(1 / len(data.class_names))}): its interval "
         f"over the test images is {percent(low, 1)} to {percent(high, 1)}."
     )
 
@@ -135,12 +134,12 @@ def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], li
         if shared is None:
             continue
         labels, before, after = shared
-        present = [k for k in range(len(CLASSES[run.data.name])) if (labels == k).any()]
+        present = [k for k in range(len(run.data.class_names)) if (labels == k).any()]
         p = dict(zip(present, holm([mcnemar(before[labels == k], after[labels == k]) for k in present]), strict=True))
         gains = {k: float(after[labels == k].mean() - before[labels == k].mean()) for k in present}
         ends = [("gains", max(present, key=gains.__getitem__)), ("loses", min(present, key=gains.__getitem__))]
         parts = [
-            f"{verb} most in {CLASSES[run.data.name][k]} ({points(gains[k], 1)} points, {p_text(p[k])})"
+            f"{verb} most in {run.data.class_names[k]} ({points(gains[k], 1)} points, {p_text(p[k])})"
             for verb, k in ends
             if p[k] < SIGNIFICANCE and (gains[k] > 0) == (verb == "gains")
         ]
@@ -169,7 +168,7 @@ def _confusions(results: Sequence[Result]) -> tuple[list[str], list[str]]:
         run, predictions = result.runs[0], result.predictions(result.runs[0])
         if predictions is None or run.data is None or predictions.correct.all():
             continue
-        counts, names = predictions.confusion_matrix(), CLASSES[run.data.name]
+        counts, names = predictions.confusion_matrix(), run.data.class_names
         both = np.triu(counts + counts.T, k=1)
         one, two = np.unravel_index(both.argmax(), both.shape)
         share = percent(both.max() / int((~predictions.correct).sum()))

@@ -19,7 +19,8 @@ from cifar_report.experiments.schema import CHOICES, Experiment
 PACKAGE = Path(__file__).resolve().parent.parent
 ROOTS = ("training/build.py", "training/loop.py")
 NO_RESULT = {
-    *("data/cache.py", "data/download.py", "data/sources.py", "data/__init__.py"),  # the images' digest is in the key
+    # The images' digest is in the key.
+    *(f"data/{name}.py" for name in ("cache", "download", "pictures", "sources", "__init__")),
     *("training/weights.py", "training/checkpoint.py", "training/choices.py", "training/cost.py"),
     *("training/__init__.py", *(f"training/{folder}/__init__.py" for folder in CHOICES.values())),
 }

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import CLASSES
 from cifar_report.records.files import CHECKPOINT, PROGRESS, RECORD, atomic_file
 
 SCHEMA_VERSION = 2  # 2: precision, training_pflop, provenance, fold
@@ -47,7 +48,9 @@ class TestRecord(_Record):
     accuracy: float
     correct: int
     total: int
-    accuracy_without_flip: float | None = None  # where the score takes each image together with its mirror image
+    accuracy_without_flip: float | None = (
+        None  # where the score takes each image together with its mirror image or shifts
+    )
 
 
 class SecondsRecord(_Record):
@@ -85,6 +88,12 @@ class DataRecord(_Record):
     split_sha256: str
     stand_in: bool = False
     provenance: Provenance | None = None
+    classes: tuple[str, ...] | None = None  # of a folder's pictures
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of their labels."""
+        return self.classes or CLASSES[self.name]
 
     @property
     def is_official(self) -> bool:

@@ -10,31 +10,34 @@ import numpy as np
 from cifar_report.journal.statistics import wilson_interval
 from cifar_report.report.layout import Fragment
 
+MOST_CLASSES = 20  # that a table is wide enough for
+
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = "") -> Fragment:
-    """Counts (int, (10, 10)): rows are labels, columns predictions; shaded by the row's share.
+    """Counts (int, (N, N)): rows are labels, columns predictions; shaded by the row's share.
 
-    The last columns are each class's accuracy with its Wilson 95 % interval.
+    The last columns are each class's accuracy with its Wilson 95 % interval; of many classes they stand alone.
     """
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
-    rows = "".join(_row(counts[index], index, name) for index, name in enumerate(classes))
+    wide = len(classes) > MOST_CLASSES
+    heads = "" if wide else "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
+    rows = "".join(_row(counts[index], index, name, cells=not wide) for index, name in enumerate(classes))
     text = confusion_text(counts, classes)
     return Fragment(
         f'<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(text)}">'
         f'<table class="confusion"><caption>{caption or escape(text)}</caption><thead><tr>'
-        f'<th scope="col">label, taken for:</th>{heads}<th scope="col">accuracy, %</th>'
+        f'<th scope="col">label{"" if wide else ", taken for:"}</th>{heads}<th scope="col">accuracy, %</th>'
         f'<th scope="col">95 % interval</th></tr></thead><tbody>{rows}</tbody></table></div>',
         text,
     )
 
 
-def _row(counts: np.ndarray, label: int, name: str) -> str:
+def _row(counts: np.ndarray, label: int, name: str, *, cells: bool) -> str:
     total, right = int(counts.sum()), int(counts[label])
-    cells = "".join(_shaded(int(count), count / max(total, 1)) for count in counts)
+    shaded = "".join(_shaded(int(count), count / max(total, 1)) for count in counts) if cells else ""
     low, high = wilson_interval(right, total) if total else (0.0, 1.0)
     share = f"{100 * right / total:.1f}" if total else "–"
     return (
-        f'<tr><th scope="row">{escape(name)}</th>{cells}<td><b>{share}</b></td>'
+        f'<tr><th scope="row">{escape(name)}</th>{shaded}<td><b>{share}</b></td>'
         f"<td>{100 * low:.1f}–{100 * high:.1f}</td></tr>"
     )
 

@@ -59,7 +59,8 @@ def _cell(image: np.ndarray, title: str, style: str, *, captioned: bool) -> str:
 
 
 def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, per_class: int = 3) -> Fragment:
-    """The first images (uint8, (N, 3, 32, 32)) of every class, a column each."""
+    """The first images (uint8, (N, 3, S, S)) of every class, of the first twenty, a column each."""
+    classes = classes[:20]
     members = [np.flatnonzero(labels == label)[:per_class] for label in range(len(classes))]
     blank = np.full(pixels.shape[1:], 255, dtype=np.uint8)  # where a class has fewer
     height = max(map(len, members))

@@ -11,8 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cifar_report.experiments.schema import shown
-from cifar_report.formatting import counted, duration, number, p_text, points
-from cifar_report.journal.changes import Change
+from cifar_report.formatting import duration, number, p_text, points
 from cifar_report.report.plots import Picture
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -62,12 +61,6 @@ def inline(page: Path) -> Fragment:
 def page_style() -> str:
     """The style sheet of every page."""
     return (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")
-
-
-def difference_page(title: str, found: list[Change]) -> str:
-    """A page of its own that shows what differs."""
-    caption = f"{counted(len(found), 'comparison')}." if found else "No difference."
-    return fragment("difference.html.j2", title=title, style=Markup(page_style()), changes=found, caption=caption).html  # noqa: S704
 
 
 def table_number(anchor: str) -> int:

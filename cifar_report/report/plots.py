@@ -222,16 +222,7 @@ def _cut_leaps(
         if highest <= limit:
             continue
         colour, _ = looks[name]
-        axes.plot([at + 1], [limit], marker="^", color=colour, markersize=6, clip_on=False)
-        axes.annotate(
-            f"to {highest:.3g}",
-            (at + 1, limit),
-            (7, -3),
-            textcoords="offset points",
-            fontsize=8,
-            color=colour,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )
+        axes.text(at + 1, limit, f"\N{BLACK UP-POINTING TRIANGLE} to {highest:.3g}", color=colour, fontsize=8, va="top")
         told.append(f"The validation loss of {name} reaches {highest:.3g} at epoch {at + 1}, above the plot.")
     return told
 
@@ -416,24 +407,3 @@ def bars(values: Mapping[str, float], alt: str, *, label: str, log: bool = False
         axes.margins(x=0.14)
         axes.set(xlabel=label)
         return render(figure, alt)
-
-
-def layer_spreads(activations: Mapping[str, float], gradients: Mapping[str, float]) -> Picture:
-    """Standard deviation of each layer's activations and weight gradients at the first step, on log scales."""
-    with rc_context(STYLE):
-        figure, plots = _plots(8.2, 2.6, 2, left=0.85, gap=1.05)
-        for axes, values, label in zip(
-            plots,
-            (activations, gradients),
-            ("spread of activations", "spread of weight gradients"),
-            strict=True,
-        ):
-            axes.plot(list(values), [max(v, 1e-12) for v in values.values()], "o-", color=COLOURS[0])
-            axes.set_yscale("log")
-            axes.set(ylabel=f"{label} (std)", xlabel="layer, from input to output")
-        first, last = next(iter(activations)), list(activations)[-1]
-        return render(
-            figure,
-            f"Spread per layer at the first step: activations {activations[first]:.2g} in {first} to "
-            f"{activations[last]:.2g} in {last}; gradients {gradients[first]:.2g} to {gradients[last]:.2g}.",
-        )

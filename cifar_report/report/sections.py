@@ -15,7 +15,6 @@ from cifar_report import __version__
 from cifar_report.data.cache import find_images
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import CLASSES
 from cifar_report.formatting import grouped, listing
 from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command
 from cifar_report.journal.changes import Side, changes, read_results
@@ -50,7 +49,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         mixed_environment=[name for name, result in journal.complete.items() if result.mixed_environment],
         foreign=journal.foreign,
         local_weights=[name for name, result in journal.complete.items() if result.local_weights],
-        not_cifar10=any(run.data and run.data.name != "cifar10" for run in runs),
+        other_data=sorted({run.data.source for run in runs if run.data and run.data.name != "cifar10"}),
         warnings=[
             f"{listing(names)}: {warning}" if warning.startswith("its ") else warning
             for warning, names in sorted(
@@ -251,7 +250,7 @@ def _detail(result: Result) -> Fragment:
             name=name,
             which=which,
             counts=predictions.confusion_matrix(),
-            classes=CLASSES[run.data.name],
+            classes=run.data.class_names,
             confusion_matrix=confusion_matrix,
         )
         curve = calibration(predictions.confidence, predictions.correct)

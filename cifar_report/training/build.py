@@ -12,11 +12,9 @@ from cifar_report.training.frozen import freeze
 from cifar_report.training.initialization import initialize
 from cifar_report.training.weights import find_weights, load_weights
 
-CLASSES = 10
 
-
-def build_model(parameters: Experiment) -> tuple[nn.Module, WeightsRecord | None, str | None]:
-    """Build the network that `parameters` describe, in channels_last memory format, on the CPU.
+def build_model(parameters: Experiment, classes: int = 10) -> tuple[nn.Module, WeightsRecord | None, str | None]:
+    """Build the network that `parameters` describe, for so many classes, in channels_last memory format, on the CPU.
 
     The seed decides its random values; torch's global generator is seeded here.
 
@@ -34,16 +32,17 @@ def build_model(parameters: Experiment) -> tuple[nn.Module, WeightsRecord | None
         file, weights, warning = find_weights(parameters)
         if file is not None:
             load_weights(model, file)
-    if hasattr(network, "HEAD"):  # built with the 1,000 classes of ImageNet, so that its weights fit
-        replace_head(model, network.HEAD)
+    fit_head(model, classes)
     initialize(model, parameters.init, parameters.init_layers)
     # Frozen layers with random weights would be useless: without pretrained weights all layers are trained.
     freeze(model, parameters.model, parameters.trainable if warning is None else "all")
     return model.to(memory_format=torch.channels_last), weights, warning
 
 
-def replace_head(model: nn.Module, name: str) -> None:
-    """Put a new linear layer with ten classes in the place of the layer `name`."""
-    parent, _, child = name.rpartition(".")
-    module = model.get_submodule(parent)
-    setattr(module, child, nn.Linear(model.get_submodule(name).in_features, CLASSES))  # type: ignore[arg-type]
+def fit_head(model: nn.Module, classes: int) -> None:
+    """Put a new linear layer in the place of the last one, if that is of another number of classes, as ImageNet's."""
+    name, head = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)][-1]
+    if head.out_features != classes:
+        parent, _, child = name.rpartition(".")
+        new = nn.Linear(head.in_features, classes, bias=head.bias is not None)
+        setattr(model.get_submodule(parent), child, new)

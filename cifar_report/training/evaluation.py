@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cifar_report.data.dataset import Dataset, Split
+from cifar_report.data.dataset import Split
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.predictions import Predictions
 from cifar_report.training.inputs import to_input
@@ -61,16 +61,16 @@ def evaluation_batch(image_size: int) -> int:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, split: Split, parameters: Experiment, *, amp: torch.dtype | None = None, flip: bool = False
+    model: nn.Module, split: Split, parameters: Experiment, *, amp: torch.dtype | None = None, test_time: bool = False
 ) -> Evaluation:
     """Run the model over a split in evaluation mode, without augmentation.
 
     Args:
         model: on the device of `split`.
         split: the images, or the model's inputs, and their labels.
-        parameters: image size and normalization.
+        parameters: image size, normalization and views.
         amp: autocast to this type, or `None` for float32.
-        flip: average the logits of each image and its mirror image.
+        test_time: average the logits over the views of each image that `parameters` ask for.
     """
     model.eval()
     device = split.images.device
@@ -78,20 +78,20 @@ def evaluate(
     with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
         for images in split.images.split(evaluation_batch(parameters.image_size)):
             inputs = to_input(images, parameters.image_size, parameters.normalize)
-            answer = model(inputs).float()
-            logits.append((answer + model(inputs.flip(3)).float()) / 2 if flip else answer)
+            seen = views(inputs, parameters) if test_time else [(1.0, inputs)]
+            answers = [share * model(view).float() for share, view in seen]
+            logits.append(torch.stack(answers).sum(0))
     return Evaluation(torch.cat(logits).cpu(), split.labels.cpu())
 
 
-def evaluate_on_test(
-    model: nn.Module,
-    dataset: Dataset,
-    parameters: Experiment,
-    *,
-    last_validation: Evaluation,
-    amp: torch.dtype | None = None,
-) -> Evaluation:
-    """Score the final model on the test images; where these validate, that was the last epoch's validation."""
-    if dataset.validation is dataset.test:
-        return last_validation
-    return evaluate(model, dataset.test, parameters, amp=amp)
+def views(inputs: torch.Tensor, parameters: Experiment) -> list[tuple[float, torch.Tensor]]:
+    """An input, float32 (B, 3, S, S), as it is and otherwise, and the share of each in their mean (Jordan 2024).
+
+    With `test_time_shift` half is as it is, and a quarter each shifted by a pixel to both sides diagonally, edges
+    mirrored; with `test_time_flip` half of each is mirrored.
+    """
+    seen = [(1.0, inputs)]
+    if parameters.test_time_shift:
+        padded = F.pad(inputs, [1] * 4, mode="reflect")
+        seen = [(0.5, inputs), (0.25, padded[:, :, :-2, :-2]), (0.25, padded[:, :, 2:, 2:])]
+    return [(share / 2, v) for share, view in seen for v in (view, view.flip(3))] if parameters.test_time_flip else seen

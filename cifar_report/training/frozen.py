@@ -63,7 +63,12 @@ def without_frozen_part(
     frozen, rest = split_frozen(model, parameters.model)
     if frozen is None or parameters.augment or (parameters.frozen_batchnorm == "train" and _has_batchnorm(frozen)):
         return model, dataset
-    one = _compute(frozen, Split(dataset.train.images[:1], dataset.train.labels[:1]), parameters, amp)
+    one = _compute(
+        frozen,
+        replace(dataset.train, images=dataset.train.images[:1], labels=dataset.train.labels[:1]),
+        parameters,
+        amp,
+    )
     splits = {id(split): split for split in (dataset.train, dataset.validation)}
     if one.images.nbytes * sum(map(len, splits.values())) > MOST_BYTES:
         return model, dataset
@@ -99,4 +104,4 @@ def _compute(frozen: nn.Module, split: Split, parameters: Experiment, amp: torch
     with torch.autocast(split.images.device.type, dtype=amp, enabled=amp is not None):
         for images in split.images.split(evaluation_batch(parameters.image_size)):
             outputs.append(frozen(to_input(images, parameters.image_size, parameters.normalize)))
-    return Split(torch.cat(outputs), split.labels)
+    return replace(split, images=torch.cat(outputs))

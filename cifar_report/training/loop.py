@@ -215,7 +215,7 @@ def train_one_epoch(training: Training, split: Split, parameters: Experiment) ->
     turns = training.turn + len(training.history)
     for inputs, labels in prepared(batches, split, parameters, training.augmentation, turns):  # (B, 3, S, S), (B,)
         with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
-            logits = network(inputs)  # (B, 10)
+            logits = network(inputs)  # (B, classes)
             loss = F.cross_entropy(logits, labels, label_smoothing=parameters.label_smoothing)
         optimizer.zero_grad()
         scaler.scale(loss).backward()
@@ -241,7 +241,7 @@ def prepared(
     generator: torch.Generator,
     turns: torch.Tensor,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield each batch's inputs, float32 (B, 3, S, S) in channels_last, and labels, int64 (B,), mixed: float (B, 10).
+    """Yield each batch's inputs, float32 (B, 3, S, S) in channels_last, and labels, int64 (B,) or float (B, classes).
 
     Several small batches are looked up, augmented and normalized at once: for 64 images of 32 pixels the calls alone
     would take a tenth of a small network's training step.
@@ -251,9 +251,9 @@ def prepared(
     for first in range(0, len(batches), together):
         group = batches[first : first + together]
         index = torch.cat(list(group)).to(device)
-        images = split.images.index_select(0, index)  # uint8 (N, 3, 32, 32); six times as fast as images[index]
+        images = split.images.index_select(0, index)  # uint8 (N, 3, S, S); six times as fast as images[index]
         images = augment(images, parameters.augment, generator, turns[index])
-        images, labels = mix(images, split.labels[index], parameters.mix, generator)
+        images, labels = mix(images, split.labels[index], split.classes, parameters.mix, generator)
         inputs = to_input(images, parameters.image_size, parameters.normalize)
         sizes = [len(batch) for batch in group]
         yield from zip(inputs.split(sizes), labels.split(sizes), strict=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from cifar_report.data.dataset import Dataset, Split
+from cifar_report.data.dataset import Dataset
 from cifar_report.experiments.schema import Experiment
 from cifar_report.training.loop import train
 
@@ -43,7 +43,7 @@ def batch_that_fits(model: nn.Module, dataset: Dataset, parameters: Experiment) 
     batch = parameters.batch_size // 2
     while batch >= 2:
         torch.cuda.empty_cache()
-        few = Split(dataset.train.images[:batch], dataset.train.labels[:batch])
+        few = replace(dataset.train, images=dataset.train.images[:batch], labels=dataset.train.labels[:batch])
         step = parameters.model_copy(update={"epochs": 1, "batch_size": batch})
         try:
             with redirect_stdout(None):

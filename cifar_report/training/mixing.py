@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from cifar_report.training.build import CLASSES
-
 Mixed = tuple[torch.Tensor, torch.Tensor]  # images; of each image the share that is its own
 
 
@@ -26,32 +24,38 @@ def cutmix(images: torch.Tensor, partner: torch.Tensor, generator: torch.Generat
     """
     count, _, height, width = images.shape
     draw = torch.rand(3, count, generator=generator, device=images.device)
-    side = draw[0].sqrt()[:, None]  # of the image's
-
-    def inside(centre: torch.Tensor, length: int) -> torch.Tensor:
-        """Whether each of `length` pixels lies in the rectangle, bool (B, length)."""
-        middle, half = (centre[:, None] * length).floor(), (side * length / 2).floor()
-        place = torch.arange(length, device=images.device)
-        return (place >= middle - half) & (place < middle + half)
-
-    pasted = inside(draw[1], height)[:, None, :, None] & inside(draw[2], width)[:, None, None, :]
+    pasted = rectangle(draw[1:], draw[0].sqrt()[:, None], height, width)
     share = 1 - pasted.float().mean((1, 2, 3))
     return torch.where(pasted, images[partner], images), share
+
+
+def rectangle(centre: torch.Tensor, side: torch.Tensor | float, height: int, width: int) -> torch.Tensor:
+    """Which pixels lie in a rectangle of each image, bool (B, 1, height, width).
+
+    `centre`: float (2, B) in [0, 1) of both lengths; `side`: of both lengths, a number or (B, 1).
+    """
+
+    def inside(centre: torch.Tensor, length: int) -> torch.Tensor:
+        middle, half = (centre[:, None] * length).floor(), torch.as_tensor(side * length / 2).floor()
+        place = torch.arange(length, device=centre.device)
+        return (place >= middle - half) & (place < middle + half)
+
+    return inside(centre[0], height)[:, None, :, None] & inside(centre[1], width)[:, None, None, :]
 
 
 MIXES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Generator], Mixed]] = {"mixup": mixup, "cutmix": cutmix}
 
 
 def mix(
-    images: torch.Tensor, labels: torch.Tensor, name: str, generator: torch.Generator
+    images: torch.Tensor, labels: torch.Tensor, classes: int, name: str, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mix images, uint8 (B, 3, H, W), with others of the batch.
 
-    The labels, int64 (B,), become each class's share of the image, float (B, 10).
+    The labels, int64 (B,), become each class's share of the image, float (B, classes).
     """
     if name == "none":
         return images, labels
     partner = torch.randperm(len(images), generator=generator, device=images.device)
     mixed, share = MIXES[name](images, partner, generator)
-    own, other = (F.one_hot(which, CLASSES).float() for which in (labels, labels[partner]))
+    own, other = (F.one_hot(which, classes).float() for which in (labels, labels[partner]))
     return mixed, torch.lerp(other, own, share[:, None])

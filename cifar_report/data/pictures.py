@@ -1,0 +1,127 @@
+"""Pictures of one's own: files that people have, and folders of them as a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cifar_report.data.sources import Images, every_fifth_tests, identity
+from cifar_report.data.splits import SPLIT_SEED
+from cifar_report.experiments.errors import RequestError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+MOST_PIXELS = 64_000_000  # of a picture: decoding takes some ten bytes each
+MOST_CLASSES, MOST_TESTED = 256, 65_536  # what predictions are written with: uint8 and uint16
+
+
+def read_picture(path: Path, size: int) -> np.ndarray:
+    """A picture's central square, RGB, scaled to `size` pixels; uint8 (3, size, size).
+
+    What is transparent lies over white; 16-bit grey is scaled to 8 bits.
+
+    Raises:
+        ValueError: it has more than `MOST_PIXELS`. Others: it cannot be read, of which Pillow has errors of many kinds.
+    """
+    with Image.open(path) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS:,}")
+        with suppress(SyntaxError):  # what Pillow raises where a picture's notes are damaged: it is taken as it lies
+            ImageOps.exif_transpose(image, in_place=True)  # phones note how they were held
+        if image.mode.startswith("I"):
+            picture = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        else:
+            coloured = image.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", image.size, "white"), coloured).convert("RGB")
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    square = picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BOX)
+    return np.array(square).transpose(2, 0, 1)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files in a folder, by name."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """A folder with a folder of pictures for each class, or with two such: `train/` and `test/`.
+
+    `train` and `test` hold each class's files; where `test` is empty, every fifth of a class is tested.
+    """
+
+    classes: tuple[str, ...]
+    train: dict[str, list[Path]]
+    test: dict[str, list[Path]]
+    size: int  # pixels a side that they are decoded to
+
+    @classmethod
+    def find(cls, data_dir: str | None, size: int) -> PictureFolder:
+        """Look below `data_dir`.
+
+        Raises:
+            RequestError: there are no two classes, more than `MOST_CLASSES`, or a class has no pictures to train on.
+        """
+        if data_dir is None:
+            raise RequestError("dataset=folder needs data_dir: a folder with a folder of pictures for each class")
+        folder = Path(data_dir).expanduser()
+        if not folder.is_dir():
+            raise RequestError(f"data_dir names the folder {folder}, which does not exist")
+        apart = all((folder / name).is_dir() for name in ("train", "test"))
+        train = _classes_in(folder / "train" if apart else folder)
+        test = _classes_in(folder / "test") if apart else {}
+        if not 2 <= len(train) <= MOST_CLASSES:
+            raise RequestError(
+                f"data_dir names the folder {folder}, which should hold a folder of pictures for each of 2 to "
+                f"{MOST_CLASSES} classes, or such folders in train/ and in test/; it has {len(train)}"
+            )
+        for name in {**train, **test}:
+            if not train.get(name) or not (test.get(name) if apart else train[name][4:]):
+                raise RequestError(f"class {name} in {folder} has too few pictures to train on and to test with")
+        return cls(tuple(train), train, test, size)
+
+    def files(self) -> Iterator[tuple[int, Path]]:
+        """Labels and files, those of `train` first."""
+        for part in (self.train, self.test):
+            yield from ((label, file) for label, name in enumerate(self.classes) for file in part.get(name, ()))
+
+    def identity(self) -> str:
+        """What changes when the files do."""
+        return identity(f"{self.size} pixels", (file for _, file in self.files()))
+
+    def read(self) -> Images:
+        """Decode every picture.
+
+        Raises:
+            RequestError: one cannot be read.
+        """
+        labels = np.array([label for label, _ in self.files()], dtype=np.uint8)
+        pixels = np.empty((len(labels), 3, self.size, self.size), dtype=np.uint8)
+        for number, (_, file) in enumerate(self.files()):
+            try:
+                pixels[number] = read_picture(file, self.size)
+            except Exception as error:  # of a damaged file, whatever the reader of its format raises
+                raise RequestError(f"{file} cannot be read as a picture: {error}; mend or remove it") from None
+        if self.test:
+            order, train_size = np.arange(len(labels)), sum(map(len, self.train.values()))
+        else:
+            shuffled = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(len(labels))
+            order, train_size = every_fifth_tests(labels[shuffled])
+            order = shuffled[order]
+        if len(labels) - train_size > MOST_TESTED:
+            raise RequestError(
+                f"at most {MOST_TESTED:,} pictures can be tested; there are {len(labels) - train_size:,}"
+            )
+        source = f"a folder of pictures, decoded to {self.size} pixels"
+        return Images(pixels[order], labels[order], train_size, self.classes, source, "local file")
+
+
+def _classes_in(folder: Path) -> dict[str, list[Path]]:
+    """The folders with pictures in a folder, by name, and their files."""
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return {path.name: files for path in folders if (files := pictures_in(path))}

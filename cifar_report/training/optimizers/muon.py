@@ -1,0 +1,61 @@
+"""Muon for convolutions (Jordan 2024, airbench94_muon): a step is as large in every direction of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from cifar_report.experiments.schema import Experiment
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # singular values of (0, 1] come near 1 in few iterations
+ITERATIONS = 3
+# What is no convolution learns by SGD, at these rates an image of the batch.
+HEAD_LR, BIAS_LR, SGD_MOMENTUM = 0.00083, 0.053, 0.85
+
+
+def build(weights: list[Parameter], parameters: Experiment) -> Muon:
+    """The optimizer of these weights; `lr` and `momentum` are those of convolutions, `weight_decay` of all others."""
+    e = parameters
+    groups: list[dict[str, Any]] = [{"params": [w for w in weights if w.ndim == 4], "lr": e.lr, "momentum": e.momentum}]
+    for dimensions, rate in ((2, HEAD_LR), (1, BIAS_LR)):
+        lr = rate * e.batch_size
+        chosen = [w for w in weights if w.ndim == dimensions]
+        groups.append({"params": chosen, "lr": lr, "momentum": SGD_MOMENTUM, "weight_decay": e.weight_decay / lr})
+    return Muon([group for group in groups if group["params"]])
+
+
+def orthogonal(gradient: torch.Tensor) -> torch.Tensor:
+    """Near the matrix of the gradient's singular vectors, all singular values 1; (O, I, K, K), likewise returned."""
+    a, b, c = NEWTON_SCHULZ
+    x = gradient.flatten(1)
+    tall = x.shape[0] > x.shape[1]
+    x = (x.T if tall else x).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.T if tall else x).reshape(gradient.shape).to(gradient.dtype)
+
+
+class Muon(Optimizer):
+    """Nesterov momentum; a convolution takes the orthogonal matrix nearest to it, and its weights keep one length."""
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, {"weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for weight in group["params"]:
+                average = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                gradient = weight.grad.add(weight, alpha=group["weight_decay"])
+                average.mul_(group["momentum"]).add_(gradient)
+                gradient = gradient.add(average, alpha=group["momentum"])
+                if weight.ndim == 4:
+                    weight.mul_(len(weight) ** 0.5 / weight.norm())
+                    gradient = orthogonal(gradient)
+                weight.sub_(gradient, alpha=group["lr"])

@@ -1,0 +1,132 @@
+"""A folder of one's own pictures as a dataset: `dataset: folder`."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_report.cli import main
+from cifar_report.data.cache import find_images, load_images
+from cifar_report.data.dataset import load_dataset
+from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.schema import validate
+from cifar_report.records.record import read_record
+
+COLOURS = {"apple": (200, 30, 40), "lime": (60, 200, 50), "plum": (90, 30, 140)}
+
+
+def paint(folder, counts, *, seed=0):
+    """Noisy pictures of one colour, of many sizes and two formats."""
+    random = np.random.default_rng(seed)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            height, width = random.integers(20, 70, 2)
+            noise = random.integers(-30, 30, (height, width, 3))
+            pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+            suffix = "png" if number % 2 else "jpg"
+            Image.fromarray(pixels).save(folder / name / f"{number:03}.{suffix}")
+    return folder
+
+
+@pytest.fixture
+def fruit(tmp_path):
+    return paint(tmp_path / "fruit", {"apple": 20, "lime": 15, "plum": 10})
+
+
+def of(folder, **more):
+    return validate({"experiment": "EXP003", "dataset": "folder", "data_dir": str(folder), "model": "lenet", **more})
+
+
+def test_every_fifth_picture_of_a_class_is_tested(fruit):
+    dataset = load_dataset(of(fruit))
+    assert dataset.classes == dataset.record.class_names == ("apple", "lime", "plum")
+    assert np.bincount(dataset.train.labels).tolist() == [16, 12, 8]
+    assert np.bincount(dataset.test.labels).tolist() == [4, 3, 2]
+    assert dataset.train.images.shape[1:] == (3, 32, 32)
+    for split in (dataset.train, dataset.test):  # each picture beside its own label
+        seen = split.images.float().mean((2, 3)).numpy()
+        nearest = np.abs(seen[:, None] - np.array(list(COLOURS.values()))).sum(2).argmin(1)
+        assert nearest.tolist() == split.labels.tolist()
+
+
+def test_pictures_are_decoded_to_the_size_that_the_model_sees(fruit):
+    dataset = load_dataset(of(fruit, model="resnet18", image_size=48))
+    assert dataset.train.images.shape[1:] == (3, 48, 48)
+    assert "48 pixels" in dataset.record.source
+    assert dataset.record.sha256 != load_dataset(of(fruit)).record.sha256
+
+
+def test_train_and_test_folders_are_taken_as_they_are(tmp_path):
+    paint(tmp_path / "own/train", {"apple": 3, "lime": 2})
+    paint(tmp_path / "own/test", {"apple": 1, "lime": 4})
+    dataset = load_dataset(of(tmp_path / "own"))
+    assert np.bincount(dataset.train.labels).tolist() == [3, 2]
+    assert np.bincount(dataset.test.labels).tolist() == [1, 4]
+
+
+def test_the_split_is_of_the_pictures_and_not_of_the_order_in_which_they_were_taken(fruit):
+    images, _ = load_images("folder", data_dir=str(fruit))
+    first = {name: sorted((fruit / name).iterdir())[4::5] for name in COLOURS}
+    from cifar_report.data.pictures import read_picture
+
+    tested = {picture.tobytes() for picture in images.pixels[images.train_size :]}
+    by_name = {read_picture(file, 32).tobytes() for files in first.values() for file in files}
+    assert tested != by_name
+
+
+def test_a_changed_picture_is_read_anew(fruit):
+    before, _ = load_images("folder", data_dir=str(fruit))
+    Image.new("RGB", (32, 32), "black").save(fruit / "apple" / "000.jpg")
+    after, _ = load_images("folder", data_dir=str(fruit))
+    assert after.sha256 != before.sha256
+    assert find_images(after.sha256).classes == ("apple", "lime", "plum")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: None, "does not exist"),
+        (lambda f: paint(f, {"apple": 8}), "2 to 256 classes"),
+        (lambda f: paint(f, {"apple": 8, "lime": 4}), "class lime in .* has too few pictures"),
+        (lambda f: (paint(f / "train", {"apple": 2, "lime": 2}), paint(f / "test", {"apple": 2})), "class lime"),
+        (lambda f: (paint(f / "train", {"apple": 2}), paint(f / "test", {"apple": 2, "lime": 2})), "2 to 256 classes"),
+        (lambda f: (paint(f, {"apple": 8, "lime": 8}) / "lime/bad.png").write_bytes(b"no"), "bad.png cannot be read"),
+    ],
+)
+def test_what_is_no_dataset_is_refused_in_a_sentence(tmp_path, make, message):
+    make(tmp_path / "own")
+    with pytest.raises(RequestError, match=message):
+        load_dataset(of(tmp_path / "own"))
+
+
+def test_a_folder_needs_data_dir(monkeypatch, tmp_path):
+    monkeypatch.setenv("CIFAR_REPORT_DATA", str(tmp_path))
+    with pytest.raises(RequestError, match="dataset=folder needs data_dir"):
+        load_dataset(validate({"dataset": "folder"}))
+
+
+@pytest.mark.parametrize("model", ["net", "fastnet", "resnet18", "efficientnet_b0"])
+def test_a_network_gets_as_many_outputs_as_there_are_classes(model):
+    import torch
+
+    from cifar_report.training.build import build_model
+
+    network = build_model(validate({"model": model}), 3)[0].eval()
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys):
+    output = tmp_path / "out"
+    sets = ["dataset=folder", f"data_dir={fruit}", "epochs=6", "train_limit=null", "test_limit=null", "batch_size=8"]
+    words = [word for given in sets for word in ("--set", given)]
+    assert main(["report", "EXP003", "--profile", "quick", "--output", str(output), "--jobs", "1", *words]) == 0
+    record = read_record(output / "runs/exp003/seed-0")
+    assert record.data.classes == ("apple", "lime", "plum")
+    assert record.test.accuracy > 0.9
+    html = (output / "report/report.html").read_text()
+    assert "Not CIFAR-10." in html
+    assert "a folder of pictures, decoded to 32 pixels in place of CIFAR-10" in html
+    assert '<th scope="col">plum</th>' in html
+    capsys.readouterr()
+    assert main(["predict", "--experiment", "EXP003", str(fruit / "plum/001.png"), "--output", str(output)]) == 0
+    assert "plum" in capsys.readouterr().out
