@@ -1,4 +1,4 @@
-"""Write `docs/findings.md` and the tables of `README.md` from the committed records: `make findings`.
+"""Write `docs/findings.md` and the table of `README.md` from the committed records: `make findings`.
 
 A test compares them.
 """
@@ -10,10 +10,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from scipy import stats
+
 from cifar_report import Journal
-from cifar_report.formatting import listing, points
+from cifar_report.formatting import listing, p_text, points
 from cifar_report.journal.journal import Result
 from cifar_report.journal.statements import Finding, findings
+from cifar_report.journal.statistics import Spread
 from cifar_report.records.files import write_if_changed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,11 +99,34 @@ def _spread(journal: Journal) -> Iterable[str]:
     points = 100 * lenet.total
     far = 1.96 * 2**0.5 * points
     yield (
-        f"Runs of LeNet that differ in nothing but their seed have a standard deviation of {points:.2f} points "
-        f"({lenet.total_df} degrees of freedom), so two single runs of one method lie up to {far:.1f} "
-        "points apart in 95 of 100 cases. The original ranks methods by single runs: its four initializations lie "
+        f"Runs of LeNet that differ in nothing but their seed have, with SGD, a standard deviation of {points:.2f} "
+        f"points ({lenet.total_df} degrees of freedom), so two single runs of one method lie up to {far:.1f} points "
+        "apart in 95 of 100 cases. The original ranks methods by single runs: its four initializations lie "
         f"{_range(journal, range(3, 7)):.2f} points apart, its four optimizers {_range(journal, range(7, 11)):.2f}."
     )
+    adam, rms, adamax = (journal.accuracy_spreads[name] for name in ("EXP007", "EXP008", "EXP010"))
+    worst = min(journal.complete["EXP008"].accuracies)
+    yield (
+        f"Optimizers differ in it: Adam {_points(adam)}, RMSprop {_points(rms)}, Adamax {_points(adamax)}. One run of "
+        f"RMSprop ended with {100 * worst:.2f} % because its last epoch was a bad one. Up to then all LeNets shared "
+        "one spread, which it would have raised for all; since then each optimizer has its own (Bartlett's test of "
+        f"equal spreads: {_bartlett(journal)})."
+    )
+
+
+def _points(spread: Spread | None) -> str:
+    assert spread is not None
+    return f"{100 * spread.total:.2f} ({spread.total_df})"
+
+
+def _bartlett(journal: Journal) -> str:
+    """Of LeNet's runs by optimizer, as deviations from their experiment's mean."""
+    deviations: dict[tuple, list[float]] = {}
+    for name, result in journal.complete.items():
+        if result.runs[0].parameters["model"] == "lenet" and not result.entry.same_as:
+            several = [accuracy - result.accuracy for accuracy in result.accuracies]
+            deviations.setdefault(journal.groups[name], []).extend(several)
+    return p_text(float(stats.bartlett(*deviations.values()).pvalue))
 
 
 def _range(journal: Journal, numbers: Sequence[int]) -> float:
@@ -116,7 +142,11 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         "Up to EXP030 nothing is tuned; EXP049 and EXP050 take a learning rate that was chosen on held-out images."
     )
     yield beyond_table(journal, ["EXP003", *_of(journal, "fast_recipe")])
-    yield "Differences are to the experiment that a row builds on, with 95 % intervals where the spread is known."
+    yield (
+        "PFLOP are the operations of a training. Differences are to the experiment that a row builds on, with 95 % "
+        "intervals where the spread is known. The fast networks compute in bfloat16, on one core. EXP029, EXP030, "
+        "EXP049 and EXP050 score a test image together with its mirror image."
+    )
     best = max((journal.complete[name] for name in _of(journal, "fast_recipe")), key=lambda result: result.accuracy)
     plain = 100 * best.accuracy - journal.means.flip_gain[best.entry.id]
     yield (
@@ -125,9 +155,12 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         "from pretrained weights at 224 pixels."
     )
     if alone := _of(journal, "single_augmentation"):
-        yield "Which augmentations matter? Each alone, on the same network, in six epochs, few for strong changes:"
+        yield "Which augmentations matter? Each alone, on the same network, at EXP049's rate and in its six epochs:"
         yield beyond_table(journal, alone)
     decided = [finding for finding in ours if finding.answer in ("holds", "does not hold")]
+    if together := _of(journal, "optimizer_initialization"):
+        yield "Do optimizer and initial weights act together? LeNet with other optimizers and other initial weights:"
+        yield beyond_table(journal, together)
     if decided:
         yield "Of what we expected of our own experiments, this is decided:"
         yield "\n".join(f"- *{f.statement.says}* ({f.statement.of}) It {f.answer}: {f.reason}." for f in decided)
@@ -188,7 +221,6 @@ def readme(text: str, journal: Journal) -> str:
     parts = {
         "original": original_table(journal),
         "statements": statement_counts(journal),
-        "beyond": beyond_table(journal, ["EXP003", *(n for n, r in journal.complete.items() if r.family.beyond)]),
     }
     for name, part in parts.items():
         mark = rf"(<!-- {name}: make findings -->\n).*?(<!-- end -->)"

@@ -72,10 +72,10 @@ def test_a_repetition_is_no_evidence_and_adjusts_no_p_value(tmp_path):
         for seed in (0, 1, 2):
             write_run(tmp_path, name, 0.7 + seed / 1000 + (0.01 * (seed + 1) if name == "EXP007" else 0), seed=seed)
     comparisons = Journal(tmp_path).comparisons
-    spread = Journal(tmp_path).accuracy_spreads["EXP007"]
-    error = spread.residual * (2 / 3) ** 0.5
-    assert comparisons["EXP007"].p == pytest.approx(2 * stats.t.sf(0.02 / error, spread.residual_df))
-    assert spread.total_df == 4  # of two experiments: EXP009 is EXP003
+    assert comparisons["EXP007"].p == pytest.approx(
+        stats.ttest_ind([0.7, 0.701, 0.702], [0.71, 0.721, 0.732], equal_var=False).pvalue
+    )
+    assert Journal(tmp_path).accuracy_spreads["EXP003"].total_df == 2  # of one experiment: EXP009 is EXP003
 
 
 def test_one_shared_seed_of_several_is_compared_on_the_pooled_spread(tmp_path):
@@ -83,7 +83,7 @@ def test_one_shared_seed_of_several_is_compared_on_the_pooled_spread(tmp_path):
         write_run(tmp_path, "EXP003", 0.74 + seed / 100, seed=seed)
     write_run(tmp_path, "EXP001", 0.75)
     comparison = Journal(tmp_path).comparisons["EXP003"]
-    assert comparison.difference == pytest.approx(-0.01)  # of seed 0
+    assert comparison.difference == pytest.approx(0)  # of the means
     assert (comparison.seeds, comparison.verdict) == (1, "open")
 
 
@@ -99,15 +99,21 @@ def test_p_values_are_holm_adjusted_within_the_family(tmp_path):
     assert comparisons["EXP007"].p < 1e-9
 
 
-def test_several_seeds_are_paired(tmp_path):
-    for seed, (base, here) in enumerate([(0.70, 0.75), (0.71, 0.765), (0.69, 0.745)]):
-        write_run(tmp_path, "EXP001", base, seed=seed)
-        write_run(tmp_path, "EXP003", here, seed=seed)
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_several_seeds_are_paired(tmp_path, seeds):
+    before, gains = [0.70, 0.71, 0.69, 0.72, 0.70, 0.68], [0.05, 0.055, 0.055, 0.05, 0.052, 0.054]
+    after = [base + gain for base, gain in zip(before, gains, strict=True)]
+    for seed in range(seeds):
+        write_run(tmp_path, "EXP001", before[seed], seed=seed)
+        write_run(tmp_path, "EXP003", after[seed], seed=seed)
     comparison = Journal(tmp_path).comparisons["EXP003"]
-    assert comparison.test == "t-test, pooled spread, paired by seed, n = 3 seeds"
+    how = "paired by seed" if seeds == 6 else "independent"
+    assert comparison.test == f"t-test, pooled spread, {how}, n = {seeds} seeds"
     assert comparison.verdict == "better"
-    assert comparison.difference == pytest.approx(0.16 / 3)
-    expected = stats.ttest_1samp([0.05, 0.055, 0.055], 0)  # of two experiments the pooled test is the paired one
+    # Of two experiments the pooled test is the paired one, where pairing leaves enough degrees of freedom.
+    unpaired = stats.ttest_ind(after[:seeds], before[:seeds])
+    expected = stats.ttest_rel(after, before) if seeds == 6 else unpaired
+    assert comparison.difference == pytest.approx(np.mean(after[:seeds]) - np.mean(before[:seeds]))
     assert comparison.p == pytest.approx(expected.pvalue)
     assert comparison.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
@@ -540,7 +546,7 @@ def test_experiments_without_a_common_seed_are_compared_on_their_spread(tmp_path
         write_run(tmp_path, "EXP003", accuracy + 0.1, seed=seed + 5)
     found = Journal(tmp_path).comparisons["EXP003"]
     assert found.difference == pytest.approx(0.1)
-    assert "Welch, n = 3 seeds" in found.test
+    assert "independent, n = 3 seeds" in found.test
     assert found.caveat is None
     write_run(tmp_path / "single", "EXP001", 0.7, seed=0)
     write_run(tmp_path / "single", "EXP003", 0.8, seed=1)

@@ -58,8 +58,9 @@ def test_contrast_within_a_group_is_on_the_residual_and_the_shared_seeds():
     assert several.error == pytest.approx(spread.residual * math.sqrt((1 / 4 + 1 / 4 + 1) / 3))
 
 
-def test_contrast_of_a_whole_table_is_the_linear_models():
+def test_contrast_of_a_whole_table_is_the_linear_models(monkeypatch):
     """Where every experiment has every seed, the contrast is a coefficient of the two-way model."""
+    monkeypatch.setattr("cifar_report.journal.statistics.PAIRED_FROM", 4)
     full = {name: VALUES[name] for name in "ABC"}
     data = frame().query("e != 'D'")
     fit = ols("y ~ C(e) + C(s)", data).fit()
@@ -68,6 +69,14 @@ def test_contrast_of_a_whole_table_is_the_linear_models():
     assert (found.difference, found.error) == pytest.approx((fit.params[name], fit.bse[name]))
     assert found.p == pytest.approx(fit.pvalues[name])
     assert found.interval == pytest.approx(tuple(fit.conf_int().loc[name]))
+
+
+def test_pairing_needs_degrees_of_freedom():
+    """With two experiments and three seeds it would leave two; independent samples have four."""
+    two = {name: VALUES[name] for name in "AB"}
+    found = contrast(["B"], ["A"], two, dict.fromkeys(two, Spread.of(two, 1e-9)), dict.fromkeys(two, 0))
+    expected = stats.ttest_ind(list(two["B"].values()), list(two["A"].values()))
+    assert (found.p, found.df, found.paired) == (pytest.approx(expected.pvalue), 4, False)
 
 
 def test_contrast_between_networks_is_welchs():

@@ -93,7 +93,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     if found:
         difference, p, interval, n = found.difference, found.p, found.interval, found.seeds
         p_equivalent = found.p_equivalent(load_catalog().margin / 100)
-        how = "paired by seed" if found.paired else "Welch"
+        how = "paired by seed" if found.paired else "independent"
         test = f"t-test, pooled spread, {how}, n = {n} seed{'s' if n > 1 else ''}"
     else:
         answers = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])

@@ -207,13 +207,13 @@ class Journal:
 
     @cached_property
     def groups(self) -> dict[str, tuple]:
-        """Of each experiment the network and budget whose runs share a spread."""
+        """Of each experiment the network, optimizer and budget whose runs share a spread."""
         found = {}
         for name, result in self.complete.items():
             run = result.runs[0]
             parameters = parameters_of(run)
-            network = tuple(str(parameters[key]) for key in ("model", "weights", "trainable", "image_size"))
-            found[name] = (network, images_of(run), len(run.epochs))
+            names = ("model", "weights", "trainable", "image_size", "optimizer")
+            found[name] = (*(str(parameters[n]) for n in names), images_of(run), len(run.epochs))
         return found
 
     def values(self, column: str, seeds_from: int = 0) -> Values:

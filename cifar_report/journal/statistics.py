@@ -19,6 +19,7 @@ from scipy import stats
 SIGNIFICANCE = 0.05
 LEVEL = 0.95
 POWER = 0.8
+PAIRED_FROM = 5  # degrees of freedom
 MOST_SEEDS = 1000
 
 Values = Mapping[str, Mapping[Any, float]]  # a figure of every run: experiment -> seed (and fold) -> value
@@ -114,7 +115,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Values, resolution: float) -> Spread | None:
-        """The spread of runs of one network and budget; `None` where no experiment has two.
+        """The spread of runs of one network, optimizer and budget; `None` where no experiment has two.
 
         `resolution`: the smallest difference between two values; no spread counts as less.
         """
@@ -154,7 +155,7 @@ class Contrast:
     df: float
     seeds: int  # of the side that has fewer
     unit: float  # standard error with a single seed a side
-    paired: bool  # over the same seeds of one network and budget
+    paired: bool  # over the same seeds of one network, optimizer and budget
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -172,13 +173,16 @@ class Contrast:
         return float(stats.t.sf((margin - abs(self.difference)) / self.error, self.df))
 
     def seeds_needed(self, margin: float, *, alpha: float, equivalence: bool) -> int | None:
-        """Seeds a side for 80 % power: to show a difference of the margin, or equivalence where there is none."""
+        """Seeds a side for 80 % power: to show a difference of the margin, or equivalence where there is none.
+
+        Degrees of freedom grow with the seeds.
+        """
         for n in range(2, MOST_SEEDS + 1):
-            error = self.unit / math.sqrt(n)
+            error, df = self.unit / math.sqrt(n), self.df * max(1.0, (n - 1) / max(1, self.seeds - 1))
             if equivalence:
-                power = 2 * stats.t.cdf(margin / error - stats.t.ppf(1 - alpha, self.df), self.df) - 1
+                power = 2 * stats.t.cdf(margin / error - stats.t.ppf(1 - alpha, df), df) - 1
             else:
-                power = stats.nct.sf(stats.t.ppf(1 - alpha / 2, self.df), self.df, margin / error)
+                power = stats.nct.sf(stats.t.ppf(1 - alpha / 2, df), df, margin / error)
             if power >= POWER:
                 return n
         return None
@@ -189,8 +193,9 @@ def contrast(
 ) -> Contrast | None:
     """The mean of `above` less the mean of `below`; `None` where a run or the spread is missing.
 
-    Experiments of one group (network and budget) are compared over the seeds that all of them have, on the residual
-    spread. Others are compared as independent, each with its group's total spread (Welch 1947).
+    Experiments of one group (network, optimizer, budget) are compared over the seeds that all of them have, on the
+    residual spread, where that has `PAIRED_FROM` degrees of freedom: with few, pairing costs more than it gains. Others
+    are compared as independent, each with its group's total spread (Welch 1947).
     """
     names = [*above, *below]
     if any(not values.get(name) or spreads.get(name) is None for name in names):
@@ -199,7 +204,7 @@ def contrast(
     shared = sorted(set.intersection(*(set(values[name]) for name in names)))
     spread = spreads[names[0]]
     assert spread is not None
-    if len({groups[name] for name in names}) == 1 and shared:
+    if len({groups[name] for name in names}) == 1 and shared and spread.residual_df >= PAIRED_FROM:
         difference = sum(w * np.mean([values[name][s] for s in shared]) for w, name in zip(weights, names, strict=True))
         unit = spread.residual * math.sqrt(sum(w**2 for w in weights))
         n = len(shared)
