@@ -7,7 +7,7 @@ SOURCES := cifar_report benchmarks maintenance tests notebooks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help report test bench lint lock pictures findings notebooks verify-code gpu-check docs mutants
+.PHONY: help report test bench lint lock pictures findings notebooks verify-code gpu-check docs mutants release-check
 
 help:  ## show this help
 	@echo 'make report [PROFILE=quick|reference|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2]'
@@ -23,6 +23,7 @@ help:  ## show this help
 	@echo 'make findings  write docs/findings.md anew, from the committed records'
 	@echo 'make mutants [COUNT=200 SEED=0]  change the code in one small way after another: do the tests notice?'
 	@echo 'make docs    write the documentation as a site, with the reference report: build/site/index.html'
+	@echo 'make release-check [ONLY="wheel site commands"]  the wheel alone, the site, every command of the docs'
 	@echo 'make pictures  take the pictures of README and guide anew, from the committed records (needs Chromium)'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
 
@@ -76,6 +77,9 @@ findings: $(INSTALLED)
 
 mutants: $(INSTALLED)
 	@COUNT=$(or $(COUNT),200) SEED=$(or $(SEED),0) $(BIN)/python maintenance/mutants.py
+
+release-check: $(INSTALLED)
+	@$(BIN)/python maintenance/release_check.py $(ONLY)
 
 docs: $(INSTALLED)
 	@$(BIN)/python maintenance/write_site.py
