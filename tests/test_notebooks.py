@@ -205,6 +205,8 @@ SHOWN = {  # by the lessons
         r"after whitening, at most: 0\.0",
         r"at most (0e\+00|\de-0[4-7]) from the library's weights",
         "after epoch 2: at random 1,[45].*by turns 2,000",
+        r"of Muon's step: 1\.\d times",
+        r"with the exact matrix: 0\.9\d",
     ],
     "single_augmentation": [
         "7 augmentations of images, 2 of images and labels",

@@ -35,7 +35,7 @@ def test_record_and_predictions_agree(folder):
 SEVERAL = ["EXP000", "EXP001", *(f"EXP{n:03}" for n in range(3, 11))]  # small networks
 FINDINGS = REFERENCE.parent.parent / "docs" / "findings.md"
 README = (REFERENCE.parent.parent / "README.md").read_text(encoding="utf-8")
-TEXT = " ".join(README.split())
+TEXT = " ".join((README + FINDINGS.read_text(encoding="utf-8")).split())
 
 
 @pytest.fixture(scope="module")
