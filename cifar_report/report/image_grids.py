@@ -50,7 +50,9 @@ def image_grid(
 
 def _cell(image: np.ndarray, title: str, style: str, *, captioned: bool) -> str:
     stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(stream, format="PNG")
+    picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    picture.thumbnail((96, 96))  # at most
+    picture.save(stream, format="PNG")
     data = base64.b64encode(stream.getvalue()).decode()
     lines = [escape(line) for line in title.split("\n")]
     photograph = f'<img src="data:image/png;base64,{data}" alt="{" ".join(lines)}" style="{PHOTOGRAPH}">'
