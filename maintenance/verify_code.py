@@ -35,7 +35,7 @@ from cifar_report.records.verified import Verification, keys, read_verification,
 from cifar_report.training.environment import git_state
 
 CLONE = Path(__file__).resolve().parents[1]
-SHORTENED = {"train_limit": 3200, "epochs": 2}  # at most; everything else as recorded
+SHORTENED = {"train_limit": 3200, "test_limit": 1000, "epochs": 2}  # at most; everything else as recorded
 FOLDERS = ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS")  # environment variables
 CODE = {"notebook", "library"}
 SAME = "today's code gives the same weights and predictions, to the last bit"

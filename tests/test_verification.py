@@ -155,7 +155,7 @@ def test_code_is_verified_against_the_recorded_commit(tmp_path):
         record = read_record(run_folder(out, "EXP000", seed))
         verification = read_verification(run_folder(out, "EXP000", seed), record)
         assert verification.recorded_commit == record.environment.git_commit != verification.commit
-        assert verification.shortened == {"seed": 0, "train_limit": 200, "epochs": 2}
+        assert verification.shortened == {"seed": 0, "train_limit": 200, "test_limit": 60, "epochs": 2}
 
     edit("x = hidden.relu()", "x = hidden.tanh()")
     git("commit", "-qam", "another activation")
