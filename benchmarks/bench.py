@@ -37,6 +37,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
+from torchvision.transforms import v2
 
 from cifar_report import __version__
 from cifar_report.data.dataset import Dataset, load_dataset
@@ -53,6 +54,7 @@ from cifar_report.training.environment import describe_environment
 from cifar_report.training.inputs import augment, to_input
 from cifar_report.training.loop import Training, train, train_one_epoch
 from cifar_report.training.memory import keep_freed_memory
+from cifar_report.training.mixing import mix
 from cifar_report.training.optimization import build_optimizer
 from cifar_report.training.precision import amp_dtype, choose_device
 
@@ -279,6 +281,7 @@ def bench_input(device: torch.device) -> list[Comparison]:
     parameters = load_experiment("EXP017", overrides=given)
     dataset = load_dataset(parameters, device)
     count, generator = len(dataset.train), torch.Generator(device).manual_seed(0)
+    turn = torch.zeros(64, dtype=torch.int64, device=device)
     loader = DataLoader(PerImage(dataset, AT_224), batch_size=64, num_workers=2)
 
     def per_image() -> float:
@@ -290,7 +293,8 @@ def bench_input(device: torch.device) -> list[Comparison]:
     def ours() -> float:
         started = perf_counter()
         for images in dataset.train.images.split(64):
-            inputs = to_input(augment(images, parameters.augment, generator), 224, parameters.normalize)
+            changed = augment(images, parameters.augment, generator, turn[: len(images)])
+            inputs = to_input(changed, 224, parameters.normalize)
         inputs.sum().item()  # a GPU computes while Python goes on
         return count / (perf_counter() - started)
 
@@ -301,6 +305,45 @@ def bench_input(device: torch.device) -> list[Comparison]:
     step, preparation = epoch.sides[-1], alone.sides[-1]
     epoch.ratios["preparing the input / the bare step, in time"] = step.median / preparation.median
     return [alone, epoch]
+
+
+# What torchvision has for each of our augmentations, for one image, and for the mixes, which it applies to a batch.
+TORCHVISIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "horizontal_flip": v2.RandomHorizontalFlip(),
+    "rotation": v2.RandomRotation(rotation.DEGREES, interpolation=v2.InterpolationMode.BILINEAR),
+    "crop": v2.RandomCrop(32, padding=4),
+    "alternating_flip": v2.RandomHorizontalFlip(),
+    "shift": v2.RandomCrop(32, padding=2, padding_mode="reflect"),
+    "cutout": v2.RandomErasing(1.0, (0.25, 0.25), (1.0, 1.0)),
+    "trivial_augment": v2.TrivialAugmentWide(),
+}
+MIXED = {"mixup": v2.MixUp(num_classes=10), "cutmix": v2.CutMix(num_classes=10)}
+
+
+def bench_augmentation(device: torch.device, count: int = 2048) -> list[Comparison]:
+    """Each augmentation of images of 32 pixels, in batches as a training prepares them, against torchvision's."""
+    generator = torch.Generator(device).manual_seed(0)
+    images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, device=device, generator=generator)
+    labels = torch.randint(10, (count,), device=device, generator=generator)
+    turn = torch.zeros(count, dtype=torch.int64, device=device)
+
+    def seconds(change: Callable[[], torch.Tensor]) -> float:
+        started = perf_counter()
+        change().sum().item()  # a GPU computes while Python goes on
+        return count / (perf_counter() - started)
+
+    found = []
+    for name, theirs in TORCHVISIONS.items():
+        one_by_one = partial(lambda theirs: torch.stack([theirs(image) for image in images]), theirs)
+        ours = partial(lambda name: augment(images, [name], generator, turn), name)
+        sides = {"torchvision, image by image": partial(seconds, one_by_one), "ours": partial(seconds, ours)}
+        found.append(interleaved(f"Augmentation: {name}", "images/s", sides, over="ours"))
+    for name, theirs in MIXED.items():
+        batch = partial(lambda theirs: theirs(images.float(), labels)[0], theirs)
+        ours = partial(lambda name: mix(images, labels, 10, name, generator)[0], name)
+        sides = {"torchvision, one share a batch": partial(seconds, batch), "ours": partial(seconds, ours)}
+        found.append(interleaved(f"Mix: {name}", "images/s", sides, over="ours"))
+    return found
 
 
 def bench_frozen(device: torch.device) -> list[Comparison]:
@@ -398,6 +441,7 @@ def bench_memory(device: torch.device) -> list[Comparison]:
 PARTS: dict[str, Callable[[torch.device], list[Comparison]]] = {
     "training": bench_training,
     "input": bench_input,
+    "augmentation": bench_augmentation,
     "frozen": bench_frozen,
     "around": bench_around,
     "jobs": bench_jobs,

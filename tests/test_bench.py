@@ -6,6 +6,9 @@ import bench
 import pytest
 import torch
 
+from cifar_report.experiments.schema import AUGMENTATIONS
+from cifar_report.training.mixing import MIXES
+
 
 def test_sides_take_turns_and_ratios_are_of_neighbours():
     order = []
@@ -77,6 +80,22 @@ def test_jobs_are_measured_against_one_job_on_one_core_and_on_all(monkeypatch):
         expected["1 job on 1 core"] = 1.8
     assert comparison.ratios == {f"2 jobs on 2 cores: times as fast as {side}": r for side, r in expected.items()}
     assert len(asked) == 4 * (1 + len(expected))  # a warm-up and three repetitions
+
+
+def test_every_augmentation_is_measured(monkeypatch):
+    monkeypatch.setattr(bench.gc, "collect", lambda: None)  # half a second each
+    names = [comparison.title.partition(": ")[2] for comparison in bench.bench_augmentation(torch.device("cpu"), 8)]
+    assert names == [*AUGMENTATIONS, *MIXES]
+
+
+def test_input_at_224_pixels_is_measured(monkeypatch):
+    given = {"dataset": "digits", "train_limit": "40"}
+    load, epochs = bench.load_experiment, bench.Comparison("epoch", [bench.Measurement("bound", "images/s", [10.0])])
+    monkeypatch.setattr(bench, "load_experiment", lambda name, overrides: load(name, overrides={**overrides, **given}))
+    monkeypatch.setattr(bench, "_training", lambda *given, **more: epochs)
+    alone, _ = bench.bench_input(torch.device("cpu"))
+    assert [side.what for side in alone.sides] == ["per-image pipeline, 2 workers", "ours"]
+    assert epochs.ratios["preparing the input / the bare step, in time"] > 0
 
 
 @pytest.mark.slow
