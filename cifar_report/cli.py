@@ -373,8 +373,8 @@ def predict(
     predictions, unreadable = predict(pictures, run_folder(output, names[0], seed), top=max(1, top))
     if csv:
         write_csv(predictions, sys.stdout)
-    else:
-        print(*predictions, sep="\n")
+    for prediction in predictions if not csv else ():
+        print(prediction)
     for path, reason in unreadable:
         print(f"cifar-report: skipped {path}: {reason}", file=sys.stderr)
     return DONE if predictions else REQUEST_WRONG
