@@ -157,18 +157,21 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         "How far does one get from scratch? Up to EXP029 each row adds an idea to the one above, on one small network. "
         f"Its six epochs take about as long as LeNet's twenty: {_seconds(journal, 'EXP024')} s (EXP024) and "
         f"{_seconds(journal, 'EXP040')} s (EXP040), each on one core of an AMD EPYC with bfloat16, beside other work. "
-        "Up to EXP030 nothing is tuned; EXP049 and EXP050 take a learning rate that was chosen on held-out images."
+        "Up to EXP030 nothing is tuned; EXP049 and EXP050 take a learning rate that was chosen on held-out images, and "
+        "EXP051 settings of Muon that one trial on them tried."
     )
     yield beyond_table(journal, ["EXP003", *_of(journal, "fast_recipe")])
     yield (
         "PFLOP are the operations of a training. Differences are to the experiment that a row builds on, with 95 % "
         "intervals where the spread is known. The fast networks compute in bfloat16, on one core. EXP029, EXP030, "
-        "EXP049 and EXP050 score a test image together with its mirror image."
+        "EXP049 and EXP050 score a test image together with its mirror image, EXP051 with shifted ones, too. What Muon "
+        "itself computes (2 % more) is not counted."
     )
     best = max((journal.complete[name] for name in _of(journal, "fast_recipe")), key=lambda result: result.accuracy)
     plain = 100 * best.accuracy - journal.means.flip_gain[best.entry.id]
+    views = "its mirror image" + (" and shifted copies" if best.runs[0].parameters.get("test_time_shift") else "")
     yield (
-        f"{best.entry.id}'s score takes each test image together with its mirror image; without, it is "
+        f"{best.entry.id}'s score takes each test image together with {views}; without, it is "
         f"{plain:.2f}. The original's best from scratch is 75.77, and its best of all 95.28, "
         "from pretrained weights at 224 pixels."
     )
