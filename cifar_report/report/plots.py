@@ -29,7 +29,7 @@ from cifar_report.records.record import EpochRecord, RunRecord
 
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777"),
-    *("#882255", "#44AA99", "#999933", "#332288"),
+    *("#882255", "#44AA99", "#999933", "#332288", "#661100"),
 )
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FEW = 10  # answers
