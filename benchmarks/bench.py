@@ -327,7 +327,7 @@ def bench_augmentation(device: torch.device, count: int = 2048) -> list[Comparis
     labels = torch.randint(10, (count,), device=device, generator=generator)
     turn = torch.zeros(count, dtype=torch.int64, device=device)
 
-    def seconds(change: Callable[[], torch.Tensor]) -> float:
+    def speed(change: Callable[[], torch.Tensor]) -> float:
         started = perf_counter()
         change().sum().item()  # a GPU computes while Python goes on
         return count / (perf_counter() - started)
@@ -336,12 +336,12 @@ def bench_augmentation(device: torch.device, count: int = 2048) -> list[Comparis
     for name, theirs in TORCHVISIONS.items():
         one_by_one = partial(lambda theirs: torch.stack([theirs(image) for image in images]), theirs)
         ours = partial(lambda name: augment(images, [name], generator, turn), name)
-        sides = {"torchvision, image by image": partial(seconds, one_by_one), "ours": partial(seconds, ours)}
+        sides = {"torchvision, image by image": partial(speed, one_by_one), "ours": partial(speed, ours)}
         found.append(interleaved(f"Augmentation: {name}", "images/s", sides, over="ours"))
     for name, theirs in MIXED.items():
         batch = partial(lambda theirs: theirs(images.float(), labels)[0], theirs)
         ours = partial(lambda name: mix(images, labels, 10, name, generator)[0], name)
-        sides = {"torchvision, one share a batch": partial(seconds, batch), "ours": partial(seconds, ours)}
+        sides = {"torchvision, one share a batch": partial(speed, batch), "ours": partial(speed, ours)}
         found.append(interleaved(f"Mix: {name}", "images/s", sides, over="ours"))
     return found
 

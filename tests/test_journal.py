@@ -193,8 +193,8 @@ def test_what_mirrored_test_images_gain_is_a_figure_of_each_run(tmp_path):
     scored = record.test.model_copy(update={"accuracy_without_flip": 0.895})
     write_record(run_folder(tmp_path, "EXP029", 0), record.model_copy(update={"test": scored}))
     write_run(tmp_path, "EXP028", 0.895)
-    assert Journal(tmp_path).means.flip_gain["EXP029"] == pytest.approx(0.5)
-    assert Journal(tmp_path).means.flip_gain.isna()["EXP028"]
+    assert Journal(tmp_path).means.views_gain["EXP029"] == pytest.approx(0.5)
+    assert Journal(tmp_path).means.views_gain.isna()["EXP028"]
 
 
 def test_images_a_second_are_known_where_a_training_took_time(tmp_path):

@@ -1,8 +1,12 @@
 import pytest
 import torch
 from torch import optim
+from torch.utils.flop_counter import FlopCounterMode
 
+from cifar_report.experiments.catalog import load_experiment
 from cifar_report.experiments.schema import allowed_values, validate
+from cifar_report.training.build import build_model
+from cifar_report.training.cost import training_pflop
 from cifar_report.training.optimization import build_optimizer, build_schedule
 from cifar_report.training.optimizers.muon import BIAS_LR, HEAD_LR, orthogonal
 
@@ -51,6 +55,18 @@ def test_muons_steps_are_those_of_pytorchs_muon_on_flat_convolutions():
         mine.step()
         reference.step()
         assert torch.allclose((ours - before).flatten(1), theirs - flat, atol=2e-3)
+
+
+def test_muon_itself_computes_two_per_cent_more():
+    """As docs/findings.md says of EXP051: the matrix products of a step, against the training's own operations."""
+    e = load_experiment("EXP051")
+    model, counter = build_model(e)[0], FlopCounterMode(display=False)
+    convolutions = [weight for name, weight in model.named_parameters() if weight.ndim == 4 and name != "first.weight"]
+    with counter:
+        for weight in convolutions:
+            orthogonal(weight)
+    step = training_pflop(model, e, images=e.batch_size, frozen_once=False) / e.epochs
+    assert counter.get_total_flops() / 1e15 / step == pytest.approx(0.02, abs=0.005)
 
 
 def test_muon_trains_what_is_no_convolution_by_sgd():

@@ -32,7 +32,7 @@ class Measure:
 
 MEASURES = {
     "accuracy": Measure("accuracy", "points", wide=2),
-    "gain from mirrored test images": Measure("flip_gain", "points", 0.01),
+    "gain from several views of test images": Measure("views_gain", "points", 0.01),
     "first epoch's accuracy": Measure("first_accuracy", "points", wide=2),
     "rise of validation loss": Measure("loss_rise", "%", 0.1),
     "jitter of validation loss": Measure("loss_jitter", "nats", 0.001),

@@ -63,7 +63,7 @@ def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
         "fold": run.parameters.get("fold"),
         "status": run.status,
         "accuracy": 100 * test.accuracy if test else None,
-        "flip_gain": 100 * (test.accuracy - plain)
+        "views_gain": 100 * (test.accuracy - plain)
         if test and (plain := test.accuracy_without_flip) is not None
         else None,
         "correct": test.correct if test else None,

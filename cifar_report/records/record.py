@@ -48,9 +48,7 @@ class TestRecord(_Record):
     accuracy: float
     correct: int
     total: int
-    accuracy_without_flip: float | None = (
-        None  # where the score takes each image together with its mirror image or shifts
-    )
+    accuracy_without_flip: float | None = None  # with one view of each image, where the score takes several
 
 
 class SecondsRecord(_Record):

@@ -79,7 +79,7 @@ def abstract(journal: Journal) -> Fragment:
     asked = [c for c in journal.comparisons.values() if c.changed]
     found = {result.entry.id: journal.reproduction(result.entry.id) for result in results}
     answers = grouped((of.answer, name) for name, of in found.items() if of)
-    unknown = answers.pop("spread unknown", [])
+    unknown = [*answers.pop("too wide to tell", []), *answers.pop("spread unknown", [])]
     return fragment(
         "abstract.html.j2",
         experiments=len(results),
