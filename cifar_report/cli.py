@@ -327,18 +327,9 @@ def diff(
         print(note)
 
 
-@app.command(
-    epilog=_examples(
-        "cifar-report verify --profile quick",
-        "cifar-report verify EXP003 --profile reference",
-    )
-)
+@app.command(epilog=_examples("cifar-report verify --profile quick", "cifar-report verify EXP003 --profile reference"))
 def verify(
-    experiments: Names = None,
-    profile: Profile = None,
-    seeds: Seeds = None,
-    output: Output = None,
-    sets: Sets = None,
+    experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
 ) -> int:
     """Train complete runs again and check that they reproduce. Without experiments: the quickest run."""
     plan = requested(experiments, profile, seeds, output, sets).plan()

@@ -26,6 +26,8 @@ def test_every_name_of_the_schema_is_implemented():
     [
         ("net", 62_006),
         ("lenet", 541_094),
+        ("lenet_without_dropout", 541_094),
+        ("lenet_batchnorm", 541_318),
         ("efficientnet_b0", 4_020_358),
         ("resnet18", 11_181_642),
         ("vgg16", 134_301_514),
@@ -70,6 +72,22 @@ def test_lenet_is_as_described():
     assert torch.equal(lenet(x), described(x))
     lenet.train()
     assert not torch.equal(lenet(x), lenet(x))  # dropout
+
+
+def test_variants_of_lenet_start_as_it_does_and_differ_in_what_they_are_called_after():
+    def built(name: str) -> nn.Module:
+        torch.manual_seed(0)
+        return chosen("model", name).build().train()
+
+    lenet, without, normalized = map(built, ("lenet", "lenet_without_dropout", "lenet_batchnorm"))
+    x = torch.randn(16, 3, 32, 32)
+    assert torch.equal(without(x), without(x))  # in training, too
+    assert torch.equal(without(x), lenet.eval()(x))
+    weights = {name.replace(".0.", "."): value for name, value in normalized.state_dict().items()}
+    assert all(torch.equal(value, weights[name]) for name, value in lenet.state_dict().items())
+    z = normalized.conv1(x)  # (16, 16, 32, 32), before ReLU
+    assert z.mean((0, 2, 3)).abs().max() < 1e-5
+    assert torch.allclose(z.var((0, 2, 3), correction=0), torch.ones(16), atol=1e-2)
 
 
 def test_efficientnet_keeps_the_resolution_of_a_small_image():

@@ -14,11 +14,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from cifar_report.experiments.errors import RequestError, did_you_mean, unknown
 
-Model = Literal["net", "lenet", "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2", "fastnet", "fastnet_wide"]
+LeNet = Literal["lenet", "lenet_without_dropout", "lenet_batchnorm"]
+Model = Literal["net", LeNet, "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2", "fastnet", "fastnet_wide"]
 MODELS: tuple[str, ...] = get_args(Model)
 PRETRAINED_MODELS = ("resnet18", "vgg16", "mobilenet_v2")
 WHITENED_MODELS = ("fastnet", "fastnet_wide")
-FIXED_SIZE_MODELS = ("net", "lenet", *WHITENED_MODELS)
+FIXED_SIZE_MODELS = ("net", *get_args(LeNet), *WHITENED_MODELS)
 
 # Each dataset's classes, in the order of their labels.
 CLASSES = {
@@ -154,9 +155,10 @@ class Experiment(BaseModel):
     momentum: Number = Field(0.9, ge=0, lt=1, description="momentum of sgd, rmsprop and muon; 0 with other optimizers")
     nesterov: bool = Field(True, description="Nesterov momentum; sgd only")
     weight_decay: Number = Field(0.0, ge=0, description="L2 penalty added to the gradient")
-    schedule: Literal["constant", "linear", "cosine", "one_cycle", "triangular"] = Field(
+    schedule: Literal["constant", "step", "linear", "cosine", "one_cycle", "triangular"] = Field(
         "constant",
-        description="learning rate over time: constant, linear and cosine (to 0), one_cycle, triangular; set each step",
+        description="learning rate over time: constant; step (a tenth from half on, a hundredth from three quarters); "
+        "linear and cosine (to 0); one_cycle and triangular (up, then down)",
     )
     label_smoothing: Number = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     lookahead: bool = Field(False, description="average the weights over the steps of the training (Lookahead)")

@@ -34,6 +34,7 @@ MEASURES = {
     "accuracy": Measure("accuracy", "points", wide=2),
     "gain from several views of test images": Measure("views_gain", "points", 0.01),
     "first epoch's accuracy": Measure("first_accuracy", "points", wide=2),
+    "highest accuracy above the last epoch's": Measure("above_last", "points", 0.01),
     "rise of validation loss": Measure("loss_rise", "%", 0.1),
     "jitter of validation loss": Measure("loss_jitter", "nats", 0.001),
     "epochs to 95 % of the highest accuracy": Measure("epochs_to_95_percent", "epochs", 1, wide=5),
@@ -52,11 +53,13 @@ def curve_measures(run: RunRecord) -> dict[str, float]:
     last = run.epochs[-1]
     best = min(run.epochs, key=lambda e: e.validation_loss)
     rises = [100 * (e.validation_loss / best.validation_loss - 1) for e in run.epochs]
+    highest = max(e.validation_accuracy for e in run.epochs)
     images = run.data.train_size * len(run.epochs) if run.data else 0
     overfits = min(rises[-2:]) > RISE and last.train_loss < best.train_loss
     return {
         "first_accuracy": 100 * run.epochs[0].validation_accuracy,
-        "highest_accuracy": 100 * max(e.validation_accuracy for e in run.epochs),
+        "highest_accuracy": 100 * highest,
+        "above_last": 100 * (highest - last.validation_accuracy),
         "epochs_to_95_percent": _epochs_to(run.epochs, share=0.95),
         "epochs_to_plateau": _epochs_to(run.epochs, less=PLATEAU),
         "lowest_loss": best.validation_loss,

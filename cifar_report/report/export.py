@@ -66,20 +66,12 @@ def make_report(
         for record in sorted(output_dir.glob("runs/*/seed-*/run.json")):
             refuse_newer(record.parent)
         journal = Journal(output_dir, experiments, seeds)
-        executed = folder / "report.ipynb"
-        execute = executor()
+        executed, execute = folder / "report.ipynb", executor()
+        parameters: dict[str, Any] = {"output_dir": str(output_dir.resolve()), "profile": profile}
+        parameters |= {"experiments": list(experiments), "seeds": list(seeds)}
         with ThreadPoolExecutor(1) as meanwhile:  # another process draws the figures
             exported = meanwhile.submit(_export_notebooks, journal, folder)
-            execute(
-                packaged_folder("notebooks") / "report.ipynb",
-                executed,
-                {
-                    "output_dir": str(output_dir.resolve()),
-                    "profile": profile,
-                    "experiments": list(experiments),
-                    "seeds": list(seeds),
-                },
-            )
+            execute(packaged_folder("notebooks") / "report.ipynb", executed, parameters)
             exported.result()
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
         page = _to_html(executed, "report.html.j2", load_catalog().title, script=script, cover=_cover(journal, profile))

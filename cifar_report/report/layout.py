@@ -90,15 +90,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["reference"] = reference
-    environment.globals["table_number"] = table_number
-    environment.filters["in_percent"] = lambda fraction: f"{100 * fraction:.2f}"
-    environment.filters["number"] = number
-    environment.filters["points"] = points
-    environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["p_value"] = p_text
-    environment.filters["duration"] = duration
-    environment.filters["shown"] = shown
-    environment.filters["moment"] = lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC")
-    environment.filters["code"] = lambda text: Markup("<code>{}</code>").format(escape(text))
+    environment.globals |= {"reference": reference, "table_number": table_number}
+    environment.filters |= {
+        **{"number": number, "points": points, "p_value": p_text, "duration": duration, "shown": shown},
+        "in_percent": lambda fraction: f"{100 * fraction:.2f}",
+        "count": lambda number: f"{number:,}",
+        "moment": lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC"),
+        "code": lambda text: Markup("<code>{}</code>").format(escape(text)),
+    }
     return environment

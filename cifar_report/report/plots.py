@@ -293,21 +293,16 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         axes.hlines(rows, intervals[:, 0], intervals[:, 1], colors=colours, linewidth=2.2)
         full = np.array([r.full_budget for r in results])
         originals = np.array([(r.full_budget and r.entry.reference_accuracy) or np.nan for r in results])
-        for chosen, filled in ((full, True), (~full, False)):
-            hues = [colour for colour, here in zip(colours, chosen, strict=True) if here]
-            at = np.flatnonzero(chosen)
-            faces = hues if filled else "none"
-            axes.scatter(values[at], at, s=26, facecolors=faces, edgecolors=hues or None, linewidths=1.5, zorder=3)
+        faces = [colour if here else "none" for colour, here in zip(colours, full, strict=True)]
+        axes.scatter(values, rows, s=26, facecolors=faces, edgecolors=colours, linewidths=1.5, zorder=3)
         axes.scatter(originals, rows, marker="|", s=90, c="#444444", linewidths=1.6, zorder=2)
-        grey: dict[str, Any] = {"linestyle": "", "color": "#444444", "markersize": 5}
-        handles = [
-            Line2D([], [], marker="o", label="full budget", **grey) if full.any() else None,
-            Line2D([], [], marker="o", fillstyle="none", label="another budget", **grey) if not full.all() else None,
-            Line2D([], [], marker="|", label="original report", **{**grey, "markersize": 9})
-            if not np.isnan(originals).all()
-            else None,
+        kinds: list[tuple[str, Any, dict[str, Any]]] = [
+            ("full budget", full.any(), {"marker": "o", "markersize": 5}),
+            ("another budget", not full.all(), {"marker": "o", "markersize": 5, "fillstyle": "none"}),
+            ("original report", not np.isnan(originals).all(), {"marker": "|", "markersize": 9}),
         ]
-        figure.legend(handles=[handle for handle in handles if handle], loc="outside upper right", ncols=3)
+        handles = [Line2D([], [], label=label, ls="", color="#444444", **look) for label, here, look in kinds if here]
+        figure.legend(handles=handles, loc="outside upper right", ncols=3)
         axes.set_yticks(rows, [_shortened(f"{r.entry.id}  {r.entry.title}") for r in results])
         axes.invert_yaxis()
         axes.set(xlabel="test accuracy (%)")
