@@ -319,10 +319,7 @@ def diff(
         rows.append((c.name, c.what, *c.accuracies, gain, test, metrics, changed))
     if rows:
         columns = ("run", "what", "before, %", "after, %", "points", "test", "other figures", "parameters")
-        if markdown:
-            _print_markdown(columns, rows)
-        else:
-            _print_table(columns, rows, width=240)
+        (_print_markdown if markdown else partial(_print_table, width=240))(columns, rows)
     if note:
         print(note)
 

@@ -38,7 +38,7 @@ def test_journal_reads_complete_and_failed_runs_in_order(tmp_path):
     assert len(Journal(tmp_path, seeds=[1]).results["EXP003"].runs) == 1
 
 
-def test_one_run_has_a_wilson_interval_and_several_a_t_interval(tmp_path):
+def test_one_run_has_a_wilson_interval_unless_others_tell_the_spread(tmp_path):
     write_run(tmp_path, "EXP003", 0.7)
     one = Journal(tmp_path).results["EXP003"]
     assert one.interval == wilson_interval(700, 1000)
@@ -47,7 +47,11 @@ def test_one_run_has_a_wilson_interval_and_several_a_t_interval(tmp_path):
     two = Journal(tmp_path).results["EXP003"]
     assert two.accuracy == pytest.approx(0.75)
     assert two.interval == pytest.approx((0.75 - 12.7062 * 0.05, 0.75 + 12.7062 * 0.05), abs=1e-3)
-    assert two.interval_kind == "t, n = 2 seeds"
+    assert two.interval_kind == "t, n = 2, 1 df"
+    write_run(tmp_path, "EXP004", 0.6)
+    other = Journal(tmp_path).results["EXP004"]
+    assert other.interval == pytest.approx((0.6 - 12.7062 * 0.05 * 2**0.5, 0.6 + 12.7062 * 0.05 * 2**0.5), abs=1e-3)
+    assert other.interval_kind == "t, n = 1, 1 df"
 
 
 def test_comparison_on_the_same_images_is_mcnemars(tmp_path):

@@ -125,6 +125,8 @@ def test_schedule_over_a_whole_training(name):
     else:
         assert max(rates) == pytest.approx(0.1, rel=0.01)
         assert 0 <= optimizer.param_groups[0]["lr"] < 0.1
+    if name == "step":
+        assert rates == pytest.approx([0.1] * 50 + [0.01] * 25 + [0.001] * 25)
     if name == "linear":
         assert rates == pytest.approx([0.1 * (100 - step) / 100 for step in range(100)])
     if name in ("linear", "cosine", "one_cycle", "triangular"):

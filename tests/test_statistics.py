@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_report.journal.statistics import Spread, calibration, contrast, holm, mcnemar, t_interval, wilson_interval
+from cifar_report.journal.statistics import Spread, calibration, contrast, holm, mcnemar, wilson_interval
 
 
 def test_wilson_interval_by_its_formula():
@@ -20,11 +20,17 @@ def test_wilson_interval_at_the_ends():
     assert wilson_interval(10, 10)[1] == 1
 
 
-def test_t_interval_by_hand():
+def test_the_interval_of_a_mean_by_hand():
     # mean 2, standard error 1 / sqrt(3), t quantile 4.3027 with two degrees of freedom
-    assert t_interval([1, 2, 3], 0.001) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    alone = Spread.of({"a": {0: 1, 1: 2, 2: 3}}, 0.001)
+    assert alone.interval(2, 3) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
     # Seeds that agree: the spread is at least one image in 100, the t quantile 12.706 with one degree of freedom
-    assert t_interval([0.5, 0.5], 0.01) == pytest.approx((0.5 - 0.0898, 0.5 + 0.0898), abs=1e-4)
+    agreeing = Spread.of({"a": {0: 0.5, 1: 0.5}}, 0.01)
+    assert agreeing.interval(0.5, 2) == pytest.approx((0.5 - 0.0898, 0.5 + 0.0898), abs=1e-4)
+    # Two experiments of one network: squares of 2 and 8 over three degrees of freedom, t quantile 3.1824
+    pooled = Spread.of({"a": {0: 1, 1: 2, 2: 3}, "b": {0: 3, 1: 7}}, 0.001)
+    half = 3.1824 * (10 / 3) ** 0.5 / 2**0.5
+    assert pooled.interval(5, 2) == pytest.approx((5 - half, 5 + half), abs=1e-3)
 
 
 def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from cifar_report.formatting import grouped
 from cifar_report.journal.budget import at_full_budget, images_of, parameters_of, work_of
 from cifar_report.journal.comparison import Comparison, Reproduction, adjusted, compare, reproduction
 from cifar_report.journal.results_table import epochs_frame, runs_frame
-from cifar_report.journal.statistics import Spread, Values, t_interval, wilson_interval
+from cifar_report.journal.statistics import Spread, Values, wilson_interval
 from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import RunRecord, read_runs, recorded_folder
 from cifar_report.records.verified import code_digests, is_of_this_code
@@ -36,6 +36,7 @@ class Result:
     failed: tuple[RunRecord, ...] = ()
     left_out: tuple[RunRecord, ...] = ()  # complete, but with other parameters, data or weights than `runs`
     other_code: tuple[RunRecord, ...] = ()  # of `runs` those that this version's code is not known to give
+    spread: Spread | None = None  # of a run's accuracy, of all experiments with its network, optimizer and budget
 
     def folder(self, run: RunRecord) -> Path:
         return recorded_folder(self.output_dir, run)
@@ -60,14 +61,14 @@ class Result:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """95 % interval: over seeds where there are several, else over the test images of the one run.
+        """95 % interval of the mean over seeds; where the spread is unknown, over the test images of the one run.
 
         Folds share training images, so of several only the range is given.
         """
         if self.folds > 1:
             return min(self.accuracies), max(self.accuracies)
-        if len(self.runs) > 1:
-            return t_interval(self.accuracies, self.resolution)
+        if self.spread:
+            return self.spread.interval(self.accuracy, len(self.runs))
         test = self.runs[0].test
         assert test is not None  # a complete run has a score
         return wilson_interval(test.correct, test.total)
@@ -77,7 +78,7 @@ class Result:
         n = len(self.runs)
         if self.folds > 1:
             return f"range of {n} runs, {self.folds} folds"
-        return f"t, n = {n} seeds" if n > 1 else "Wilson, n = 1"
+        return f"t, n = {n}, {self.spread.total_df} df" if self.spread else "Wilson, n = 1"
 
     @property
     def folds(self) -> int:
@@ -164,6 +165,8 @@ class Journal:
                 left_out=tuple(run for run in complete if work_of(run) != latest),
                 other_code=tuple(r for r in runs if not is_of_this_code(recorded_folder(root, r), r)),
             )
+        for name, spread in self.accuracy_spreads.items():
+            self.results[name] = replace(self.results[name], spread=spread)
 
     @cached_property
     def runs(self) -> pd.DataFrame:

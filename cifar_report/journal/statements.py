@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from scipy import stats
-
 from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.formatting import duration, listing
 from cifar_report.journal.journal import Journal
@@ -94,9 +92,11 @@ def findings(journal: Journal) -> list[Finding]:
     ]
 
 
-def _group(statement: Statement) -> tuple[bool, bool]:
-    """Planned contrasts, those that our records suggested (post hoc), and of both those that are ours: each apart."""
-    return statement.post_hoc, statement.ours
+def _group(statement: Statement) -> tuple[bool, str]:
+    """Planned contrasts, and those that our records suggested (post hoc), apart; of ours, those of each family."""
+    words = {word for text in statement.contrasts for word in text.split()}
+    families = [family.name for family in load_catalog().families for e in family.experiments if e.id in words]
+    return statement.post_hoc, families[-1] if statement.ours and families else ""
 
 
 def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
@@ -244,12 +244,11 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
                 f"{n}{', too wide to tell' if wide else ''}"
             )
             continue
-        if spread is None:  # of the best accuracy alone: that it can be had, one run shows
+        if spread:
+            low, high = spread.interval(mean, len(runs))
+        else:  # of the best accuracy alone: that it can be had, one run shows
             result = journal.complete[name]
             low, high, n = *(100 * end for end in result.interval), result.interval_kind
-        else:
-            half = float(stats.t.ppf(0.975, spread.total_df)) * spread.total / math.sqrt(len(runs))
-            low, high = mean - half, mean + half
         everything = not best or all(
             name in originals and originals[name].full_budget
             for name, entry in load_catalog().entries.items()

@@ -38,17 +38,6 @@ def wilson_interval(correct: int, total: int, level: float = 0.95) -> tuple[floa
     return float(interval.low), float(interval.high)
 
 
-def t_interval(values: Sequence[float], resolution: float, level: float = 0.95) -> tuple[float, float]:
-    """Student's t-interval of the mean over seeds; at least two values.
-
-    Accuracies come in steps of `resolution`, one over the number of images. A smaller spread cannot be told from none,
-    so the standard deviation counts as at least that: seeds that happen to agree make no interval of no width.
-    """
-    error = max(float(np.std(values, ddof=1)), resolution) / len(values) ** 0.5
-    low, high = stats.t.interval(level, len(values) - 1, loc=float(np.mean(values)), scale=error)
-    return float(low), float(high)
-
-
 def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
     """Exact two-sided p value of McNemar's test (McNemar 1947) for two classifiers on the same images.
 
@@ -133,9 +122,16 @@ class Spread:
         (t, t_df), (r, r_df) = total or (0.0, df), residual or total or (0.0, df)
         return cls(max(t, resolution), t_df, max(r, resolution), r_df)
 
+    def interval(self, mean: float, n: int) -> tuple[float, float]:
+        """95 % interval of what a mean of n runs estimates."""
+        return self._about(mean, math.sqrt(1 / n))
+
     def prediction(self, mean: float, n: int) -> tuple[float, float]:
         """Where one new run lies in 95 of 100 cases, given the mean of n (Spence and Stanley 2016)."""
-        half = float(stats.t.ppf((1 + LEVEL) / 2, self.total_df)) * self.total * math.sqrt(1 + 1 / n)
+        return self._about(mean, math.sqrt(1 + 1 / n))
+
+    def _about(self, mean: float, spreads: float) -> tuple[float, float]:
+        half = float(stats.t.ppf((1 + LEVEL) / 2, self.total_df)) * self.total * spreads
         return mean - half, mean + half
 
 
