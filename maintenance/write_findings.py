@@ -25,13 +25,13 @@ README = ROOT / "README.md"
 
 RECORDS = """\
 The originals: 20 epochs on all 50,000 images, the final epoch scored on the 10,000 test images, which also validated,
-as in the original report; float32, torch 2.14.1, one thread a run (EXP002: two), on
-Intel Xeon and AMD EPYC. Intervals of means, and where one new run is expected, follow from the spread that runs of the
-same network, optimizer and budget share. Where no experiment of that kind has two seeds it is unknown, and the interval
-is Wilson's over the test images, which knows nothing of other seeds. EXP009 is EXP003 by another name, and gave the
-same answer to every image, seed by seed. EXP011, EXP013 and EXP014 start from stand-in ImageNet weights. EXP017, EXP019
-and EXP020 are on record on smaller subsets only, EXP016 with weights that allow no comparison, and VGG-16's three not at
-all, for want of its weights.
+as in the original report; float32, torch 2.14.1, one thread a run (EXP002: two), on Intel Xeon and AMD EPYC.
+Intervals of means, and where one new run is expected, follow from the spread that runs of the same network, optimizer
+and budget share. Where no experiment of that kind has two seeds it is unknown, and the interval is Wilson's over the
+test images, which knows nothing of other seeds. EXP009 is EXP003 by another name, and gave the same answer to every
+image, seed by seed. EXP011, EXP013 and EXP014 start from stand-in ImageNet weights. EXP017, EXP019 and EXP020 are on
+record on smaller subsets only, EXP016 with weights that allow no comparison, and VGG-16's three not at all, for want
+of its weights.
 
 Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.33 points, seven more moved its mean
 below 63 % and its spread above 0.8.
