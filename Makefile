@@ -7,7 +7,7 @@ SOURCES := cifar_report benchmarks maintenance tests notebooks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help report test bench lint lock pictures findings notebooks verify-code gpu-check docs mutants release-check
+.PHONY: help report test bench lint lock pictures findings notebooks verify-code gpu-check docs mutants soak release-check
 
 help:  ## show this help
 	@echo 'make report [PROFILE=quick|reference|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2]'
@@ -22,6 +22,7 @@ help:  ## show this help
 	@echo 'make gpu-check  whether training on this GPU keeps what the package promises (on a CPU, what applies there)'
 	@echo 'make findings  write docs/findings.md anew, from the committed records'
 	@echo 'make mutants [COUNT=200 SEED=0]  change the code in one small way after another: do the tests notice?'
+	@echo 'make soak [COUNT=100 SEED=0]  kill, starve and damage runs and reports at random: is anything lost?'
 	@echo 'make docs    write the documentation as a site, with the reference report: build/site/index.html'
 	@echo 'make release-check [ONLY="wheel site commands"]  the wheel alone, the site, every command of the docs'
 	@echo 'make pictures  take the pictures of README and guide anew, from the committed records (needs Chromium)'
@@ -77,6 +78,9 @@ findings: $(INSTALLED)
 
 mutants: $(INSTALLED)
 	@COUNT=$(or $(COUNT),200) SEED=$(or $(SEED),0) $(BIN)/python maintenance/mutants.py
+
+soak: $(INSTALLED)
+	@COUNT=$(or $(COUNT),100) SEED=$(or $(SEED),0) $(BIN)/python maintenance/soak.py
 
 release-check: $(INSTALLED)
 	@$(BIN)/python maintenance/release_check.py $(ONLY)

@@ -1,0 +1,177 @@
+"""Kill, starve and damage runs and reports at random: is a result lost, or a wrong one taken for a right one?
+
+`make soak COUNT=100 SEED=0`. Each trial disturbs four small runs in a folder of its own, up to three times, and then
+lets one command finish. What is called complete must be what the undisturbed runs gave, after every disturbance.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from cifar_report.execution.plan import PlannedRun, make_plan
+
+EXPERIMENTS = ("EXP000", "EXP003")
+SETTINGS = {"dataset": "digits", "epochs": "6", "train_limit": "1000"}
+SEEDS = (0, 1)
+FOLDERS = ("runs", "report")  # whose files are damaged
+PATIENCE = 600.0  # seconds for a command that nothing disturbs
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+def command(what: str, folder: Path, *more: str) -> list[str]:
+    """A command on the trial's runs."""
+    settings = " ".join(f"{name}={value}" for name, value in SETTINGS.items())
+    seeds = ",".join(map(str, SEEDS))
+    return [
+        *(sys.executable, "-m", "cifar_report", what, *EXPERIMENTS, "--profile", "quick", "--output", str(folder)),
+        *("--seeds", seeds, "--set", settings, "--jobs", "2", *more),
+    ]
+
+
+def start(arguments: list[str], most: int | None = None) -> subprocess.Popen:
+    """Start a command in a session of its own; `most`: bytes beyond which it can write no file, as on a full disk."""
+
+    def limited() -> None:
+        if most is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(arguments, stdout=quiet, stderr=quiet, start_new_session=True, preexec_fn=limited)
+
+
+def finish(arguments: list[str]) -> None:
+    """Let a command finish undisturbed; its last words where it fails."""
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, f"{' '.join(arguments[2:])} ended with {done.returncode}: {done.stderr[-2000:]}"
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below one, Linux only."""
+    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split()
+    children: dict[int, list[int]] = {}
+    for child, parent in zip(map(int, found[::2]), map(int, found[1::2]), strict=True):
+        children.setdefault(parent, []).append(child)
+    below = list(children.get(pid, []))
+    for child in below:
+        below += children.get(child, [])
+    return below
+
+
+def kill(process: subprocess.Popen, rng: random.Random, seconds: float) -> str:
+    """Let a command run for a random time, then kill it, one of its processes, or all of them."""
+    time.sleep(rng.uniform(0, seconds))
+    number, whom = rng.choice(SIGNALS), rng.choice(("command", "process", "all"))
+    below = descendants(process.pid)
+    targets = {"command": [process.pid], "process": rng.sample(below, min(1, len(below))), "all": [process.pid, *below]}
+    for target in targets[whom]:
+        try:
+            os.kill(target, number)
+        except ProcessLookupError:
+            continue
+    process.wait(PATIENCE)  # one whose worker was killed goes on
+    return f"{number.name} to {whom}"
+
+
+def disturb(folder: Path, rng: random.Random, seconds: float, kinds: list[str]) -> str:
+    """Do one thing that should not happen; returns what."""
+    kind = rng.choice(kinds)
+    if kind == "damage":
+        files = [path for name in FOLDERS for path in sorted((folder / name).rglob("*")) if path.is_file()]
+        if not files:
+            return "nothing to damage"
+        path = rng.choice(files)
+        os.truncate(path, int(rng.random() * path.stat().st_size) * rng.randint(0, 1))
+        return f"damaged {path.suffix}"
+    if kind == "full disk":
+        process = start(command(rng.choice(("run", "report")), folder), most=int(10 ** rng.uniform(1, 6.5)))
+        process.wait(PATIENCE)
+        return f"full disk, exit code {process.returncode}"
+    if kind == "two":
+        both = [start(command(rng.choice(("run", "report")), folder)) for _ in range(2)]
+        told = kill(both[0], rng, seconds)
+        both[1].wait(PATIENCE)
+        assert both[1].returncode in (0, 1), f"the other of two commands ended with {both[1].returncode}"
+        return f"two commands, {told}"
+    more = ("--executor", "ray") if kind == "ray" else ()
+    return f"{kind}, {kill(start(command('run' if kind == 'ray' else kind, folder, *more)), rng, seconds)}"
+
+
+def planned(folder: Path) -> list[PlannedRun]:
+    """The trial's runs."""
+    return make_plan(EXPERIMENTS, profile="quick", seeds=SEEDS, overrides=SETTINGS, output_dir=folder, read_only=True)
+
+
+def check(folder: Path, reference: Path, *, all_of_them: bool = False) -> int:
+    """Whether what is called complete is what the undisturbed runs gave; returns how many are."""
+    complete = 0
+    for run, model in zip(planned(folder), planned(reference), strict=True):
+        state = run.state()
+        if state.status != "complete":
+            assert not all_of_them, f"{run.name} is {state.status}: {state.reason}"
+            continue
+        complete += 1
+        with np.load(run.folder / "predictions.npz") as ours, np.load(model.folder / "predictions.npz") as theirs:
+            for name in theirs:
+                assert np.array_equal(ours[name], theirs[name]), f"{run.name}: other {name}"
+        if all_of_them:
+            files = [sorted(path.name for path in each.folder.iterdir()) for each in (run, model)]
+            assert files[0] == files[1], f"{run.name}: {files[0]} in place of {files[1]}"
+            weights = [(each.folder / "model.safetensors").read_bytes() for each in (run, model)]
+            assert weights[0] == weights[1], f"{run.name}: other weights"
+    return complete
+
+
+def main() -> int:
+    """Run the trials; returns 1 at the first that lost something, whose folder is kept."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # the last run alone would have all cores, and other last bits
+    count, seed = int(os.environ.get("COUNT", 100)), int(os.environ.get("SEED", 0))
+    kinds = ["run"] * 3 + ["report"] * 2 + ["two"] * 2 + ["damage"] * 3 + ["full disk"] * 2
+    kinds += ["ray"] if importlib.util.find_spec("ray") else []
+    home = Path(tempfile.mkdtemp(prefix="cifar-report-soak-"))
+    reference = home / "reference"
+    started = time.monotonic()
+    finish(command("report", reference))
+    seconds = time.monotonic() - started
+    told: Counter[str] = Counter()
+    for trial in range(count):
+        rng, folder = random.Random(f"{seed} {trial}"), home / f"trial-{trial}"
+        said: list[str] = []
+        try:
+            for _ in range(rng.randint(1, 3)):
+                said.append(disturb(folder, rng, seconds, kinds))
+                done = check(folder, reference) if folder.is_dir() else 0
+                told[f"{done} of {len(SEEDS) * len(EXPERIMENTS)} runs complete after it"] += 1
+            finish(command("report", folder))
+            check(folder, reference, all_of_them=True)
+            for name in ("report.html", "results.csv"):
+                assert (folder / "report" / name).stat().st_size > 0, f"no {name}"
+        except Exception as error:
+            print(f"trial {trial} ({'; '.join(said)}): {error}\nits folder: {folder}", file=sys.stderr)
+            return 1
+        print(f"trial {trial}: {'; '.join(said)}", flush=True)
+        told.update(said)
+        shutil.rmtree(folder)
+    shutil.rmtree(home)
+    print(
+        f"\n{count} trials (seed {seed}), {time.monotonic() - started:.0f} s: nothing was lost, nothing false accepted"
+    )
+    print("\n".join(f"{number:4} x {what}" for what, number in sorted(told.items())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
