@@ -236,8 +236,10 @@ def original_table(journal: Journal) -> str:
         if found and found.interval:
             expected = "-".join(f"{100 * end:.1f}" for end in found.interval)
         figure = f"{original:.2f}" if original else "–"
-        rows.append(f"| {name}, {result.entry.title} | {_interval(result)} | {figure} | {expected} | {word} |")
-    return "\n".join(["| experiment | ours | original | one run | |", "|---|---|---|---|---|", *rows])
+        took = f"{min(run.seconds.total for run in result.runs) / 60:.0f}"
+        cells = [f"{name}, {result.entry.title}", _interval(result), figure, expected, word, took]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(["| experiment | ours | original | one run | | minutes |", "|---|---|---|---|---|---|", *rows])
 
 
 def _interval(result: Result) -> str:

@@ -86,6 +86,8 @@ def test_readme_says_how_much_is_on_record(journal):
     assert (len(originals), len(SEVERAL), len(on_record)) == (21, 10, 14)
     assert "All 21 experiments are implemented. Fourteen are on record at the original's full budget" in TEXT
     assert [name for name in on_record if len(journal.results[name].runs) >= 3] == SEVERAL
+    threads = {n: {run.environment.threads for run in journal.results[n].runs} for n in on_record}
+    assert threads == {name: {2 if name == "EXP002" else 1} for name in on_record}  # "on one core (EXP002: two)"
 
 
 def test_the_guides_python_runs(journal, monkeypatch):
