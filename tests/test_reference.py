@@ -60,10 +60,11 @@ def test_the_figures_in_the_tables_are_those_of_the_records(journal):
         name: [100 * run.test.correct / run.test.total for run in result.runs]
         for name, result in journal.complete.items()
     }
-    alike = {}  # experiments with a network, optimizer and budget
+    alike = {}  # experiments of one kind
     for name, result in journal.complete.items():
         p = result.runs[0].parameters
         key = tuple(p[n] for n in ("model", "weights", "trainable", "image_size", "optimizer", "epochs"))
+        key += (p.get("schedule", "constant") == "constant",)
         alike.setdefault(key, []).append(name)
     groups = {name: members for members in alike.values() for name in members}
     for name, *figures in rows:

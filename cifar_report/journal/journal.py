@@ -36,7 +36,7 @@ class Result:
     failed: tuple[RunRecord, ...] = ()
     left_out: tuple[RunRecord, ...] = ()  # complete, but with other parameters, data or weights than `runs`
     other_code: tuple[RunRecord, ...] = ()  # of `runs` those that this version's code is not known to give
-    spread: Spread | None = None  # of a run's accuracy, of all experiments with its network, optimizer and budget
+    spread: Spread | None = None  # of a run's accuracy, from all experiments of its kind
 
     def folder(self, run: RunRecord) -> Path:
         return recorded_folder(self.output_dir, run)
@@ -210,13 +210,14 @@ class Journal:
 
     @cached_property
     def groups(self) -> dict[str, tuple]:
-        """Of each experiment the network, optimizer and budget whose runs share a spread."""
+        """Of each experiment the kind whose runs share a spread: network, optimizer, budget, constant rate or not."""
         found = {}
         for name, result in self.complete.items():
             run = result.runs[0]
             parameters = parameters_of(run)
             names = ("model", "weights", "trainable", "image_size", "optimizer")
-            found[name] = (*(str(parameters[n]) for n in names), images_of(run), len(run.epochs))
+            constant = parameters["schedule"] == "constant"
+            found[name] = (*(str(parameters[n]) for n in names), constant, images_of(run), len(run.epochs))
         return found
 
     def values(self, column: str, seeds_from: int = 0) -> Values:

@@ -184,11 +184,12 @@ def _opposite(verdict: Verdict) -> Verdict:
 def _words(t: Tested) -> str:
     if t.contrast is None:
         return f"{t.text}: {UNKNOWN.format('each')}"
-    low, high = t.contrast.interval
+    offset = float(t.text.partition("+")[2] or 0)
+    difference, low, high = (offset + figure for figure in (t.contrast.difference, *t.contrast.interval))
     word = {"better": "higher", "worse": "lower"}.get(t.verdict, t.verdict)
     if t.verdict == "equivalent":
         word += f" within {t.margin:g}"
-    figure = f"{t.contrast.difference:+.2f} ({low:+.2f} to {high:+.2f}) {t.unit}".replace("-", "\N{MINUS SIGN}")
+    figure = f"{difference:+.2f} ({low:+.2f} to {high:+.2f}) {t.unit}".replace("-", "\N{MINUS SIGN}")
     return f"{t.text}: {figure}, {word}, n = {t.contrast.seeds}"
 
 
@@ -235,12 +236,13 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
             reasons.append(missing if not runs else f"not at full budget: {name}" if small else UNKNOWN.format(name))
             continue
         mean, n = sum(runs) / len(runs), f"n = {len(runs)}"
+        unit = "%" if measure.column.endswith("accuracy") else measure.unit
         if statement.figures and spread:
             low, high = spread.prediction(mean, len(runs))
             wide = high - low > 2 * measure.wide
             answers.append("open" if wide else "holds" if low <= bound <= high else "does not hold")
             reasons.append(
-                f"{name}: {mean:.1f} {measure.unit} and the original's {bound:g}; one new run {low:.1f} to {high:.1f}, "
+                f"{name}: {mean:.1f} {unit} and the original's {bound:g}; one new run {low:.1f} to {high:.1f}, "
                 f"{n}{', too wide to tell' if wide else ''}"
             )
             continue
@@ -256,7 +258,7 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         )
         answers.append("holds" if low >= bound else "does not hold" if high < bound and everything else "open")
         of = f"{name}, the best of {len(on_cifar10)} by test accuracy," if best else name
-        reasons.append(f"{of} {mean:.2f} ({low:.2f} to {high:.2f}) {measure.unit}, {n}")
+        reasons.append(f"{of} {mean:.2f} ({low:.2f} to {high:.2f}) {unit}, {n}")
         if answers[-1] == "open" and not everything:
             reasons.append("not everything is on record at full budget")
     return Finding(statement, _together(answers), "; ".join(reasons))

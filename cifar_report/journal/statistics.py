@@ -1,9 +1,10 @@
 """Intervals and tests, and one model of how much runs differ by their seed alone. scipy computes.
 
-Runs of one network on one budget share a model: value = experiment + seed + noise, experiments fixed, seeds random. The
-*total* spread is that of a run about its experiment's mean, pooled over the experiments; the *residual* what is left
-when the seed's effect is removed too. Predictions of a new run use the total, contrasts between experiments that share
-seeds the residual. Pooling gives a spread from 16 degrees of freedom where three seeds of one experiment give two.
+Runs of one kind (`Journal.groups`) share a model: value = experiment + seed + noise, experiments fixed, seeds random.
+The *total* spread is that of a run about its experiment's mean, pooled over the experiments; the *residual* what is
+left when the seed's effect is removed too. Predictions of a new run use the total, contrasts between experiments that
+share seeds the residual. Pooling gives a spread from 16 degrees of freedom where three seeds of one experiment give
+two.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Values, resolution: float) -> Spread | None:
-        """The spread of runs of one network, optimizer and budget; `None` where no experiment has two.
+        """The spread of runs of one kind; `None` where no experiment has two.
 
         `resolution`: the smallest difference between two values; no spread counts as less.
         """
@@ -151,7 +152,7 @@ class Contrast:
     df: float
     seeds: int  # of the side that has fewer
     unit: float  # standard error with a single seed a side
-    paired: bool  # over the same seeds of one network, optimizer and budget
+    paired: bool  # over the same seeds of one kind of run
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -189,7 +190,7 @@ def contrast(
 ) -> Contrast | None:
     """The mean of `above` less the mean of `below`; `None` where a run or the spread is missing.
 
-    Experiments of one group (network, optimizer, budget) are compared over the seeds that all of them have, on the
+    Experiments of one kind (a group) are compared over the seeds that all of them have, on the
     residual spread, where that has `PAIRED_FROM` degrees of freedom: with few, pairing costs more than it gains. Others
     are compared as independent, each with its group's total spread (Welch 1947).
     """
