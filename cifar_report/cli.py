@@ -473,12 +473,8 @@ def _print_warnings(plan: Iterable[PlannedRun]) -> None:
 
 def _print_absent(plan: Iterable[PlannedRun]) -> None:
     """Name the data and weights that are not on this machine: a run downloads them, or does without if allowed."""
-    absent = {
-        "CIFAR-10" if what == "data" else f"ImageNet weights of {run.parameters.model}"
-        for run in plan
-        for what in run.absent
-    }
-    for name in sorted(absent):
+    absent = {(what, run.parameters.model) for run in plan for what in run.absent}
+    for name in sorted({"CIFAR-10" if what == "data" else f"ImageNet weights of {model}" for what, model in absent}):
         print(f"not on this machine: {name}")
 
 

@@ -158,8 +158,8 @@ def _spread(journal: Journal) -> Iterable[str]:
     told = listing(f"{gain:.2f} points ({name})" for gain, name in zip(gains, CURVES, strict=True))
     yield (
         "Choosing the epoch on the test images flatters as well. The best of twenty epochs is above the last by "
-        f"{told}, means over seeds. Not all of that is luck, since some networks get worse towards the end: the epoch that is "
-        "best for the *other* seeds, on average, is above the last by "
+        f"{told}, means over seeds. Not all of that is luck, since some networks get worse towards the end: the epoch "
+        "that is best for the *other* seeds, on average, is above the last by "
         f"{listing(f'{gain:.2f}'.replace('-', MINUS) for gain in kept)}. We report the last."
     )
 

@@ -211,13 +211,11 @@ class Journal:
     @cached_property
     def groups(self) -> dict[str, tuple]:
         """Of each experiment the kind whose runs share a spread: network, optimizer, budget, constant rate or not."""
-        found = {}
+        names, found = ("model", "weights", "trainable", "image_size", "optimizer"), {}
         for name, result in self.complete.items():
-            run = result.runs[0]
-            parameters = parameters_of(run)
-            names = ("model", "weights", "trainable", "image_size", "optimizer")
-            constant = parameters["schedule"] == "constant"
-            found[name] = (*(str(parameters[n]) for n in names), constant, images_of(run), len(run.epochs))
+            run, parameters = result.runs[0], parameters_of(result.runs[0])
+            kind = (*(str(parameters[n]) for n in names), parameters["schedule"] == "constant")
+            found[name] = (*kind, images_of(run), len(run.epochs))
         return found
 
     def values(self, column: str, seeds_from: int = 0) -> Values:
