@@ -116,7 +116,7 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
         "How to cite this report",
         "References",
     ]
-    assert "t, n = 2 seeds" in text
+    assert "t, n = 2, 1 df" in text
     assert "failed in code cell 4" in text
     assert hostile not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text

@@ -20,7 +20,7 @@ STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS
 # Floating point operations of training on an image of 32 pixels, relative to Net's.
 RELATIVE_COST = {
     "net": 1,
-    "lenet": 5,
+    **dict.fromkeys(("lenet", "lenet_without_dropout", "lenet_batchnorm"), 5),
     "mobilenet_v2": 9,
     "resnet18": 46,
     "fastnet": 51,

@@ -30,6 +30,7 @@ from cifar_report.report.layout import Fragment, figure, fragment, reference
 from cifar_report.training.environment import git_state
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
+LADDERS = ("ladder", "ladder-beyond")  # anchors: the figure of the original's experiments, and of ours
 
 
 def banner(journal: Journal, profile: str) -> Fragment:
@@ -99,17 +100,12 @@ def abstract(journal: Journal) -> Fragment:
 
 
 def headline(journal: Journal) -> Fragment:
-    """Every experiment's accuracy in one picture and one table."""
+    """Every experiment's accuracy: a picture of the original's and one of ours, and one table."""
     results = list(journal.complete.values())
     if not results:
         return fragment("note.html.j2", text="No run is complete yet, so there are no results to show.")
-    full = [result.full_budget for result in results]
-    caption = "Test accuracy of every experiment with its 95 % interval, a colour a family"
-    if any(full):
-        caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
-    if not all(full):
-        caption += "; rings mark what had other parameters, data or weights than the original"
-    ladder = figure(plots.accuracy_ladder(results), f"{caption}.", "ladder")
+    parts = grouped((LADDERS[result.family.beyond], result) for result in results)
+    ladders = [_ladder(part, anchor).html for anchor, part in parts.items()]
     compared = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
     table = fragment(
         "results.html.j2",
@@ -121,7 +117,18 @@ def headline(journal: Journal) -> Fragment:
         several=any(len(result.runs) > 1 for result in results),
         reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
     )
-    return Fragment(ladder.html + table.html)
+    return Fragment("".join(ladders) + table.html)
+
+
+def _ladder(results: Sequence[Result], anchor: str) -> Fragment:
+    full = [result.full_budget for result in results]
+    which = f"experiment {'beyond' if anchor in LADDERS[1:] else 'of'} the original report"
+    caption = f"Test accuracy of every {which} with its 95 % interval, a colour a family"
+    if any(full) and anchor in LADDERS[:1]:
+        caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
+    if not all(full):
+        caption += "; rings mark what had other parameters, data or weights than the original"
+    return figure(plots.accuracy_ladder(results), f"{caption}.", anchor)
 
 
 def cost_figure(journal: Journal) -> Fragment:
@@ -231,7 +238,7 @@ def _observations(family: Family, journal: Journal, *, of_classes: bool) -> list
 
 def _shown_in(seen: Observation, family: Family) -> Markup:
     """Links to the figures and tables that show an observation."""
-    named = {name: f"{name}-{family.name}" for name in ("curves", "learning")} | {"ladder": "ladder"}
+    named = {name: f"{name}-{family.name}" for name in ("curves", "learning")} | {"ladder": LADDERS[family.beyond]}
     links = [reference(named.get(name) or f"confusion-{name}", f"classes of {name}") for name in seen.shown_by]
     return Markup(", ").join(filter(None, links))
 
