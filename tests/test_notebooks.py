@@ -44,7 +44,7 @@ def parameters_of(path: Path) -> dict:
 
 
 def test_one_notebook_a_family_numbered_in_reading_order():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02}" for n in range(11)]
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02}" for n in range(len(FAMILIES))]
     assert sorted(path.name for path in packaged_folder("notebooks").glob("*.ipynb")) == sorted(p.name for p in ALL)
 
 
@@ -213,6 +213,18 @@ SHOWN = {  # by the lessons
         r"the mixed losses are (0e\+00|\de-0[5-8]) away",
     ],
     "optimizer_initialization": ["constant .* 1 of 16", "xavier_uniform .* 16 of 16"],
+    "schedules": [
+        *[r"at most (0e\+00|\de-1[5-9]) away from the formula"] * 3,
+        r"constant, 0\.1 +after 100 steps 0\.2.*, at the end 0\.2",
+        r"cosine, from 0\.1 +after 100 steps 0\.2.*, at the end 0\.06",
+    ],
+    "regularization": [
+        "in evaluation nothing changes: True",
+        r"92\.5% by the formula, 45\.\d% with momentum",
+        r"by the formula (\d\.\d{5})\d, PyTorch \1",
+        r"s = 0\.1: lowest where the right class has 0\.9(09|1)",
+        r"the same in evaluation: 0\.000",
+    ],
     "normalization": ["cifar10 +is off by at most 0.0", r"library's at most \de-0[78]"],
 }
 
