@@ -5,15 +5,18 @@ A test compares them.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from scipy import stats
 
 from cifar_report import Journal
 from cifar_report.formatting import listing, p_text, points
+from cifar_report.journal.budget import parameters_of
 from cifar_report.journal.journal import Result
 from cifar_report.journal.statements import Finding, findings
 from cifar_report.journal.statistics import Spread
@@ -182,14 +185,26 @@ def _points(spread: Spread | None) -> str:
 
 
 def _bartlett(journal: Journal, without: float | None = None) -> str:
-    """Of LeNet's runs by optimizer, as deviations from their experiment's mean; `without` a run's accuracy."""
-    deviations: dict[tuple, list[float]] = {}
+    """Whether LeNet's runs, at a constant rate, spread alike with each optimizer; `without` a run's accuracy."""
+    groups: dict[tuple, list[list[float]]] = {}
     for name, result in journal.complete.items():
-        if result.runs[0].parameters["model"] == "lenet" and not result.entry.same_as:
+        parameters = parameters_of(result.runs[0])
+        if (parameters["model"], parameters["schedule"]) == ("lenet", "constant") and not result.entry.same_as:
             kept = [accuracy for accuracy in result.accuracies if accuracy != without]
-            several = [accuracy - sum(kept) / len(kept) for accuracy in kept]
-            deviations.setdefault(journal.groups[name], []).extend(several)
-    return p_text(float(stats.bartlett(*deviations.values()).pvalue))
+            groups.setdefault(journal.groups[name], []).append(kept)
+    return p_text(bartlett(list(groups.values())))
+
+
+def bartlett(groups: Sequence[Sequence[Sequence[float]]]) -> float:
+    """p value of Bartlett's test (1937) of equal variances; a group's variance is pooled over its samples."""
+    dfs = [sum(len(sample) - 1 for sample in group) for group in groups]
+    squares = [sum(float(np.var(sample)) * len(sample) for sample in group) for group in groups]
+    varied = [(df, square / df) for df, square in zip(dfs, squares, strict=True) if df]
+    whole = sum(df for df, _ in varied)
+    pooled = sum(df * variance for df, variance in varied) / whole
+    statistic = whole * math.log(pooled) - sum(df * math.log(variance) for df, variance in varied)
+    correction = 1 + (sum(1 / df for df, _ in varied) - 1 / whole) / (3 * (len(varied) - 1))
+    return float(stats.chi2.sf(statistic / correction, len(varied) - 1))
 
 
 def _range(journal: Journal, numbers: Sequence[int]) -> float:

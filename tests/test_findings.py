@@ -1,8 +1,23 @@
 """The findings are what the committed records say."""
 
+import numpy as np
+import pytest
+from scipy import stats
+
 from cifar_report import Journal
-from maintenance.write_findings import FINDINGS, ROOT, page
+from maintenance.write_findings import FINDINGS, ROOT, bartlett, page
 
 
 def test_findings_are_what_the_records_say():
     assert FINDINGS.read_text(encoding="utf-8") == page(Journal(ROOT / "outputs" / "reference"))
+
+
+def test_bartletts_test_is_scipys_where_a_group_is_one_sample():
+    rng = np.random.default_rng(0)
+    samples = [rng.normal(0, 1 + size, 5 + size).tolist() for size in range(3)]
+    expected = stats.bartlett(*samples).pvalue
+    assert bartlett([[sample] for sample in samples]) == pytest.approx(expected)
+    # A second sample about another mean, as spread as the first, adds its degrees of freedom and no variance.
+    shifted = [[samples[0], [value + 9 for value in samples[0]]], [samples[1]], [samples[2], [3.0]]]
+    assert bartlett(shifted) != pytest.approx(expected)
+    assert bartlett([[s, [v + 1 for v in s]] for s in samples[:1] * 3]) == pytest.approx(1)
