@@ -159,13 +159,7 @@ def run(
     return _dry_run(request) if dry_run else _execute(request, jobs, runs_per_gpu, executor, ray_address)
 
 
-@app.command(
-    epilog=_examples(
-        "cifar-report report",
-        "cifar-report report EXP007-EXP010 --profile reference",
-        "cifar-report report --profile full --no-run",
-    )
-)
+@app.command(epilog=_examples("cifar-report report EXP007-EXP010", "cifar-report report --profile full --no-run"))
 def report(
     experiments: Names = None,
     profile: Profile = None,

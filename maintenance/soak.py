@@ -20,8 +20,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from cifar_report.execution.plan import PlannedRun, make_plan
+from cifar_report.records.record import RunRecord, read_record
 
 EXPERIMENTS = ("EXP000", "EXP003")
 SETTINGS = {"dataset": "digits", "epochs": "6", "train_limit": "1000"}
@@ -82,8 +84,18 @@ def kill(process: subprocess.Popen, rng: random.Random, seconds: float) -> str:
             os.kill(target, number)
         except ProcessLookupError:
             continue
-    process.wait(PATIENCE)  # one whose worker was killed goes on
+    await_end(process)  # one whose worker was killed goes on
     return f"{number.name} to {whom}"
+
+
+def await_end(process: subprocess.Popen) -> None:
+    """Wait for a command's end; one that never ends is killed with all that it started, and an error."""
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        for stuck in (process.pid, *descendants(process.pid)):
+            os.kill(stuck, signal.SIGKILL)
+        raise
 
 
 def disturb(folder: Path, rng: random.Random, seconds: float, kinds: list[str]) -> str:
@@ -98,12 +110,12 @@ def disturb(folder: Path, rng: random.Random, seconds: float, kinds: list[str]) 
         return f"damaged {path.suffix}"
     if kind == "full disk":
         process = start(command(rng.choice(("run", "report")), folder), most=int(10 ** rng.uniform(1, 6.5)))
-        process.wait(PATIENCE)
+        await_end(process)
         return f"full disk, exit code {process.returncode}"
     if kind == "two":
         both = [start(command(rng.choice(("run", "report")), folder)) for _ in range(2)]
         told = kill(both[0], rng, seconds)
-        both[1].wait(PATIENCE)
+        await_end(both[1])
         assert both[1].returncode in (0, 1), f"the other of two commands ended with {both[1].returncode}"
         return f"two commands, {told}"
     more = ("--executor", "ray") if kind == "ray" else ()
@@ -115,24 +127,38 @@ def planned(folder: Path) -> list[PlannedRun]:
     return make_plan(EXPERIMENTS, profile="quick", seeds=SEEDS, overrides=SETTINGS, output_dir=folder, read_only=True)
 
 
-def check(folder: Path, reference: Path, *, all_of_them: bool = False) -> int:
-    """Whether what is called complete is what the undisturbed runs gave; returns how many are."""
-    complete = 0
+def check(folder: Path, reference: Path, *, all_of_them: bool = False) -> set[str]:
+    """Whether what is called complete is what the undisturbed runs gave; returns the names of these runs."""
+    complete = set()
     for run, model in zip(planned(folder), planned(reference), strict=True):
         state = run.state()
         if state.status != "complete":
             assert not all_of_them, f"{run.name} is {state.status}: {state.reason}"
             continue
-        complete += 1
-        with np.load(run.folder / "predictions.npz") as ours, np.load(model.folder / "predictions.npz") as theirs:
-            for name in theirs:
-                assert np.array_equal(ours[name], theirs[name]), f"{run.name}: other {name}"
+        complete.add(run.name)
+        ours, theirs = (told(read_record(each.folder)) for each in (run, model))
+        assert ours == theirs, f"{run.name}: another record"
+        with np.load(run.folder / "predictions.npz") as answers, np.load(model.folder / "predictions.npz") as expected:
+            for name in expected:
+                assert np.array_equal(answers[name], expected[name]), f"{run.name}: other {name}"
         if all_of_them:
             files = [sorted(path.name for path in each.folder.iterdir()) for each in (run, model)]
             assert files[0] == files[1], f"{run.name}: {files[0]} in place of {files[1]}"
             weights = [(each.folder / "model.safetensors").read_bytes() for each in (run, model)]
             assert weights[0] == weights[1], f"{run.name}: other weights"
     return complete
+
+
+def told(record: RunRecord | None) -> list:
+    """What a complete run's record says of it, but for times."""
+    assert record is not None
+    return [record.test, *(epoch.model_copy(update={"seconds": 0.0}) for epoch in record.epochs)]
+
+
+def table(folder: Path) -> list[list[str]]:
+    """What the report's table says of each run."""
+    rows = pd.read_csv(folder / "report" / "results.csv", dtype=str)
+    return rows[["experiment", "seed", "accuracy"]].to_numpy().tolist()
 
 
 def main() -> int:
@@ -146,30 +172,34 @@ def main() -> int:
     started = time.monotonic()
     finish(command("report", reference))
     seconds = time.monotonic() - started
-    told: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     for trial in range(count):
         rng, folder = random.Random(f"{seed} {trial}"), home / f"trial-{trial}"
         said: list[str] = []
+        before: set[str] = set()
         try:
             for _ in range(rng.randint(1, 3)):
                 said.append(disturb(folder, rng, seconds, kinds))
-                done = check(folder, reference) if folder.is_dir() else 0
-                told[f"{done} of {len(SEEDS) * len(EXPERIMENTS)} runs complete after it"] += 1
+                done = check(folder, reference) if folder.is_dir() else set()
+                lost = set() if said[-1].startswith("damaged") else before - done
+                assert not lost, f"{', '.join(lost)}: complete before, and not after"
+                before = done
+                counted[f"{len(done)} of {len(SEEDS) * len(EXPERIMENTS)} runs complete after it"] += 1
             finish(command("report", folder))
             check(folder, reference, all_of_them=True)
-            for name in ("report.html", "results.csv"):
-                assert (folder / "report" / name).stat().st_size > 0, f"no {name}"
+            assert table(folder) == table(reference), "results.csv says something else"
+            assert (folder / "report" / "report.html").stat().st_size > 0, "no report.html"
         except Exception as error:
             print(f"trial {trial} ({'; '.join(said)}): {error}\nits folder: {folder}", file=sys.stderr)
             return 1
         print(f"trial {trial}: {'; '.join(said)}", flush=True)
-        told.update(said)
+        counted.update(said)
         shutil.rmtree(folder)
     shutil.rmtree(home)
     print(
         f"\n{count} trials (seed {seed}), {time.monotonic() - started:.0f} s: nothing was lost, nothing false accepted"
     )
-    print("\n".join(f"{number:4} x {what}" for what, number in sorted(told.items())))
+    print("\n".join(f"{number:4} x {what}" for what, number in sorted(counted.items())))
     return 0
 
 

@@ -30,11 +30,11 @@ RECORDS = """\
 The originals: 20 epochs on all 50,000 images, the final epoch scored on the 10,000 test images, which also validated,
 as in the original report; float32, torch 2.14.1, one thread a run (EXP002: two), on Intel Xeon and AMD EPYC.
 Intervals of means, and where one new run is expected, follow from the spread that runs of the same network, optimizer
-and budget share. Where no experiment of that kind has two seeds it is unknown, and the interval is Wilson's over the
-test images, which knows nothing of other seeds. EXP009 is EXP003 by another name, and gave the same answer to every
-image, seed by seed. EXP011, EXP013 and EXP014 start from stand-in ImageNet weights. EXP017, EXP019 and EXP020 are on
-record on smaller subsets only, EXP016 with weights that allow no comparison, and VGG-16's three not at all, for want
-of its weights.
+and budget share, those with a constant and with a changing learning rate apart. Where no experiment of that kind has
+two seeds it is unknown, and the interval is Wilson's over the test images, which knows nothing of other seeds. EXP009
+is EXP003 by another name, and gave the same answer to every image, seed by seed. EXP011, EXP013 and EXP014 start from
+stand-in ImageNet weights. EXP017, EXP019 and EXP020 are on record on smaller subsets only, EXP016 with weights that
+allow no comparison, and VGG-16's three not at all, for want of its weights.
 
 Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.33 points, seven more moved its mean
 below 63 % and its spread above 0.8.
@@ -69,8 +69,10 @@ def page(journal: Journal) -> str:
         "budget, with an unofficial copy of CIFAR-10 and stand-in ImageNet weights; [the end](#what-these-records-are) "
         "says more of them, and [readings](readings.md) how the original was read.",
         "An interval is for one difference alone. The word beside it allows for the number of comparisons (Holm's "
-        "adjustment) and for a margin of one point, so a difference can be *open* though its interval leaves out zero. "
-        "Experiments of one kind are compared over the seeds that both have. A statement that something makes no "
+        "adjustment; tables count a family's comparisons, statements their own contrasts, so the two can differ near "
+        "the limit) and for a margin of one point, so a difference can be *open* though its interval leaves out zero. "
+        "Experiments of one kind are compared over the seeds that both have where their spread is known well enough "
+        "(five degrees of freedom), others as independent. A statement that something makes no "
         "difference holds where the difference is shown to be below the margin, and does not hold where one is shown "
         "that may be above it.",
         "## What of the original report holds up",

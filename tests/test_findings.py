@@ -17,7 +17,7 @@ def test_bartletts_test_is_scipys_where_a_group_is_one_sample():
     samples = [rng.normal(0, 1 + size, 5 + size).tolist() for size in range(3)]
     expected = stats.bartlett(*samples).pvalue
     assert bartlett([[sample] for sample in samples]) == pytest.approx(expected)
-    # A second sample about another mean, as spread as the first, adds its degrees of freedom and no variance.
-    shifted = [[samples[0], [value + 9 for value in samples[0]]], [samples[1]], [samples[2], [3.0]]]
-    assert bartlett(shifted) != pytest.approx(expected)
-    assert bartlett([[s, [v + 1 for v in s]] for s in samples[:1] * 3]) == pytest.approx(1)
+    a, b, c = samples
+    apart = [[a, [value + 9 for value in b]], [c]]
+    assert bartlett(apart) == pytest.approx(bartlett([[a, b], [c]]))  # about each sample's own mean
+    assert bartlett([[a], [b], [c, [3.0]]]) == pytest.approx(expected)  # one run is no spread

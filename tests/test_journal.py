@@ -54,6 +54,16 @@ def test_one_run_has_a_wilson_interval_unless_others_tell_the_spread(tmp_path):
     assert other.interval_kind == "t, n = 1, 1 df"
 
 
+def test_a_repetition_has_the_spread_of_its_own_seeds_too(tmp_path):
+    """EXP009 is EXP003 by another name: a seed of both counts once, seeds of either all."""
+    write_run(tmp_path, "EXP003", 0.7)
+    for seed, accuracy in enumerate((0.7, 0.8, 0.6)):
+        write_run(tmp_path, "EXP009", accuracy, seed=seed)
+    repetition = Journal(tmp_path).results["EXP009"]
+    assert repetition.interval_kind == "t, n = 3, 2 df"
+    assert repetition.interval == pytest.approx((0.7 - 4.3027 * 0.1 / 3**0.5, 0.7 + 4.3027 * 0.1 / 3**0.5), abs=1e-4)
+
+
 def test_comparison_on_the_same_images_is_mcnemars(tmp_path):
     write_run(tmp_path, "EXP001", 0.70)
     write_run(tmp_path, "EXP003", 0.76, lucky=40)

@@ -1,5 +1,7 @@
 """Sweeps and folds: what overrides mean, and what a journal makes of their records."""
 
+import shutil
+
 import pytest
 from records import write_run
 
@@ -9,6 +11,7 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
 from cifar_report.journal.journal import Journal, sweeps
+from cifar_report.journal.statistics import wilson_interval
 from cifar_report.records.record import read_record, run_folder, write_record
 from cifar_report.report.sections import family_section
 
@@ -145,3 +148,8 @@ def test_folds_are_one_result_with_a_range(tmp_path):
     assert sorted(journal.runs.fold) == [0, 1, 2]
     write_run(tmp_path, "EXP001", 0.7)
     assert "folds share training images" in str(Journal(tmp_path).comparisons["EXP003"].caveat)
+    for fold in (1, 2):  # one fold alone has no spread of seeds either
+        shutil.rmtree(run_folder(tmp_path, "EXP003", 0, fold=fold, folds=3))
+    for seed, accuracy in enumerate((0.7, 0.8)):
+        write_run(tmp_path, "EXP004", accuracy, seed=seed)
+    assert Journal(tmp_path).results["EXP003"].interval == wilson_interval(700, 1000)

@@ -44,8 +44,8 @@ class Comparison:
     def verdict(self) -> str:
         """Of methods `better`, `worse`, `equivalent` or `open`.
 
-        One seed speaks of two trained models, and work that is not alike of accuracies, never of methods: these are
-        `higher`, `lower`, or there is `no difference shown`.
+        Where no spread is known, one seed speaks of two trained models, and work that is not alike of accuracies, never
+        of methods: these are `higher`, `lower`, or there is `no difference shown`.
         """
         if self.p_equivalent is None or self.caveat:
             return verdict(self.difference, self.p)
@@ -68,7 +68,7 @@ class Reproduction:
 
     answer: Literal["agrees", "ours is above", "ours is below", "too wide to tell", "spread unknown"]
     interval: tuple[float, float] | None = None  # prediction interval of one run
-    borrowed: bool = False  # whether the spread is that of other experiments of the network
+    borrowed: bool = False  # whether the spread is that of other experiments of its kind
     substitutes: tuple[str, ...] = ()
 
     @property

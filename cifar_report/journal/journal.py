@@ -165,8 +165,9 @@ class Journal:
                 left_out=tuple(run for run in complete if work_of(run) != latest),
                 other_code=tuple(r for r in runs if not is_of_this_code(recorded_folder(root, r), r)),
             )
-        for name, spread in self.accuracy_spreads.items():
-            self.results[name] = replace(self.results[name], spread=spread)
+        for name, result in self.complete.items():
+            if result.runs[0].parameters.get("fold") is None:  # folds share images: their spread is no seed's
+                self.results[name] = replace(result, spread=self.accuracy_spreads.get(name))
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -229,12 +230,14 @@ class Journal:
 
     def spreads(self, values: Values, resolution: float) -> dict[str, Spread | None]:
         """Of each experiment the spread of its group. Experiments that repeat another count once."""
-        repeated = {name for name, entry in load_catalog().entries.items() if entry.same_as in values}
+        repeated = {name: entry.same_as for name, entry in load_catalog().entries.items() if entry.same_as}
         found: dict[str, Spread | None] = {}
         for group in set(self.groups.values()):
             members = [name for name in values if self.groups[name] == group]
-            counted = {name: values[name] for name in members if name not in repeated}
-            found |= dict.fromkeys(members, Spread.of(counted or {n: values[n] for n in members}, resolution))
+            counted: dict[str, dict] = {}
+            for name in members:
+                counted.setdefault(repeated.get(name, name), {}).update(values[name])
+            found |= dict.fromkeys(members, Spread.of(counted, resolution))
         return found
 
     @cached_property

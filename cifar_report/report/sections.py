@@ -104,8 +104,8 @@ def headline(journal: Journal) -> Fragment:
     results = list(journal.complete.values())
     if not results:
         return fragment("note.html.j2", text="No run is complete yet, so there are no results to show.")
-    parts = grouped((LADDERS[result.family.beyond], result) for result in results)
-    ladders = [_ladder(part, anchor).html for anchor, part in parts.items()]
+    parts = grouped((result.family.beyond, result) for result in results)
+    ladders = [_ladder(part, beyond).html for beyond, part in parts.items()]
     compared = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
     table = fragment(
         "results.html.j2",
@@ -120,15 +120,17 @@ def headline(journal: Journal) -> Fragment:
     return Fragment("".join(ladders) + table.html)
 
 
-def _ladder(results: Sequence[Result], anchor: str) -> Fragment:
+def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:
     full = [result.full_budget for result in results]
-    which = f"experiment {'beyond' if anchor in LADDERS[1:] else 'of'} the original report"
+    which = f"experiment {'beyond' if beyond else 'of'} the original report"
     caption = f"Test accuracy of every {which} with its 95 % interval, a colour a family"
-    if any(full) and anchor in LADDERS[:1]:
+    if any(full) and not beyond:
         caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
     if not all(full):
-        caption += "; rings mark what had other parameters, data or weights than the original"
-    return figure(plots.accuracy_ladder(results), f"{caption}.", anchor)
+        caption += (
+            f"; rings mark {'another budget' if beyond else 'other parameters, data or weights than the original'}"
+        )
+    return figure(plots.accuracy_ladder(results), f"{caption}.", LADDERS[beyond])
 
 
 def cost_figure(journal: Journal) -> Fragment:
