@@ -243,6 +243,14 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         if names := _of(journal, family):
             yield question.format(plain=f"{plain:.2f}")
             yield beyond_table(journal, names)
+    falling = [100 * journal.comparisons[name].difference for name in ("EXP052", "EXP053", "EXP054")]
+    tried = {f"EXP{n:03}": journal.complete[f"EXP{n:03}"].accuracy for n in (4, 5, 6, 7, 8, 10)}
+    most = max(tried, key=lambda name: tried[name])
+    yield (
+        f"The scheduler that the original only wished for gains LeNet {min(falling):.2f} to {max(falling):.2f} points "
+        f"on EXP003; the most that any of the other initializations and optimizers gains is "
+        f"{100 * (tried[most] - journal.complete['EXP003'].accuracy):.2f} ({most})."
+    )
     decided = [finding for finding in ours if finding.answer in ("holds", "does not hold")]
     if decided:
         yield "Of what we expected of our own experiments, this is decided:"
