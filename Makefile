@@ -22,7 +22,7 @@ help:  ## show this help
 	@echo 'make gpu-check  whether training on this GPU keeps what the package promises (on a CPU, what applies there)'
 	@echo 'make findings  write docs/findings.md anew, from the committed records'
 	@echo 'make mutants [COUNT=200 SEED=0]  change the code in one small way after another: do the tests notice?'
-	@echo 'make soak [COUNT=100 SEED=0]  kill, starve and damage runs and reports at random: is anything lost?'
+	@echo 'make soak [COUNT=100 SEED=0]  kill runs at random, fill their disk, damage their files: is anything lost?'
 	@echo 'make docs    write the documentation as a site, with the reference report: build/site/index.html'
 	@echo 'make release-check [ONLY="wheel site commands"]  the wheel alone, the site, every command of the docs'
 	@echo 'make pictures  take the pictures of README and guide anew, from the committed records (needs Chromium)'

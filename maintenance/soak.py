@@ -1,4 +1,4 @@
-"""Kill, starve and damage runs and reports at random: is a result lost, or a wrong one taken for a right one?
+"""Kill runs and reports at random, fill their disk, damage their files: is a result lost, or a wrong one accepted?
 
 `make soak COUNT=100 SEED=0`. Each trial disturbs four small runs in a folder of its own, up to three times, and then
 lets one command finish. What is called complete must be what the undisturbed runs gave, after every disturbance.
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -79,13 +80,16 @@ def kill(process: subprocess.Popen, rng: random.Random, seconds: float) -> str:
     number, whom = rng.choice(SIGNALS), rng.choice(("command", "process", "all"))
     below = descendants(process.pid)
     targets = {"command": [process.pid], "process": rng.sample(below, min(1, len(below))), "all": [process.pid, *below]}
-    for target in targets[whom]:
-        try:
-            os.kill(target, number)
-        except ProcessLookupError:
-            continue
+    send(number, targets[whom])
     await_end(process)  # one whose worker was killed goes on
     return f"{number.name} to {whom}"
+
+
+def send(number: signal.Signals, targets: list[int]) -> None:
+    """Send a signal to those processes that still run."""
+    for target in targets:
+        with suppress(ProcessLookupError):
+            os.kill(target, number)
 
 
 def await_end(process: subprocess.Popen) -> None:
@@ -93,8 +97,7 @@ def await_end(process: subprocess.Popen) -> None:
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
-        for stuck in (process.pid, *descendants(process.pid)):
-            os.kill(stuck, signal.SIGKILL)
+        send(signal.SIGKILL, [process.pid, *descendants(process.pid)])
         raise
 
 
