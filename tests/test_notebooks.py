@@ -216,7 +216,7 @@ SHOWN = {  # by the lessons
     "schedules": [
         *[r"at most (0e\+00|\de-1[5-9]) away from the formula"] * 3,
         r"constant, 0\.1 +after 100 steps 0\.2.*, at the end 0\.2",
-        r"constant, 0\.007 .*, at the end 0\.06",
+        r"constant, 0\.007 .*, at the end 0\.0[56]",
         r"cosine, from 0\.1 +after 100 steps 0\.2.*, at the end 0\.06",
     ],
     "regularization": [
