@@ -19,7 +19,7 @@ from cifar_report.execution import resources
 from cifar_report.execution.execute import execute_plan
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.execution.plan import make_plan
-from cifar_report.execution.resources import cores, gpus, longest_first, slot_environments
+from cifar_report.execution.resources import cores, default_jobs, gpus, longest_first, slot_environments
 from cifar_report.execution.verify import verify_runs
 from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.catalog import Family, load_catalog
@@ -582,6 +582,33 @@ def test_fewer_threads_that_the_user_has_set_stay(monkeypatch):
     slots = slot_environments(2, cores=16, gpus=[])
     assert [slot["OMP_NUM_THREADS"] for slot in slots] == ["1", "1"]
     assert slots[0]["MKL_NUM_THREADS"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("devices", "per_gpu", "available", "expected"),
+    [((), 1, 1, 1), ((), 1, 2, 2), ((), 4, 16, 2), (("0",), 1, 2, 1), (("0", "1"), 1, 16, 2), (("0", "1"), 4, 16, 8)],
+)
+def test_runs_at_a_time_are_what_gpus_have_room_for_or_two(devices, per_gpu, available, expected, monkeypatch):
+    monkeypatch.setattr("cifar_report.execution.resources.cores", lambda: available)
+    assert default_jobs(devices, per_gpu) == expected
+
+
+def test_threads_do_not_depend_on_how_many_runs_are_left(tmp_path, monkeypatch):
+    # With other threads a run that is executed last, after an interruption, would end with other last bits.
+    asked = []
+    monkeypatch.setattr("cifar_report.execution.execute.cores", lambda: 4)
+    monkeypatch.setattr("cifar_report.execution.execute.gpus", lambda: ())
+    monkeypatch.setattr("cifar_report.execution.resources.cores", lambda: 4)
+    monkeypatch.setattr(
+        "cifar_report.execution.execute.slot_environments", lambda jobs, **_: asked.append(jobs) or [{}] * jobs
+    )
+    monkeypatch.setattr("cifar_report.execution.execute._Crew.start_what_can_start", lambda crew: crew.waiting.clear())
+    runs = plan(tmp_path, "EXP000", seeds=[0, 1, 2], overrides=TINY)
+    execute_plan(runs, say=lambda text: None)
+    monkeypatch.setattr("cifar_report.execution.execute.missing_runs", lambda plan, say: list(plan[:1]))
+    execute_plan(runs, say=lambda text: None)
+    execute_plan(runs[:1], say=lambda text: None)
+    assert asked == [2, 2, 1]
 
 
 def test_gpus_limit_the_jobs_of_runs_that_use_them_and_it_is_said(tmp_path, monkeypatch):

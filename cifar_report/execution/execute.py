@@ -19,7 +19,7 @@ from rich.table import Table
 from cifar_report.data.download import OFFLINE
 from cifar_report.execution.kernel import remove_leftovers
 from cifar_report.execution.plan import PlannedRun
-from cifar_report.execution.resources import JOBS, cores, gpus, longest_first, slot_environments
+from cifar_report.execution.resources import cores, default_jobs, gpus, longest_first, slot_environments
 from cifar_report.execution.worker import Worker
 from cifar_report.formatting import counted, duration
 from cifar_report.records.files import HISTORY
@@ -36,7 +36,7 @@ def execute_plan(
     runs_per_gpu: int = 1,
     say: Callable[[str], None] = print,
 ) -> list[RunRecord]:
-    """Execute the runs of the plan that are not complete, `jobs` at a time (default: `JOBS`).
+    """Execute the runs of the plan that are not complete, `jobs` at a time (default: `default_jobs`).
 
     A failed run is recorded and does not stop the others. A run that another process is executing is waited for, and
     executed only if it did not become complete. When interrupted, all workers are ended; what they finished is kept.
@@ -49,7 +49,7 @@ def execute_plan(
         return []
     remove_leftovers()
     devices = () if all(run.parameters.device == "cpu" for run in missing) else gpus()
-    wanted = min(jobs or JOBS, len(missing))
+    wanted = min(jobs or default_jobs(devices, runs_per_gpu), len(plan))  # threads do not depend on what is left
     slots = slot_environments(wanted, cores=cores(), gpus=devices, runs_per_gpu=runs_per_gpu)
     if len(slots) < wanted:
         room = f"{counted(len(devices), 'GPU')}, each with room for {counted(runs_per_gpu, 'run')}"

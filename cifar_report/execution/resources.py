@@ -29,7 +29,6 @@ RELATIVE_COST = {
     "vgg16": 664,
 }
 CGROUP = Path("/sys/fs/cgroup")
-JOBS = 1  # runs at a time on one machine, unless the user says otherwise
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -71,6 +70,11 @@ def gpus() -> tuple[str, ...]:
     except (OSError, subprocess.TimeoutExpired):
         return ()
     return tuple(listed.stdout.split()) if listed.returncode == 0 else ()
+
+
+def default_jobs(gpus: Sequence[str], runs_per_gpu: int = 1) -> int:
+    """Runs at a time on one machine, unless the user says otherwise: as many as its GPUs have room for, or two."""
+    return len(gpus) * runs_per_gpu or min(2, cores())
 
 
 def slot_environments(jobs: int, *, cores: int, gpus: Sequence[str], runs_per_gpu: int = 1) -> list[dict[str, str]]:
