@@ -226,6 +226,12 @@ SHOWN = {  # by the lessons
         r"s = 0\.1: lowest where the right class has 0\.9(09|1)",
         r"the same in evaluation: 0\.000",
     ],
+    "tuning": [
+        r"trial  0: lr 0\.01, momentum 0\.9, .* batch_size 64: [\d.]+% after 3 epochs",
+        r"trial  7: .* after [23] epochs",
+        r"best: trial \d, [\d.]+% of [\d,]+ held-out images",
+        *[rf"{name} +explains \d+%" for name in ("lr", "momentum", "weight_decay", "batch_size")],
+    ],
     "normalization": ["cifar10 +is off by at most 0.0", r"library's at most \de-0[78]"],
 }
 
