@@ -272,7 +272,7 @@ def _search() -> str:
         f"A [search of {len(trials)} trials](../outputs/reference/tuning/trials.csv) scored settings for EXP003 on "
         f"5,000 held-out images, one training each. After {best['epochs']} epochs the original's own had "
         f"{own_accuracy:.2f} % of them right, the best of {len(proposed)} proposals {100 * best['accuracy']:.2f} %. "
-        f"Trials that had fallen behind after {ended} epochs were ended, so the search prefers settings that learn fast."
+        f"Trials that had fallen behind after {ended} epochs ended there: the search prefers settings that learn fast."
     )
 
 

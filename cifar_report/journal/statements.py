@@ -130,7 +130,7 @@ def _values(journal: Journal, statement: Statement) -> tuple[Values, Mapping[str
     return journal.values(measure.column, statement.seeds_from), spreads
 
 
-UNKNOWN = "spread unknown: one run of {} cannot tell a method from luck"
+UNKNOWN = "spread unknown: only one run of {}"
 
 
 def _small(journal: Journal, names: Iterable[str]) -> list[str]:
