@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cifar_report.run import Run
 
 __all__ = ["Journal", "Run"]
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 # Threads that wait for each other give up their core at once, before torch is imported: with GNU OpenMP's default, two
 # processes of two threads on the same two cores ran LeNet at 0.12 of their speed each; so at 0.59, and alone at 0.91.
