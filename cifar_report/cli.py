@@ -70,7 +70,7 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="set a parameter; repeat it, or give pairs: 'epochs=3 lr=0.01'"),
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, help="runs at a time; default: what fits the GPUs, or two")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="runs at a time; default: what fits GPUs or cluster, else two")]
 RunsPerGpu = Annotated[int, typer.Option(min=1, help="runs that share a GPU")]
 Executor = Annotated[Literal["local", "ray"], typer.Option(help="where runs are executed")]
 RayAddress = Annotated[

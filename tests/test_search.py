@@ -32,12 +32,9 @@ def test_the_search_on_record_follows_from_its_seed(monkeypatch):
 
 def test_it_held_images_out_and_left_the_test_images_alone():
     base = FACTS["base"]
-    assert (base["validation"], base["holdout_size"], FACTS["held_out"], base["train_limit"]) == (
-        "holdout",
-        5000,
-        5000,
-        None,
-    )
+    held_out = base["validation"], base["holdout_size"], FACTS["held_out"]
+    assert held_out == ("holdout", 5000, 5000)
+    assert base["train_limit"] is None
     for name in ("model", "init", "optimizer", "augment", "schedule", "normalize"):
         assert base[name] == load_experiment("EXP003").result_parameters()[name]
 
