@@ -269,10 +269,10 @@ def _search() -> str:
     *_, before, last_but_one, last = (f"{100 * float(accuracy):.2f}" for accuracy in own["accuracies"].split())
     return (
         f"A [search of {len(trials)} trials](../outputs/reference/tuning/trials.csv) scored settings for EXP003 on "
-        f"5,000 held-out images, one training each. The original's own had {before}, {last_but_one} and {last} % of them "
-        f"right after their last three epochs, the best of {len(proposed)} proposals {100 * best['accuracy']:.2f} % after "
-        f"{best['epochs']}: no more than one epoch differs from the next. Trials that fell behind after 2, 6 or 18 epochs "
-        "ended there, so the search prefers settings that learn fast."
+        f"5,000 held-out images, one training each. The original's own had {before}, {last_but_one} and {last} % of "
+        f"them right after their last three epochs, the best of {len(proposed)} proposals "
+        f"{100 * best['accuracy']:.2f} % after {best['epochs']}: no more than one epoch differs from the next. Trials "
+        "that fell behind after 2, 6 or 18 epochs ended there, so the search prefers settings that learn fast."
     )
 
 
