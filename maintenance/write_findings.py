@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, special, stats
 
 from cifar_report import Journal
 from cifar_report.formatting import listing, p_text, points
 from cifar_report.journal.budget import parameters_of
 from cifar_report.journal.journal import Result
 from cifar_report.journal.statements import Finding, findings
-from cifar_report.journal.statistics import Spread
+from cifar_report.journal.statistics import Spread, calibration, wilson_interval
 from cifar_report.records.files import write_if_changed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +58,7 @@ FAMILIES = {
     "tuning": "Were its settings, picked by common sense, any good? {search} EXP067 has the best proposal's settings:",
 }
 TRIALS = ROOT / "outputs" / "reference" / "tuning" / "trials.csv"  # written by search.py
+SPOILT = ROOT / "outputs" / "reference" / "robustness.csv"  # written by robustness.py
 
 
 def page(journal: Journal) -> str:
@@ -150,8 +151,8 @@ def _spread(journal: Journal) -> Iterable[str]:
         f"Runs of LeNet that differ in nothing but their seed have, with SGD, a standard deviation of {points:.2f} "
         f"points ({lenet.total_df} degrees of freedom). The best and the worst of four runs of one method then lie up "
         f"to {far:.1f} points apart in 95 of 100 cases (studentized range). The original ranks methods by single runs: "
-        f"its four initializations lie {_range(journal, range(3, 7)):.2f} points apart, hardly more than that, and its "
-        f"four optimizers {_range(journal, range(7, 11)):.2f}."
+        f"its four initializations lie {_range(journal, range(3, 7)):.2f} points apart, its four optimizers "
+        f"{_range(journal, range(7, 11)):.2f}."
     )
     adam, rms, adamax = (journal.accuracy_spreads[name] for name in ("EXP007", "EXP008", "EXP010"))
     worst = min(journal.complete["EXP008"].accuracies)
@@ -255,6 +256,9 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         f"EXP003 (n = {min(found.seeds for found in falling)}); the most that any of the other initializations and "
         f"optimizers gains is {100 * (tried[most] - journal.complete['EXP003'].accuracy):.2f} ({most})."
     )
+    yield from _robust(journal)
+    yield _calibrated(journal)
+    yield _together(journal)
     decided = [finding for finding in ours if finding.answer in ("holds", "does not hold")]
     if decided:
         yield "Of what we expected of our own experiments, this is decided:"
@@ -266,14 +270,98 @@ def _search() -> str:
     trials = pd.read_csv(TRIALS)
     own, proposed = trials.iloc[0], trials.iloc[1:]
     best = proposed.loc[proposed["accuracy"].idxmax()]
-    *_, before, last_but_one, last = (f"{100 * float(accuracy):.2f}" for accuracy in own["accuracies"].split())
+    last = [100 * float(accuracy) for accuracy in own["accuracies"].split()[-3:]]
+    *ended, _ = sorted(set(trials["epochs"]))
     return (
         f"A [search of {len(trials)} trials](../outputs/reference/tuning/trials.csv) scored settings for EXP003 on "
-        f"5,000 held-out images, one training each. The original's own had {before}, {last_but_one} and {last} % of "
-        f"them right after their last three epochs, the best of {len(proposed)} proposals "
-        f"{100 * best['accuracy']:.2f} % after {best['epochs']}: no more than one epoch differs from the next. Trials "
-        "that fell behind after 2, 6 or 18 epochs ended there, so the search prefers settings that learn fast."
+        f"5,000 held-out images, one training each. The original's own had {listing(f'{a:.2f}' for a in last)} % of "
+        f"them right after their last three epochs, {max(last) - min(last):.2f} points apart; the best of "
+        f"{len(proposed)} proposals had {100 * best['accuracy']:.2f} % after {best['epochs']}. Trials that fell behind "
+        f"ended after {listing(map(str, ended))} epochs, so the search prefers settings that learn fast."
     )
+
+
+def _robust(journal: Journal) -> Iterable[str]:
+    """How networks do on spoilt test images, one view an image."""
+    table = pd.read_csv(SPOILT)
+    share = 100 * table["correct"].groupby([table["experiment"], table["seed"], table["spoilt"]]).first() / 10_000
+    by_run = share.unstack()[ways := ["as taken", "noise", "blur", "JPEG"]]
+    yield (
+        "What are the last points worth on other pictures? Test images with noise, blurred or compressed, each at the "
+        "third of the five strengths of CIFAR-10-C; per cent of all 10,000 that are "
+        "[right](../outputs/reference/robustness.csv), one view an image, means over n seeds:"
+    )
+    seeds = by_run.groupby("experiment").size()
+    means = by_run.groupby("experiment").mean().sort_values("as taken")
+    rows = [
+        f"| {name}, {journal.results[name].entry.title} | {seeds[name]} | {' | '.join(f'{m:.1f}' for m in row)} |"
+        for name, row in means.iterrows()
+    ]
+    yield "\n".join([f"| experiment | n | {' | '.join(ways)} |", "|---|---|---|---|---|---|", *rows])
+
+
+def _calibrated(journal: Journal) -> str:
+    """How sure networks are, as they are and with a temperature that the other half of the test images chose."""
+    parts = []
+    for name in ("EXP003", "EXP051"):
+        logits, labels = _logits(journal, name)
+        found = [_temperature(own, labels) for own in logits]
+        before, after, temperature = (float(np.mean(figures)) for figures in zip(*found, strict=True))
+        parts.append(
+            f"{name}'s answers are {'too' if temperature > 1 else 'not'} sure{'' if temperature > 1 else ' enough'}: "
+            f"their expected calibration error is {100 * before:.1f} points, with logits divided by "
+            f"{temperature:.2f} it is {100 * after:.1f} (n = {len(found)})"
+        )
+    return (
+        f"How sure are they? {'. '.join(parts)}. Each half of the test images chose the number for the other; LeNet "
+        "learned from plain labels, the fast network from smoothed ones."
+    )
+
+
+def _temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+    """Expected calibration error of a run as it is and with a temperature, and that temperature (Guo et al. 2017)."""
+    errors, chosen = [], []
+    for first in (0, 1):
+        fit, test = slice(first, None, 2), slice(1 - first, None, 2)
+        best = float(optimize.minimize_scalar(_loss, bounds=(0.1, 10), args=(logits[fit], labels[fit])).x)
+        shares = [special.softmax(logits[test] / divisor, axis=1) for divisor in (1.0, best)]
+        errors.append([calibration(s.max(1), s.argmax(1) == labels[test]).error for s in shares])
+        chosen.append(best)
+    before, after = np.mean(errors, axis=0)
+    return before, after, float(np.mean(chosen))
+
+
+def _loss(temperature: float, logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy in nats, with logits divided by a temperature."""
+    return -float(special.log_softmax(logits / temperature, axis=1)[range(len(labels)), labels].mean())
+
+
+def _together(journal: Journal) -> str:
+    """What networks that differ in nothing but their seed answer together."""
+    parts = []
+    for name, count in (("EXP003", 3), ("EXP003", 6), ("EXP051", 3)):
+        logits, labels = _logits(journal, name)
+        shares = special.softmax(logits[:count], axis=2)
+        right = int((shares.mean(0).argmax(1) == labels).sum())
+        alone = 100 * float((logits[:count].argmax(2) == labels).mean())
+        low, high = wilson_interval(right, len(labels))
+        cost = count * (journal.complete[name].runs[0].training_pflop or 0)
+        parts.append(
+            f"{count} of {name} {right / 100:.2f} ({100 * low:.2f} to {100 * high:.2f}) %, one of them "
+            f"{alone:.2f} on average, for {cost:.3f} PFLOP"
+        )
+    return (
+        "What do several seeds know together? With the mean of their probabilities, the first seeds on record are "
+        f"right for: {'; '.join(parts)} (Wilson's intervals, over the test images)."
+    )
+
+
+def _logits(journal: Journal, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """What an experiment's runs answered to the same test images: logits (seeds, N, 10), and the labels (N,)."""
+    result = journal.complete[name]
+    answers = [predictions for run in result.runs if (predictions := result.predictions(run))]
+    assert all(np.array_equal(one.index, answers[0].index) for one in answers)
+    return np.stack([one.logits for one in answers]).astype(float), answers[0].labels
 
 
 def _of(journal: Journal, family: str) -> list[str]:

@@ -1,0 +1,72 @@
+"""How finished models do on spoilt test images: `python maintenance/robustness.py OUTPUT...`.
+
+Records hold no weights, so this takes the output folders in which runs were trained, and leaves out runs that are not
+on record. It executes the cell of the notebook of the fast recipe, on all test images, and adds to
+`outputs/reference/robustness.csv` a row for each run and way of spoiling: how many images are right.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from cifar_report.data.dataset import load_dataset
+from cifar_report.experiments.schema import Experiment, validate
+from cifar_report.predict import load_trained
+from cifar_report.records.files import WEIGHTS
+from cifar_report.records.record import RunRecord, read_record, recorded_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK = ROOT / "notebooks" / "08_fast_recipe.ipynb"
+REFERENCE = ROOT / "outputs" / "reference"
+TABLE = REFERENCE / "robustness.csv"
+EXPERIMENTS = ("EXP003", "EXP060", "EXP063", "EXP049")
+
+
+def spoil(model: nn.Module, dataset: Any, parameters: Experiment, images: int) -> dict[str, Any]:
+    """Execute the notebook's cell for a model and the first test images; returns its variables."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    (source,) = ("".join(cell["source"]) for cell in cells if cell["id"] == "corruptions")
+    source, replaced = re.subn(r"(?m)^images_to_spoil = .*$", f"images_to_spoil = {images}", source)
+    assert replaced == 1, "the notebook's cell does not set images_to_spoil in one line"
+    run = SimpleNamespace(device=torch.device("cpu"))
+    variables: dict[str, Any] = {"model": model, "dataset": dataset, "parameters": parameters, "run": run}
+    exec(compile(source, str(NOTEBOOK), "exec"), variables)  # noqa: S102 - the notebook's own code
+    return variables
+
+
+def finished(outputs: list[Path]) -> Iterator[tuple[Path, RunRecord]]:
+    """Folders of runs with their weights whose record is the committed one."""
+    for weights in sorted(path for output in outputs for path in output.glob(f"runs/*/*/{WEIGHTS}")):
+        record = read_record(weights.parent)
+        committed = read_record(recorded_folder(REFERENCE, record)) if record else None
+        if record and committed and (record.key, record.test) == (committed.key, committed.test):
+            yield weights.parent, record
+
+
+def main() -> None:
+    """Score every finished run of `EXPERIMENTS`."""
+    rows = []
+    for folder, record in finished([Path(argument) for argument in sys.argv[1:]]):
+        if record.experiment in EXPERIMENTS:
+            model, values, _ = load_trained(folder)
+            parameters = validate(values)
+            answers = spoil(model, load_dataset(parameters), parameters, 10_000)["answers"]
+            rows += [(record.experiment, record.seed, how, found.correct) for how, found in answers.items()]
+    columns = ["experiment", "seed", "spoilt", "correct"]
+    earlier = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=columns)
+    table = pd.concat([earlier, pd.DataFrame(rows, columns=columns)])
+    table.drop_duplicates(columns[:3], keep="last").sort_values(columns[:2], kind="stable").to_csv(TABLE, index=False)
+
+
+if __name__ == "__main__":
+    main()
