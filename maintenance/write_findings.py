@@ -289,15 +289,19 @@ def _robust(journal: Journal) -> Iterable[str]:
     yield (
         "What are the last points worth on other pictures? Test images with noise, blurred or compressed, each at the "
         "third of the five strengths of CIFAR-10-C; per cent of all 10,000 that are "
-        "[right](../outputs/reference/robustness.csv), one view an image, means over n seeds:"
+        "[right](../outputs/reference/robustness.csv), one view an image, means over n seeds "
+        "(lowest and highest):"
     )
-    seeds = by_run.groupby("experiment").size()
-    means = by_run.groupby("experiment").mean().sort_values("as taken")
-    rows = [
-        f"| {name}, {journal.results[name].entry.title} | {seeds[name]} | {' | '.join(f'{m:.1f}' for m in row)} |"
-        for name, row in means.iterrows()
-    ]
+    rows = []
+    for name in by_run["as taken"].groupby("experiment").mean().sort_values().index:
+        runs = by_run.loc[name]
+        figures = [f"{runs[way].mean():.1f}{_ends(runs[way])}" for way in ways]
+        rows.append(f"| {name}, {journal.results[name].entry.title} | {len(runs)} | {' | '.join(figures)} |")
     yield "\n".join([f"| experiment | n | {' | '.join(ways)} |", "|---|---|---|---|---|---|", *rows])
+
+
+def _ends(figures: pd.Series) -> str:
+    return f" ({figures.min():.1f}-{figures.max():.1f})" if len(figures) > 1 else ""
 
 
 def _calibrated(journal: Journal) -> str:
