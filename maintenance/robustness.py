@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "notebooks" / "08_fast_recipe.ipynb"
 REFERENCE = ROOT / "outputs" / "reference"
 TABLE = REFERENCE / "robustness.csv"
-EXPERIMENTS = ("EXP003", "EXP060", "EXP063", "EXP049")
+EXPERIMENTS = ("EXP003", "EXP060", "EXP063", "EXP022", "EXP023", "EXP049")
 
 
 def spoil(model: nn.Module, dataset: Any, parameters: Experiment, images: int) -> dict[str, Any]:

@@ -208,6 +208,7 @@ SHOWN = {  # by the lessons
         r"of Muon's step: 1\.\d times",
         r"with the exact matrix: 0\.9\d",
         *[rf"{how} +\d+\.\d% of 30 images are right" for how in ("as taken", "noise", "blur", "JPEG")],
+        r"in the pixels: 0\.\d\d\nafter the first layer: \d+\.\d\d to \d+\.\d\d",
         *[r"temperature \d\.\d\d: expected calibration error \d+\.\d points"] * 2,
     ],
     "single_augmentation": [
