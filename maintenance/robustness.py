@@ -58,10 +58,13 @@ def main() -> None:
     rows = []
     for folder, record in finished([Path(argument) for argument in sys.argv[1:]]):
         if record.experiment in EXPERIMENTS:
+            print(f"{record.experiment} seed {record.seed}")
             model, values, _ = load_trained(folder)
             parameters = validate(values)
             answers = spoil(model, load_dataset(parameters), parameters, 10_000)["answers"]
             rows += [(record.experiment, record.seed, how, found.correct) for how, found in answers.items()]
+    if not rows:
+        sys.exit(f"none of these folders has a finished run on record of {', '.join(EXPERIMENTS)}, with its weights")
     columns = ["experiment", "seed", "spoilt", "correct"]
     earlier = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=columns)
     table = pd.concat([earlier, pd.DataFrame(rows, columns=columns)])

@@ -283,9 +283,9 @@ def _search() -> str:
 
 def _robust(journal: Journal) -> Iterable[str]:
     """How networks do on spoilt test images, one view an image."""
-    table = pd.read_csv(SPOILT)
-    share = 100 * table["correct"].groupby([table["experiment"], table["seed"], table["spoilt"]]).first() / 10_000
-    by_run = share.unstack()[ways := ["as taken", "noise", "blur", "JPEG"]]
+    ways = ["as taken", "noise", "blur", "JPEG"]
+    counts = pd.read_csv(SPOILT).pivot(index=["experiment", "seed"], columns="spoilt", values="correct")
+    by_run = counts[ways] / 100  # per cent of 10,000 images
     yield (
         "What are the last points worth on other pictures? Test images with noise, blurred or compressed, each at the "
         "third of the five strengths of CIFAR-10-C; per cent of all 10,000 that are "
