@@ -1,6 +1,6 @@
 """Figures: each a vector drawing with a text that says what it shows, and the values that it draws.
 
-Colours are Okabe and Ito's, a grey, and four of Tol's, which colour-blind readers can tell apart; line styles tell up
+Colours are Okabe and Ito's, a grey, and seven of Tol's, which colour-blind readers can tell apart; line styles tell up
 to four apart in grey.
 """
 
@@ -29,7 +29,7 @@ from cifar_report.records.record import EpochRecord, RunRecord
 
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777"),
-    *("#882255", "#44AA99", "#999933", "#332288", "#661100", "#117733"),
+    *("#882255", "#44AA99", "#999933", "#332288", "#661100", "#117733", "#AA4499"),
 )
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FEW = 10  # answers
