@@ -235,7 +235,7 @@ SHOWN = {  # by the lessons
         r"best: trial \d, [\d.]+% of [\d,]+ held-out images",
         *[rf"{name} +explains \d+%" for name in ("lr", "momentum", "weight_decay", "batch_size")],
     ],
-    "image_size": [
+    "transfer_images": [
         "as it is,  32 pixels: last map  1 x 1   0.08 GFLOP an image, the library 0.06",
         r"as it is, 128 pixels: .* 1\.19 GFLOP an image, the library 1\.19",
         "3 x 3 stem,  32 pixels: .* 1.11 GFLOP",
