@@ -55,8 +55,8 @@ FAMILIES = {
     "along straight lines in EXP049:",
     "regularization": "What helps against overfitting, and do the statistics of normalization matter? LeNet as in "
     "EXP003, with one thing changed:",
-    "transfer_images": "Are 224 pixels needed, and ImageNet's statistics? ResNet-18 from ImageNet's weights for half of "
-    "EXP011's operations, a thirtieth of EXP017's:",
+    "transfer_images": "Are 224 pixels needed, and ImageNet's statistics? ResNet-18 from ImageNet's weights, for half "
+    "of EXP011's operations, a thirtieth of EXP017's:",
     "tuning": "Were its settings, picked by common sense, any good? {search} EXP067 has the best proposal's settings:",
 }
 TRIALS = ROOT / "outputs" / "reference" / "tuning" / "trials.csv"  # written by search.py

@@ -9,6 +9,7 @@
 
 # %% id="colab" tags=["colab"] cellView="form" jupyter={"source_hidden": true}
 # Only in Colab: fetch the package that this notebook belongs to. Elsewhere this cell does nothing.
+# It is the same in all notebooks, and written by `make notebooks` from notebooks/shared_cells.py.
 DRIVE_FOLDER = ""  # @param {"type": "string", "help": "folder of your Drive that keeps the runs"}
 import importlib
 import os

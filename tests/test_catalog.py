@@ -1,7 +1,14 @@
 import pytest
 
 from cifar_report.experiments import catalog
-from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles, read_yaml
+from cifar_report.experiments.catalog import (
+    load_catalog,
+    load_experiment,
+    packaged_folder,
+    parse_overrides,
+    profiles,
+    read_yaml,
+)
 from cifar_report.experiments.errors import RequestError
 
 # The table of the original's experiments: family, model, reference accuracy, and what defines each.
@@ -45,6 +52,14 @@ def test_every_experiment_of_the_journal_has_parameters_of_its_own():
     found = {name: load_experiment(name).result_parameters() | {"experiment": ""} for name in load_catalog().entries}
     alike = {(a, b) for a in found for b in found if a < b and found[a] == found[b]}
     assert alike == {("EXP003", "EXP009")}  # as in the original
+
+
+def test_a_file_that_the_journal_does_not_list_is_named(tmp_path, monkeypatch):
+    assert {path.stem.upper() for path in packaged_folder("params").glob("exp*.yaml")} == set(load_catalog().entries)
+    (tmp_path / "exp900.yaml").write_text("experiment: EXP900\n")
+    monkeypatch.setattr("cifar_report.experiments.catalog.packaged_folder", lambda name: tmp_path)
+    with pytest.raises(RequestError, match=r"^EXP900 has a file, but no line in params/journal\.yaml$"):
+        load_catalog().select(["exp900"])
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -100,18 +100,15 @@ class Catalog(BaseModel):
 
     def family_of(self, experiment: str) -> Family | None:
         """The family an experiment belongs to; `None` for an experiment of the user's own."""
-        for family in self.families:
-            if any(entry.id == experiment.upper() for entry in family.experiments):
-                return family
-        return None
+        name = experiment.upper()
+        return next((f for f in self.families if name in [entry.id for entry in f.experiments]), None)
 
     def family_named(self, name: str) -> Family:
         """The family of that name."""
-        for family in self.families:
-            if family.name == name:
-                return family
-        names = [family.name for family in self.families]
-        raise unknown("family", name, names)
+        families = {family.name: family for family in self.families}
+        if name not in families:
+            raise unknown("family", name, families)
+        return families[name]
 
     def select(self, wanted: Iterable[str]) -> list[str]:
         """Expand identifiers and ranges (`EXP003`, `EXP003-EXP006`, in any case) in journal order; none: all."""
@@ -122,7 +119,9 @@ class Catalog(BaseModel):
             ends = [first, last] if dash else [first]
             for end in ends:
                 if end not in known:
-                    raise unknown("experiment", end or word, known)
+                    unlisted = end and (packaged_folder("params") / f"{end.lower()}.yaml").is_file()
+                    error = unknown("experiment", end or word, known)
+                    raise RequestError(f"{end} has a file, but no line in params/journal.yaml") if unlisted else error
             start, stop = known.index(ends[0]), known.index(ends[-1])
             if start > stop:
                 raise RequestError(f"the range '{word}' runs backwards")

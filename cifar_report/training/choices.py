@@ -1,6 +1,6 @@
 """Folders of choices: one file for each value that a parameter can take. Imports no torch.
 
-Every file of a folder has the same function:
+A file's name is the value, and stands in `experiments/schema.py`, too. Every file of a folder has the same function:
 
 - `models/`: `build()` returns the network, its random weights drawn from torch's global generator. A file with ImageNet
   weights also has `HEAD`, the name of the layer that gives the logits and is replaced by one with ten classes;
