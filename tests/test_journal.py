@@ -132,7 +132,9 @@ def test_several_seeds_are_paired(tmp_path, seeds):
     assert comparison.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
-@pytest.mark.parametrize(("gain", "word"), [(0.0, "equivalent"), (0.005, "equivalent"), (0.012, "better")])
+@pytest.mark.parametrize(
+    ("gain", "word"), [(0.0, "equivalent"), (0.005, "slightly better"), (-0.005, "slightly worse"), (0.012, "better")]
+)
 def test_methods_are_equivalent_better_or_open(tmp_path, gain, word):
     noise = [0.001, -0.001, 0.002, -0.002, 0.0]
     for seed in range(5):

@@ -44,6 +44,9 @@ def runs(folder, experiment, accuracy, seeds=range(5), **given):
         ("EXP003 = EXP001", "does not hold"),
         ("EXP004 = EXP001", "holds"),
         ("EXP004 > EXP001", "does not hold"),  # equivalent
+        ("EXP005 > EXP001", "holds"),  # by less than the margin, but shown
+        ("EXP001 > EXP005", "does not hold"),
+        ("EXP005 = EXP001", "holds"),
         ("EXP003 EXP001 > EXP004 EXP001", "holds"),
         ("EXP003 > EXP001 + 2", "holds"),
         ("EXP003 > EXP001 + 3", "open"),  # within the margin of a stated gain is neither above nor below it
@@ -54,6 +57,7 @@ def test_contrasts_hold_or_do_not(tmp_path, judged, contrast, answer):
     runs(tmp_path, "EXP001", 0.70)
     runs(tmp_path, "EXP003", 0.73)
     runs(tmp_path, "EXP004", 0.70)
+    runs(tmp_path, "EXP005", 0.705)
     assert judged(contrasts=[contrast]).answer == answer
 
 

@@ -42,16 +42,17 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Of methods `better`, `worse`, `equivalent` or `open`.
+        """Of methods `better`, `worse`, `equivalent` or `open`; `slightly better`: by less than the margin.
 
         Where no spread is known, one seed speaks of two trained models, and work that is not alike of accuracies, never
         of methods: these are `higher`, `lower`, or there is `no difference shown`.
         """
         if self.p_equivalent is None or self.caveat:
             return verdict(self.difference, self.p)
-        if self.p_equivalent < SIGNIFICANCE:
-            return "equivalent"
-        return "open" if self.p >= SIGNIFICANCE else "better" if self.difference > 0 else "worse"
+        small = self.p_equivalent < SIGNIFICANCE
+        if self.p >= SIGNIFICANCE:
+            return "equivalent" if small else "open"
+        return ("slightly " if small else "") + ("better" if self.difference > 0 else "worse")
 
     def __str__(self) -> str:
         interval = f" ({points(self.interval[0])} to {points(self.interval[1])})" if self.interval else ""

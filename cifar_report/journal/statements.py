@@ -14,7 +14,6 @@ from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
 
-Verdict = Literal["equivalent", "better", "worse", "open"]
 Answer = Literal["holds", "does not hold", "open", "cannot be tested"]
 
 
@@ -33,15 +32,25 @@ class Tested:
     small: tuple[str, ...] = ()  # those that are, but not at full budget
 
     @property
-    def verdict(self) -> Verdict:
-        """Equivalence within the margin goes first, whatever the direction; above a stated gain it means nothing."""
-        if self.contrast is None or self.missing or self.small:
-            return "open"
-        if self.p_equivalent < SIGNIFICANCE and "+" not in self.text:
-            return "equivalent"
-        if self.p >= SIGNIFICANCE:
-            return "open"
-        return "better" if self.contrast.difference > 0 else "worse"
+    def direction(self) -> Literal["higher", "lower", ""]:
+        """On which side the difference is shown to lie; empty: on neither."""
+        if self.contrast is None or self.p >= SIGNIFICANCE:
+            return ""
+        return "higher" if self.contrast.difference > 0 else "lower"
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the difference is shown to be within the margin; of a stated gain that would mean nothing."""
+        return self.p_equivalent < SIGNIFICANCE and "+" not in self.text
+
+    @property
+    def answer(self) -> Answer:
+        """A difference that is shown counts, however small, except where the statement says that there is none."""
+        if self.relation == "=":
+            return "holds" if self.equivalent else "does not hold" if self.direction else "open"
+        if self.direction:
+            return "holds" if (self.direction == "higher") == (self.relation == ">") else "does not hold"
+        return "does not hold" if self.equivalent else "open"
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
         relation=relation,  # type: ignore[arg-type]
         unit=measure.unit,
         margin=margin,
-        contrast=found,
+        contrast=None if small else found,
         missing=tuple(name for name in (*above, *below) if name not in values and name not in small),
         small=tuple(small),
     )
@@ -154,13 +163,7 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
         return Finding(statement, "cannot be tested", statement.untested)
     if statement.figures or statement.at_least:
         return _bounds(journal, statement)
-    verdicts = [t.verdict if t.relation != "<" else _opposite(t.verdict) for t in tested]
-    pairs = list(zip(tested, verdicts, strict=True))
-    contradicts = {"=": ("better", "worse"), ">": ("worse", "equivalent"), "<": ("worse", "equivalent")}
-    if all(v == ("equivalent" if t.relation == "=" else "better") for t, v in pairs):
-        answer: Answer = "holds"
-    else:
-        answer = "does not hold" if any(v in contradicts[t.relation] for t, v in pairs) else "open"
+    answer = _together([t.answer for t in tested])
     missing, small = (dict.fromkeys(n for t in tested for n in getattr(t, why)) for why in ("missing", "small"))
     reasons = [_words(t) for t in tested if not t.missing and not t.small]
     if missing:
@@ -177,19 +180,16 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
     return Finding(statement, answer, "; ".join(dict.fromkeys(reasons)), tested)
 
 
-def _opposite(verdict: Verdict) -> Verdict:
-    return {"better": "worse", "worse": "better"}.get(verdict, verdict)  # type: ignore[return-value]
-
-
 def _words(t: Tested) -> str:
     if t.contrast is None:
         return f"{t.text}: {UNKNOWN.format('each')}"
     offset = float(t.text.partition("+")[2] or 0)
-    difference, low, high = (offset + figure for figure in (t.contrast.difference, *t.contrast.interval))
-    word = {"better": "higher", "worse": "lower"}.get(t.verdict, t.verdict)
-    if t.verdict == "equivalent":
-        word += f" within {t.margin:g}"
-    figure = f"{difference:+.2f} ({low:+.2f} to {high:+.2f}) {t.unit}".replace("-", "\N{MINUS SIGN}")
+    word: str = t.direction or "open"
+    if t.equivalent:
+        word = f"slightly {word}, by less than {t.margin:g}" if t.direction else f"equivalent within {t.margin:g}"
+    digits, figures = 2 if t.margin >= 0.1 else 3, (t.contrast.difference, *t.contrast.interval)
+    difference, low, high = (f"{round(offset + figure, 9):+.{digits}f}" for figure in figures)
+    figure = f"{difference} ({low} to {high}) {t.unit}".replace("-", "\N{MINUS SIGN}")
     return f"{t.text}: {figure}, {word}, n = {t.contrast.seeds}"
 
 
@@ -203,7 +203,7 @@ def _to_decide(journal: Journal, tested: Sequence[Tested], alpha: float) -> list
     """How many seeds would decide an open statement, and what they would cost."""
     needed: list[int] = []
     for t in tested:
-        if t.contrast is None or t.missing or t.small or t.verdict != "open":
+        if t.contrast is None or t.answer != "open":
             continue
         n = t.contrast.seeds_needed(t.margin, alpha=alpha, equivalence=t.relation == "=")
         if n is None:
@@ -223,7 +223,7 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
     """Whether the original's figures lie where one new run of ours is expected, or our means above a bound."""
     values, spreads = _values(journal, statement)
     measure, answers, reasons = MEASURES[statement.measure], [], []
-    originals = {name: result for name, result in journal.complete.items() if not result.family.beyond}
+    originals = {n: r for n, r in journal.complete.items() if r.entry.reference_accuracy and not r.entry.same_as}
     on_cifar10 = [n for n, r in originals.items() if r.runs[0].data and r.runs[0].data.name == "cifar10"]
     for word, bound in (statement.figures or statement.at_least).items():
         best = word == "best"
@@ -254,14 +254,14 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         everything = not best or all(
             name in originals and originals[name].full_budget
             for name, entry in load_catalog().entries.items()
-            if entry.reference_accuracy
+            if entry.reference_accuracy and not entry.same_as
         )
         answers.append("holds" if low >= bound else "does not hold" if high < bound and everything else "open")
         of = f"{name}, the best of {len(on_cifar10)} by test accuracy," if best else name
         reasons.append(f"{of} {mean:.2f} ({low:.2f} to {high:.2f}) {unit}, {n}")
         if answers[-1] == "open" and not everything:
             reasons.append("not everything is on record at full budget")
-    return Finding(statement, _together(answers), "; ".join(reasons))
+    return Finding(statement, _together(answers), "; ".join(filter(None, [*reasons, statement.caveat])))
 
 
 def _together(answers: Sequence[str]) -> Answer:

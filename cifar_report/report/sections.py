@@ -78,7 +78,7 @@ def abstract(journal: Journal) -> Fragment:
     substitutes = dict.fromkeys(word for result in results for word in result.substitutes)
     best = max(results, key=lambda r: r.accuracy)
     asked = [c for c in journal.comparisons.values() if c.changed]
-    found = {result.entry.id: journal.reproduction(result.entry.id) for result in results}
+    found = {result.entry.id: journal.reproduction(result.entry.id) for result in results if not result.entry.same_as}
     answers = grouped((of.answer, name) for name, of in found.items() if of)
     unknown = [*answers.pop("too wide to tell", []), *answers.pop("spread unknown", [])]
     return fragment(
@@ -88,8 +88,8 @@ def abstract(journal: Journal) -> Fragment:
         full=sum(result.full_budget for result in results),
         substitutes=list(substitutes),
         best=best,
-        helped=[c for c in asked if c.verdict == "better"],
-        harmed=[c for c in asked if c.verdict in ("worse", "equivalent")],
+        helped=[c for c in asked if c.verdict.endswith("better")],
+        harmed=[c for c in asked if c.verdict.endswith(("worse", "equivalent"))],
         undecided=[c for c in asked if c.verdict == "open"],
         models=[c for c in asked if c.verdict in ("higher", "lower", "no difference shown")],
         agree=len(answers.get("agrees", [])),
