@@ -34,8 +34,9 @@ Intervals of means, and where one new run is expected, follow from the spread th
 and budget share, those with a constant and with a changing learning rate apart. Where no experiment of that kind has
 two seeds it is unknown, and the interval is Wilson's over the test images, which knows nothing of other seeds. EXP009
 is EXP003 by another name, and gave the same answer to every image, seed by seed. EXP011, EXP013 and EXP014 start from
-stand-in ImageNet weights. EXP017, EXP019 and EXP020 are on record on smaller subsets only, EXP016 with weights that
-allow no comparison, and VGG-16's three not at all, for want of its weights.
+stand-in ImageNet weights; EXP013's come from a network that saw images turned by 180 degrees. EXP017, EXP019 and
+EXP020 are on record on smaller subsets only (EXP017C is EXP017's first epoch), EXP016 with EXP013's weights, which
+allow no comparison where convolutions are frozen, and VGG-16's three not at all, for want of its weights.
 
 Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.33 points, seven more moved its mean
 below 63 % and its spread above 0.8.
@@ -57,7 +58,7 @@ FAMILIES = {
     "EXP003, with one thing changed:",
     "transfer_images": "Are 224 pixels needed, and ImageNet's statistics? ResNet-18 from ImageNet's weights, for half "
     "of EXP011's operations, a thirtieth of EXP017's:",
-    "tuning": "Were its settings, picked by common sense, any good? {search} EXP067 has the best proposal's settings:",
+    "tuning": "Could tuning improve the original's settings? {search} EXP067 has the best proposal's settings:",
 }
 TRIALS = ROOT / "outputs" / "reference" / "tuning" / "trials.csv"  # written by search.py
 SPOILT = ROOT / "outputs" / "reference" / "robustness.csv"  # written by robustness.py
@@ -74,9 +75,12 @@ def page(journal: Journal) -> str:
         "percent of the 10,000 test images, differences in points with 95 % intervals; n counts seeds. All are at full "
         "budget, with an unofficial copy of CIFAR-10 and stand-in ImageNet weights; [the end](#what-these-records-are) "
         "says more of them, and [readings](readings.md) how the original was read.",
-        "An interval is for one difference alone. The word beside it allows for the number of comparisons (Holm's "
-        "adjustment; tables count a family's comparisons, statements their own contrasts, so the two can differ near "
-        "the limit) and for a margin of one point, so a difference can be *open* though its interval leaves out zero. "
+        "An interval is for one difference alone. The word beside it allows for the number of comparisons by Holm's "
+        "adjustment: tables count the comparisons of a family, statements all contrasts of the original's, or of ours "
+        "in a family. So one difference can be *better* in a table and *open* in a statement, and *open* though its "
+        "interval leaves out zero. *Equivalent* is less than a point either way, *slightly* better or higher a "
+        "difference that is shown, and shown to be less than a point. `EXP005 = EXP003: \N{MINUS SIGN}0.64` reads: "
+        "the statement says that EXP005 equals EXP003, and EXP005 is 0.64 points lower. "
         "Experiments of one kind are compared over the seeds that both have where their spread is known well enough "
         "(five degrees of freedom), others as independent. A statement that something makes no "
         "difference holds where the difference is shown to be below the margin, and does not hold where one is shown "
@@ -116,18 +120,30 @@ def _reproduced(journal: Journal) -> str:
     return (
         f"{len(agree)} of {len(answers) - len(wide)} of its figures that can be judged lie where one new run of ours "
         f"is expected: {listing(agree)}. These are the small networks, trained from scratch with several seeds."
+        + "".join(_outside(journal.results[name]) for name in agree)
         + (f" Runs of {listing(wide)} spread too widely to tell." if wide else "")
+    )
+
+
+def _outside(result: Result) -> str:
+    """A sentence where the original's figure agrees with ours, and yet none of many runs of ours came up to it."""
+    original, ours = result.entry.reference_accuracy or 0.0, [100 * accuracy for accuracy in result.accuracies]
+    if len(ours) < 10 or min(ours) <= original <= max(ours):
+        return ""
+    return (
+        f" {result.entry.id} agrees narrowly: the original's {original:.2f} lies outside what our {len(ours)} runs "
+        f"reached, {min(ours):.2f} to {max(ours):.2f}."
     )
 
 
 def _fitted(journal: Journal) -> Iterable[str]:
     """Settings that the original states and that do not give its curves, with those that do."""
     pairs = {
-        "EXP011": "With Adam at 0.001 our run learns more slowly than the original's ResNet-18; at 0.0001 it "
-        "follows its curve",
-        "EXP014": "With frozen BatchNorm evaluating, our frozen ResNet-18 ends higher than the original's; with "
-        "BatchNorm in training mode, as code leaves it that only sets `requires_grad = False`, it follows the "
-        "original's curve",
+        "EXP011": "With Adam at 0.001 our run learns more slowly than the original's ResNet-18; with 0.0001 it is "
+        "nearer to its curve",
+        "EXP014": "With the frozen BatchNorm layers in evaluation mode, our frozen ResNet-18 ends higher than the "
+        "original's; with them in training mode, as code leaves them that only sets `requires_grad = False`, it is "
+        "nearer to the original's curve",
     }
     for name, text in pairs.items():
         written, fitted = journal.results[name], journal.results[f"{name}B"]
@@ -149,21 +165,24 @@ def _spread(journal: Journal) -> Iterable[str]:
     assert lenet is not None
     points = 100 * lenet.total
     far = float(stats.studentized_range.ppf(0.95, 4, lenet.total_df)) * points
+    inits, optimizers = _range(journal, range(3, 7)), _range(journal, range(7, 11))
     yield (
         f"Runs of LeNet that differ in nothing but their seed have, with SGD, a standard deviation of {points:.2f} "
         f"points ({lenet.total_df} degrees of freedom). The best and the worst of four runs of one method then lie up "
         f"to {far:.1f} points apart in 95 of 100 cases (studentized range). The original ranks methods by single runs: "
-        f"its four initializations lie {_range(journal, range(3, 7)):.2f} points apart, its four optimizers "
-        f"{_range(journal, range(7, 11)):.2f}."
+        f"its four initializations lie {inits:.2f} points apart, which is {'more' if inits > far else 'no more'} than "
+        f"that, its four optimizers {optimizers:.2f}, which is {'more' if optimizers > far else 'not'}."
     )
     adam, rms, adamax = (journal.accuracy_spreads[name] for name in ("EXP007", "EXP008", "EXP010"))
     worst = min(journal.complete["EXP008"].accuracies)
     yield (
         f"With Adam the standard deviation is {_points(adam)}, with Adamax {_points(adamax)}, with RMSprop "
-        f"{_points(rms)}. RMSprop's is due to one run, which ended with {100 * worst:.2f} % because its last epoch was "
-        f"a bad one: with it Bartlett's test of equal spreads gives {_bartlett(journal)}, without it "
-        f"{_bartlett(journal, without=worst)}. Since that run each optimizer has a spread of its own here; before, it "
-        "would have widened all of them."
+        f"{_points(rms)}. RMSprop's accuracy now and then falls by two points and more from one epoch to the next: in "
+        f"the second half of training in {_falls(journal, 'rmsprop')} steps, with the other optimizers in "
+        f"{_falls(journal, 'sgd', 'adam', 'adamax')}. One of its runs ended on such an epoch, with {100 * worst:.2f} "
+        f"%, and makes most of its spread: with this run Bartlett's test of equal spreads gives {_bartlett(journal)}, "
+        f"without it {_bartlett(journal, without=worst)}. That each optimizer has a spread of its own here was decided "
+        "after this run; before, it would have widened all of them."
     )
     gains, kept = zip(*(_chosen_epoch(journal, name) for name in CURVES), strict=True)
     told = listing(f"{gain:.2f} points ({name})" for gain, name in zip(gains, CURVES, strict=True))
@@ -173,6 +192,16 @@ def _spread(journal: Journal) -> Iterable[str]:
         "that is best for the *other* seeds, on average, is above the last by "
         f"{listing(f'{gain:.2f}'.replace('-', MINUS) for gain in kept)}. We report the last."
     )
+
+
+def _falls(journal: Journal, *optimizers: str) -> str:
+    """In how many steps of the second half of training LeNet's accuracy falls by two points and more."""
+    alike = [name for name, result in journal.complete.items() if not result.entry.same_as]
+    runs = journal.runs[journal.runs.experiment.isin(alike) & journal.runs.optimizer.isin(optimizers)]
+    names = runs[(runs.model == "lenet") & (runs.schedule == "constant")].experiment.unique()
+    epochs = journal.epochs[journal.epochs.experiment.isin(names)]
+    steps = epochs.groupby(["experiment", "seed"]).validation_accuracy.diff()[epochs.epoch > 11]
+    return f"{int((steps <= -2).sum())} of {len(steps)}"
 
 
 def _chosen_epoch(journal: Journal, name: str) -> tuple[float, float]:
@@ -226,8 +255,8 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         "decay at once, and each row from there to EXP029 adds an idea to the one above. Its six epochs take longer "
         f"than LeNet's twenty: at best {_fastest(journal, 'EXP029')} s (EXP029, in bfloat16) and "
         f"{_fastest(journal, 'EXP003')} s (EXP003, in float32), each on one core beside other work. Up to EXP030 "
-        "nothing is tuned; EXP049 and EXP050 take a learning rate that was chosen on held-out images, and EXP051 "
-        "settings of Muon that one trial on them tried."
+        "nothing is tuned; EXP049 and EXP050 take a learning rate that four trials on held-out images chose, and "
+        "EXP051 settings of Muon of which two were tried on them (these trials left no records)."
     )
     yield beyond_table(journal, ["EXP003", *_of(journal, "fast_recipe")])
     yield (
@@ -249,14 +278,17 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         if names := _of(journal, family):
             yield question.format(plain=f"{plain:.2f}", search=_search())
             yield beyond_table(journal, names)
+        if family == "optimizer_initialization":
+            yield _interactions(next(f for f in ours if f.statement.of == "Question 4, EXP040-EXP048"))
     falling = [journal.comparisons[name] for name in ("EXP052", "EXP053", "EXP054")]
     gains = [100 * found.difference for found in falling]
-    tried = {f"EXP{n:03}": journal.complete[f"EXP{n:03}"].accuracy for n in (4, 5, 6, 7, 8, 10)}
-    most = max(tried, key=lambda name: tried[name])
+    tried = [journal.complete[f"EXP{n:03}"] for n in (4, 5, 6, 7, 8, 10, *range(40, 49))]
+    most = max(tried, key=lambda result: result.accuracy)
+    raised = 100 * (most.accuracy - journal.complete["EXP003"].accuracy)
     yield (
-        f"The scheduler that the original only wished for gains LeNet {min(gains):.2f} to {max(gains):.2f} points on "
-        f"EXP003 (n = {min(found.seeds for found in falling)}); the most that any of the other initializations and "
-        f"optimizers gains is {100 * (tried[most] - journal.complete['EXP003'].accuracy):.2f} ({most})."
+        f"A schedule, which the original suggests and did not try, raises LeNet {min(gains):.2f} to {max(gains):.2f} "
+        f"points above EXP003 (n = {min(found.seeds for found in falling)}); other initializations and optimizers "
+        f"raise it by at most {raised:.2f} ({most.entry.id}, n = {len(most.runs)})."
     )
     yield from _robust(journal)
     yield _calibrated(journal)
@@ -267,18 +299,32 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         yield "\n".join(f"- *{f.statement.says}* ({f.statement.of}) It {f.answer}: {f.reason}." for f in decided)
 
 
+def _interactions(finding: Finding) -> str:
+    """The answer to what the table of optimizers and initial weights shows one by one."""
+    shown = sum(bool(t.direction) for t in finding.tested)
+    small = sum(t.equivalent for t in finding.tested)
+    return (
+        f"Together or each alone? Of {len(finding.tested)} interactions (half of what an initialization gains more "
+        f"with one optimizer than with another), {shown} are shown to differ from zero, {small} to be below "
+        f"{finding.tested[0].margin:g} points, {sum(t.answer == 'open' for t in finding.tested)} are open."
+    )
+
+
 def _search() -> str:
     """What the search for LeNet's settings found on held-out images."""
     trials = pd.read_csv(TRIALS)
     own, proposed = trials.iloc[0], trials.iloc[1:]
     best = proposed.loc[proposed["accuracy"].idxmax()]
+    ties = int((proposed["accuracy"] == best["accuracy"]).sum())
+    error = 100 * math.sqrt(best["accuracy"] * (1 - best["accuracy"]) / 5000)
     last = [100 * float(accuracy) for accuracy in own["accuracies"].split()[-3:]]
     *ended, _ = sorted(set(trials["epochs"]))
     return (
         f"A [search of {len(trials)} trials](../outputs/reference/tuning/trials.csv) scored settings for EXP003 on "
         f"5,000 held-out images, one training each. The original's own had {listing(f'{a:.2f}' for a in last)} % of "
-        f"them right after their last three epochs, {max(last) - min(last):.2f} points apart; the best of "
-        f"{len(proposed)} proposals had {100 * best['accuracy']:.2f} % after {best['epochs']}. Trials that fell behind "
+        f"them right after their last three epochs, {max(last) - min(last):.2f} points apart; the best "
+        f"of {len(proposed)} proposals had {100 * best['accuracy']:.2f} % after {best['epochs']} ({ties} of them "
+        f"alike; the sampling error of one accuracy is {error:.1f} points). Trials that fell behind "
         f"ended after {listing(map(str, ended))} epochs, so the search prefers settings that learn fast."
     )
 
@@ -289,7 +335,7 @@ def _robust(journal: Journal) -> Iterable[str]:
     counts = pd.read_csv(SPOILT).pivot(index=["experiment", "seed"], columns="spoilt", values="correct")
     by_run = counts[ways] / 100  # per cent of 10,000 images
     yield (
-        "What are the last points worth on other pictures? Test images with noise, blurred or compressed, each at the "
+        "Do the gains survive noise, blur and compression? Test images with one of them, each at the "
         "third of the five strengths of CIFAR-10-C; per cent of all 10,000 that are "
         "[right](../outputs/reference/robustness.csv), one view an image, means over n seeds "
         "(lowest and highest):"
@@ -364,8 +410,8 @@ def _together(journal: Journal) -> str:
             f"{alone:.2f} on average, for {cost:.3f} PFLOP"
         )
     return (
-        "What do several seeds know together? With the mean of their probabilities, the first seeds on record are "
-        f"right for: {'; '.join(parts)} (Wilson's intervals, over the test images)."
+        "How accurate is an average over several seeds? With the mean of their probabilities, the first seeds on "
+        f"record are right for: {'; '.join(parts)} (Wilson's intervals, over the test images)."
     )
 
 
@@ -423,7 +469,7 @@ def statement_counts(journal: Journal) -> str:
     """How many of the original's statements hold."""
     answers = [finding.answer for finding in findings(journal) if not finding.statement.ours]
     return (
-        f"Of {len(answers)} statements of the original, {answers.count('holds')} hold, "
+        f"Of {len(answers)} statements and questions of the original, {answers.count('holds')} hold, "
         f"{answers.count('does not hold')} do not, {answers.count('open')} are open and "
         f"{answers.count('cannot be tested')} cannot be tested."
     )
@@ -462,9 +508,10 @@ def _fastest(journal: Journal, name: str) -> str:
 def _open(original: Sequence[Finding]) -> str:
     answers = [finding.answer for finding in original]
     return (
-        f"Of {len(answers)} statements of the original, {answers.count('open')} are open: they need VGG-16, weights "
-        "that fit, images of 224 pixels or more seeds. The report lists each with what would decide it. "
-        f"{answers.count('cannot be tested')} cannot be tested, for want of an experiment in the original."
+        f"Of {len(answers)} statements and questions of the original, {answers.count('open')} are open: they need "
+        "VGG-16, weights that fit, images of 224 pixels or more seeds. The report lists each with what would decide "
+        f"it. {answers.count('cannot be tested')} cannot be tested: the original has no experiment for them, or they are "
+        "about other people's results."
     )
 
 

@@ -289,7 +289,7 @@ def test_what_we_expected_is_judged_and_listed_apart(tmp_path, monkeypatch):
     assert "Not listed, for want of a record: 1." in table
     assert "One of the original" not in table
     assert "Large steps help." not in statement_table(journal).html
-    assert "Of 1 statements of the original" in abstract(journal).html
+    assert "Of 1 statements and questions of the original" in abstract(journal).html
     judged(one)
     assert "No experiment beyond the original report is on record" in statement_table(journal, ours=True).html
 
