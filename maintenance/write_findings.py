@@ -509,9 +509,9 @@ def _open(original: Sequence[Finding]) -> str:
     answers = [finding.answer for finding in original]
     return (
         f"Of {len(answers)} statements and questions of the original, {answers.count('open')} are open: they need "
-        "VGG-16, weights that fit, images of 224 pixels or more seeds. The report lists each with what would decide "
-        f"it. {answers.count('cannot be tested')} cannot be tested: the original has no experiment for them, or they are "
-        "about other people's results."
+        "VGG-16, weights that fit, images of 224 pixels or more seeds. The report lists each with what would "
+        f"decide it. {answers.count('cannot be tested')} cannot be tested: the original has no experiment for them, "
+        "or they are about other people's results."
     )
 
 
