@@ -41,7 +41,7 @@ class Commands(TyperGroup):
         """Run the command that was called, then raise `typer.Exit` with its exit code."""
         try:
             code = super().invoke(ctx) or DONE
-        except RequestError as error:
+        except (RequestError, PermissionError, FileNotFoundError) as error:
             print(f"cifar-report: {error}", file=sys.stderr)
             code = REQUEST_WRONG
         except KeyboardInterrupt:
@@ -173,6 +173,8 @@ def report(
     no_run: Annotated[bool, typer.Option("--no-run", help="execute no run; report the recorded ones")] = False,
 ) -> int:
     """Execute the runs that are not complete, then write the report."""
+    if no_run and output and output.name in profiles():
+        profile = profile or output.name  # what is on record there is not of the profile that would be run here
     request = requested(experiments, profile, seeds, output, sets)
     if no_run and sets:
         raise RequestError("--set applies to runs to execute, and --no-run executes none")
@@ -180,6 +182,8 @@ def report(
         from cifar_report.execution.plan import check_writable
 
         check_writable(request.output_dir)
+        if not (request.output_dir / "runs").is_dir():
+            raise RequestError(f"there are no runs in {request.output_dir}")
         request, code = replace(request, seeds=request.seeds if seeds else None), DONE
     else:
         code = _execute(request, jobs, runs_per_gpu, executor, ray_address)
@@ -246,15 +250,16 @@ def fetch(
 def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None) -> None:
     """Show what recorded runs did and how accurate they are."""
     from cifar_report.execution.execute import outcome
-    from cifar_report.records.record import read_record, run_folder
+    from cifar_report.records.record import read_runs, recorded_folder
 
-    request = requested(experiments, profile, seeds, output)
-    names = request.experiments or load_catalog().entries
-    folders = [run_folder(request.output_dir, name, seed) for name in names for seed in request.seeds or ()]
-    found = [(folder, record) for folder in folders if (record := read_record(folder))]
+    request = requested(None, profile, seeds, output)
+    runs = request.output_dir / "runs"
+    recorded = [run for name in _recorded(experiments or (), runs) for run in read_runs(runs / name.lower())]
+    found = [record for record in recorded if record.seed in (request.seeds or ())]
     if not found:
         raise RequestError(f"no record of these runs in {request.output_dir}")
-    for folder, record in found:
+    for record in found:
+        folder = recorded_folder(request.output_dir, record)
         print(f"{record.experiment} seed {record.seed}: {outcome(record)}  ({folder})")
         print(f"  {record.started_at} to {record.finished_at}, {duration(record.seconds.total)}")
         for warning in record.warnings:
@@ -348,10 +353,10 @@ def predict(
     from cifar_report.predict import predict, write_csv
     from cifar_report.records.record import run_folder
 
-    names = load_catalog().select([experiment])
+    output = output or Path("outputs") / (profile or _default_profile())
+    names = _recorded([experiment], output / "runs")
     if len(names) > 1:
         raise RequestError(f"predict takes one experiment, not {experiment}")
-    output = output or Path("outputs") / (profile or _default_profile())
     predictions, unreadable = predict(pictures, run_folder(output, names[0], seed), top=max(1, top))
     if csv:
         write_csv(predictions, sys.stdout)
@@ -360,6 +365,13 @@ def predict(
     for path, reason in unreadable:
         print(f"cifar-report: skipped {path}: {reason}", file=sys.stderr)
     return DONE if predictions else REQUEST_WRONG
+
+
+def _recorded(words: Sequence[str], runs: Path) -> list[str]:
+    """Experiments of the journal, and others that have runs in a folder, such as those of a sweep."""
+    own = [word.upper() for word in words if (runs / word.lower()).is_dir()]
+    others = [word for word in words if word.upper() not in own]
+    return own + (load_catalog().select(others) if others or not own else [])
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,9 @@ def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += pictures_in(path)
+            found += (pictures := pictures_in(path))
+            if not pictures:
+                raise RequestError(f"there is no picture in {path}")
         elif path.exists():
             found.append(path)
         else:

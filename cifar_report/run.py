@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -222,7 +222,6 @@ class Run:
             evaluate=self._seconds.evaluate,
             total=perf_counter() - self._clock + earlier,
         )
-        validation_losses = [epoch.validation_loss for epoch in self.history]
         return RunRecord(
             experiment=self.parameters.experiment,
             family=self.family,
@@ -242,7 +241,7 @@ class Run:
                 total=len(self.evaluation.labels),
                 accuracy_without_flip=self._accuracy_without_flip if self._several_views else None,
             ),
-            best_epoch=int(np.argmin(validation_losses)) + 1,
+            best_epoch=int(np.argmin([epoch.validation_loss for epoch in self.history])) + 1,
             model=model_record(self.parameters.model, self.model),
             data=self.dataset.record,
             weights=self._weights,
@@ -290,13 +289,7 @@ class Run:
 
     def _append_epoch(self, epoch: EpochRecord) -> None:
         path = self.folder / HISTORY
-        row = epoch.model_dump()
-        new = not path.exists()
-        with path.open("a", newline="") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        pd.DataFrame([epoch.model_dump()]).to_csv(path, mode="a", header=not path.exists(), index=False, na_rep="nan")
         self._backup.save_state()
 
     def _warn(self, warning: str | None) -> None:

@@ -60,7 +60,10 @@ def test_its_title_says_what_differs_unless_one_is_given(clone):
         (["EXP100", "--from", "EXP003"], "would be EXP003 by another name"),
         (["EXP100", "--from", "EXP003", "--set", "rate=1"], "unknown parameter 'rate'"),
         (["EXP100", "--from", "EXP003", "--set", "lr=fast"], "parameter 'lr'"),
-        (["../x", "--from", "EXP003", "--set", "lr=0.02"], "parameter 'experiment'"),
+        (["../x", "--from", "EXP003", "--set", "lr=0.02"], "letters and a number"),
+        (["my-lenet", "--from", "EXP003", "--set", "lr=0.02"], "letters and a number"),
+        (["no", "--from", "EXP003", "--set", "lr=0.02"], "letters and a number"),  # YAML would read false
+        (["EXP100", "--from", "EXP003", "--set", "lr=0.02", "--title", "two\nlines"], "one line of text"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(clone, capsys, words, message):
@@ -68,3 +71,8 @@ def test_what_is_wrong_is_said_and_nothing_is_written(clone, capsys, words, mess
     assert main(["new", *words]) == 2
     assert message in capsys.readouterr().err
     assert {path.name: path.read_text() for path in clone.glob("*.yaml")} == before
+
+
+def test_where_the_pictures_are_is_kept(clone):
+    addition.add_experiment("EXP100", "EXP003", parse_overrides(["dataset=folder", "data_dir=/pictures"]))
+    assert load_experiment("EXP100").data_dir == "/pictures"

@@ -50,8 +50,18 @@ def test_parameters_are_explained(capsys):
         (["run", "EXP003", "--profile", "quick", "--set", "device=cuda:1"], "CUDA_VISIBLE_DEVICES"),
         (["report", "EXP003", "--profile", "quick", "--set", "model=lenett"], "did you mean 'lenet'"),
         (["report", "--profile", "quick", "--no-run", "--set", "epochs=3"], "--no-run executes none"),
-        (["predict", "x.jpg", "--experiment", "EXP003-EXP006"], "predict takes one experiment"),
+        (["predict", "x.jpg", "--experiment", "EXP003-EXP006", "--profile", "quick"], "predict takes one experiment"),
         (["report", "--profile", "quick", "--output", "/dev/null/x", "--no-run"], "is not a folder"),
+        (["report", "--profile", "quick", "--output", "typo/quick", "--no-run"], "there are no runs in typo/quick"),
+        (["status", "EXP003", "--profile", "quick", "--set", "dataset=folder data_dir=/nowhere"], "does not exist"),
+        (
+            ["run", "EXP000", "--profile", "quick", "--set", "dataset=digits validation=fold folds=200"],
+            "too few images",
+        ),
+        (
+            ["run", "EXP000", "--dry-run", "--profile", "quick", "--set", "dataset=digits validation=holdout"],
+            "holdout_size",
+        ),
         (["run", "EXP003", "--profile", "quick", "--ray-address", "x:1"], "--ray-address requires --executor ray"),
     ],
 )

@@ -82,12 +82,45 @@ def test_a_changed_picture_is_read_anew(fruit):
     assert find_images(after.sha256).classes == ("apple", "lime", "plum")
 
 
+def test_pictures_that_are_links_get_the_labels_of_their_folders(fruit, tmp_path):
+    """What a link points to stays as it is when the link moves, or its folder gets another name."""
+    for name in ("apple", "lime"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for file in sorted((fruit / name).iterdir()):
+            (tmp_path / "own" / name / f"{name}-{file.name}").symlink_to(file)
+    before, _ = load_images("folder", data_dir=str(tmp_path / "own"))
+    moved = sorted((tmp_path / "own/apple").iterdir())[-1]
+    moved.rename(tmp_path / "own/lime" / moved.name)
+    after, _ = load_images("folder", data_dir=str(tmp_path / "own"))
+    assert np.bincount(before.labels).tolist() == [20, 15]
+    assert np.bincount(after.labels).tolist() == [19, 16]
+    (tmp_path / "own/lime").rename(tmp_path / "own/lemon")
+    assert load_images("folder", data_dir=str(tmp_path / "own"))[0].classes == ("apple", "lemon")
+
+
+def test_hidden_files_are_no_pictures(fruit):
+    (fruit / "apple" / "._000.jpg").write_bytes(b"of a Mac")
+    assert len(load_images("folder", data_dir=str(fruit))[0].labels) == 45
+
+
+def test_every_class_has_pictures_to_train_on(tmp_path, capsys):
+    paint(tmp_path / "own", {"apple": 50, "lime": 10})
+    words = ["run", "EXP003", "--profile", "quick", "--output", str(tmp_path / "out"), "--set"]
+    sets = f"dataset=folder data_dir={tmp_path / 'own'} validation=holdout holdout_size=30"
+    for dry in ([], ["--dry-run"]):
+        assert main([*words, sets, *dry]) == 2
+        assert "a class has too few images to train on" in capsys.readouterr().err
+    assert main([*words, sets.replace("=30", "=6"), "--dry-run"]) == 0
+    assert "1 runs to execute: about" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda f: None, "does not exist"),
         (lambda f: paint(f, {"apple": 8}), "2 to 256 classes"),
         (lambda f: paint(f, {"apple": 8, "lime": 4}), "class lime in .* has too few pictures"),
+        (lambda f: paint(f, {"apple": 8, "lime": 8, "plum": 0}), "class plum in .* has too few pictures"),
         (lambda f: (paint(f / "train", {"apple": 2, "lime": 2}), paint(f / "test", {"apple": 2})), "class lime"),
         (lambda f: (paint(f / "train", {"apple": 2}), paint(f / "test", {"apple": 2, "lime": 2})), "2 to 256 classes"),
         (lambda f: (paint(f, {"apple": 8, "lime": 8}) / "lime/bad.png").write_bytes(b"no"), "bad.png cannot be read"),

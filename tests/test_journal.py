@@ -222,6 +222,15 @@ def test_images_a_second_are_known_where_a_training_took_time(tmp_path):
     assert math.isnan(curve_measures(run.model_copy(update={"data": None}))["images_per_second"])
 
 
+def test_a_validation_loss_of_zero_is_no_measure_of_a_rise(tmp_path):
+    run = write_run(tmp_path, "EXP001", 0.7, validation_losses=(1.5, 0.0, 0.0, 0.1))
+    measured = curve_measures(run)
+    assert measured["lowest_loss"] == 0
+    assert math.isnan(measured["loss_rise"])
+    assert math.isnan(measured["overfits"])
+    assert family(Journal(tmp_path), "architectures")  # and the observations are made
+
+
 def test_figures_of_several_seeds_are_their_means(tmp_path):
     write_run(tmp_path, "EXP001", 0.7, seed=0, validation_losses=(1.5, 0.9, 1.2, 1.2, 1.2, 1.35))
     write_run(tmp_path, "EXP001", 0.7, seed=1, validation_losses=(1.5, 1.3, 1.0, 1.2, 1.2, 1.2))

@@ -127,3 +127,6 @@ def test_missing_run_and_missing_picture_are_errors(finished, tmp_path, capsys):
         predict([tmp_path], tmp_path / "nowhere")
     assert main(["predict", str(tmp_path / "x.png"), "--experiment", "EXP003", "--output", str(output)]) == 2
     assert "there is no file or folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(tmp_path / "empty"), "--experiment", "EXP003", "--output", str(output)]) == 2
+    assert "there is no picture in" in capsys.readouterr().err

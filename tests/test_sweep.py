@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from PIL import Image
 from records import write_run
 
 from cifar_report.cli import main
@@ -98,6 +99,10 @@ def test_a_sweep_is_run_and_reported(tmp_path, no_data):
     assert "EXP000, lr = 0.02" in page
     assert "Test accuracy against lr: 0.01: " in page
     assert main(["status", "EXP000", "--profile", "quick", "--set", settings, "--output", str(tmp_path)]) == 0
+    assert main(["show", "exp000-lr-0_02", "--profile", "quick", "--output", str(tmp_path)]) == 0
+    Image.new("RGB", (40, 30)).save(tmp_path / "black.png")
+    words = ["predict", str(tmp_path / "black.png"), "--experiment", "EXP000-LR-0_02", "--output", str(tmp_path)]
+    assert main(words) == 0
 
 
 def swept_run(folder, accuracy, lr, seed=0):
@@ -127,6 +132,24 @@ def test_a_sweep_on_record_is_a_table_and_a_curve(tmp_path):
     assert (comparison.base, comparison.changed, comparison.caveat) == ("EXP003", ("lr",), None)
     page = family_section(load_catalog().family_named("initialization"), journal).html
     assert "Test accuracy against lr: 0.003: 72.50 %, 0.01: 75.00 %, 0.03: 70.50 %." in page
+
+
+def test_a_sweep_means_no_other_difference(tmp_path):
+    swept_run(tmp_path, 0.7, "0.03")
+    write_run(tmp_path, "EXP003", 0.75, parameters={"epochs": 7})
+    (comparison,) = Journal(tmp_path).comparisons.values()
+    assert comparison.caveat == "epochs is 7 and 20"
+
+
+def test_a_fold_with_several_seeds_has_their_range(tmp_path):
+    for seed, accuracy in enumerate((0.70, 0.74)):
+        record = write_run(tmp_path, "EXP003", accuracy, seed=seed)
+        folder = run_folder(tmp_path, "EXP003", seed, fold=0, folds=3)
+        run_folder(tmp_path, "EXP003", seed).rename(folder)
+        parameters = {**record.parameters, "validation": "fold", "fold": 0, "folds": 3}
+        write_record(folder, record.model_copy(update={"parameters": parameters}))
+    result = Journal(tmp_path).results["EXP003"]
+    assert (result.interval, result.interval_kind) == ((0.70, 0.74), "range of 2 runs, 1 fold")
 
 
 def test_folds_are_one_result_with_a_range(tmp_path):

@@ -45,7 +45,8 @@ def read_picture(path: Path, size: int) -> np.ndarray:
 
 def pictures_in(folder: Path) -> list[Path]:
     """The picture files in a folder, by name."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = (file for file in folder.iterdir() if not file.name.startswith("."))  # a Mac leaves `._1.jpg`
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ class PictureFolder:
             yield from ((label, file) for label, name in enumerate(self.classes) for file in part.get(name, ()))
 
     def identity(self) -> str:
-        """What changes when the files do."""
-        return identity(f"{self.size} pixels", (file for _, file in self.files()))
+        """What changes when the files or their labels do: links to files may move, and these stay."""
+        counts = [(len(self.train[name]), len(self.test.get(name, ()))) for name in self.classes]
+        return identity(f"{self.size} pixels, {self.classes}, {counts}", (file for _, file in self.files()))
 
     def read(self) -> Images:
         """Decode every picture.
@@ -122,6 +124,6 @@ class PictureFolder:
 
 
 def _classes_in(folder: Path) -> dict[str, list[Path]]:
-    """The folders with pictures in a folder, by name, and their files."""
+    """The folders in a folder, by name, and the pictures in each."""
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return {path.name: files for path in folders if (files := pictures_in(path))}
+    return {path.name: pictures_in(path) for path in folders}

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import torch
+from jupyter_client.kernelspec import KernelSpecManager
 
 from cifar_report import __version__
 from cifar_report.data.cache import load_images
@@ -61,7 +62,7 @@ def examine(output_dir: Path) -> Iterator[Finding]:
         ("network", _network),
         ("cache", lambda: _folder(cache_folder())),
         ("output", lambda: _folder(output_dir)),
-        ("notebook kernel", _kernel),
+        ("notebook kernel", lambda: str(KernelSpecManager().get_kernel_spec("python3").resource_dir)),
         ("PDF", _pdf),
         ("speed", lambda: _speed(output_dir)),
     ]
@@ -164,12 +165,6 @@ def _folder(folder: Path) -> str:
     if free < ROOM:
         raise RequestError(f"{folder} has {free / 2**30:.1f} GiB free; a whole journal takes about {ROOM >> 30}")
     return f"{folder}: writable, with locks, {free / 2**30:.0f} GiB free"
-
-
-def _kernel() -> str:
-    from jupyter_client.kernelspec import KernelSpecManager
-
-    return str(KernelSpecManager().get_kernel_spec("python3").resource_dir)
 
 
 def _pdf() -> str:

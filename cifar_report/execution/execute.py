@@ -30,11 +30,7 @@ POLL = 0.5  # seconds between two looks at the workers
 
 
 def execute_plan(
-    plan: Sequence[PlannedRun],
-    *,
-    jobs: int | None = None,
-    runs_per_gpu: int = 1,
-    say: Callable[[str], None] = print,
+    plan: Sequence[PlannedRun], *, jobs: int | None = None, runs_per_gpu: int = 1, say: Callable[[str], None] = print
 ) -> list[RunRecord]:
     """Execute the runs of the plan that are not complete, `jobs` at a time (default: `default_jobs`).
 

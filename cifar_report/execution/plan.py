@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from cifar_report.data.cache import load_images
+from cifar_report.data.sources import Images
 from cifar_report.data.splits import split
 from cifar_report.execution.resources import gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
@@ -219,7 +222,7 @@ def _planned(seeded: Sequence[Experiment]) -> list[PlannedRun]:
     """The runs of one experiment, which differ in their seeds only: data and weights are looked up once."""
     e = seeded[0]
     images, data_problem = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)
-    split(images.labels, images.train_size, e)  # refuses a holdout that leaves nothing to train on
+    _check_parts(images, e)
     _, weights, weights_problem = find_weights(e) if e.weights else (None, None, None)
     return _runs(seeded, images.sha256, weights, {"data": data_problem, "weights": weights_problem})
 
@@ -235,12 +238,24 @@ def _inspected(seeded: Sequence[Experiment]) -> list[PlannedRun]:
         )
         data_sha256 = images.sha256
     except RequestError as error:
+        if e.dataset == "folder":
+            raise
         problems["data"] = str(error)
+    else:
+        _check_parts(images, e)
     try:
         _, weights, problems["weights"] = find_weights(e, download=False) if e.weights else (None, None, None)
     except RequestError as error:
         problems["weights"] = str(error)
     return _runs(seeded, data_sha256, weights, problems)
+
+
+def _check_parts(images: Images, e: Experiment) -> None:
+    """Refuse a split that leaves nothing to validate with, or a class without images to train on."""
+    train, validation, _ = split(images.labels, images.train_size, e)
+    classes = len(np.unique(images.labels[train]))
+    if not len(validation) or classes < min(len(images.classes), e.train_limit or math.inf):
+        raise RequestError("a class has too few images to train on or to validate with: lower holdout_size or folds")
 
 
 def _runs(

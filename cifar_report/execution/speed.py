@@ -9,6 +9,7 @@ from time import perf_counter, process_time
 
 import torch
 
+from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import load_dataset
 from cifar_report.data.download import cache_folder
 from cifar_report.execution.plan import PlannedRun
@@ -33,12 +34,18 @@ def measured_seconds(run: PlannedRun) -> float | None:
     e = run.parameters
     if e.device.startswith("cuda") and not torch.cuda.is_available():
         return None
-    images, test = SIZES[e.dataset]
+    images, test = SIZES.get(e.dataset) or _pictures(e)
     test = min(test, e.test_limit or test)
     held_out = {"test": 0, "holdout": e.holdout_size, "fold": images // (e.folds or 1)}[e.validation]
     images = min(images - held_out, e.train_limit or images)
     once, epoch = _measured(e, (held_out or test) / images)
     return STARTUP + images * (once + epoch * (e.epochs - run.finished_epochs()))
+
+
+def _pictures(e: Experiment) -> tuple[int, int]:
+    """How many pictures of one's own are to train on and to test with."""
+    images, _ = load_images(e.dataset, data_dir=e.data_dir, size=e.image_size)
+    return images.train_size, len(images.labels) - images.train_size
 
 
 def _measured(e: Experiment, validation: float) -> list[float]:

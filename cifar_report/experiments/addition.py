@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import shown, validate
+from cifar_report.experiments.schema import PLACE_PARAMETERS, shown, validate
 
 
 def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: str | None = None) -> list[Path]:
@@ -27,6 +27,10 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
     file, journal = parameters / f"{name.lower()}.yaml", parameters / "journal.yaml"
     if file.exists() or name in catalog.entries:
         raise RequestError(f"there is an experiment {name} already: see {file}")
+    if not re.fullmatch(r"[A-Z]+[0-9][A-Z0-9_]*", name):
+        raise RequestError(f"an experiment's name is letters and a number, such as EXP100; not '{name}'")
+    if title and not title.isprintable():
+        raise RequestError("--title takes one line of text")
     if "seed" in overrides:
         raise RequestError("an experiment has no seed of its own: --seeds chooses those of its runs")
     written = read_yaml(parameters / f"{base.lower()}.yaml")
@@ -35,6 +39,7 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
     if not changes:
         raise RequestError(f"{name} would be {base} by another name: set a parameter that differs, such as lr=0.02")
     values = {**written, "experiment": name} | {parameter: value for parameter, (_, value) in changes.items()}
+    values |= {place: getattr(experiment, place) for place in overrides if place in PLACE_PARAMETERS}
     title = title or f"{catalog.entries[base].title}, " + ", ".join(f"{n} {shown(v)}" for n, (_, v) in changes.items())
     lines = [f"# {title}."]
     for parameter, value in values.items():

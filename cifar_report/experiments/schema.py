@@ -67,13 +67,7 @@ AUGMENTATIONS: tuple[str, ...] = get_args(Augmentation)
 
 
 Initialization = Literal[
-    "default",
-    "constant",
-    "xavier_uniform",
-    "xavier_normal",
-    "kaiming_uniform",
-    "kaiming_normal",
-    "partial_identity",
+    "default", "constant", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "partial_identity"
 ]
 
 
@@ -93,16 +87,14 @@ class Experiment(BaseModel):
         description="cifar10; digits: 1,797 handwritten digits that need no download; folder: pictures in data_dir",
     )
     data_dir: OptionalText = Field(
-        None,
-        description="folder of a CIFAR-10 copy (null: $CIFAR_REPORT_DATA, then download), or of pictures by class",
+        None, description="folder of a CIFAR-10 copy (null: $CIFAR_REPORT_DATA, then download), or of pictures by class"
     )
     train_limit: OptionalCount = Field(
         None, ge=1, description="at most so many training images, class-balanced; null: all"
     )
     test_limit: OptionalCount = Field(None, ge=1, description="at most so many test images, class-balanced; null: all")
     validation: Literal["test", "holdout", "fold"] = Field(
-        "test",
-        description="images that validate each epoch: test (the original protocol), holdout, or fold of folds",
+        "test", description="images that validate each epoch: test (the original protocol), holdout, or fold of folds"
     )
     holdout_size: Count = Field(
         5000, ge=1, description="images held out of the training set when validation is holdout"

@@ -41,7 +41,8 @@ def sweep_name(base: str, values: Mapping[str, Any]) -> str:
 def swept_parameters(experiment: str) -> tuple[str, list[str]]:
     """The experiment that a sweep's experiment varies, and the parameters that it sets: `EXP003`, `["lr"]`."""
     base, *words = experiment.split("-")
-    return base, [word.lower() for word in words[::2] if word.lower() in Experiment.model_fields]
+    known = Experiment.model_fields.keys() - PLACE_PARAMETERS
+    return base, [word.lower() for word in words[::2] if word.lower() in known]
 
 
 def _values(name: str, value: Any) -> list[Any]:

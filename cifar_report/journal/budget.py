@@ -10,6 +10,7 @@ from typing import Any
 from cifar_report.experiments.catalog import Family, load_experiment, profiles
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, differences, effective, shown, with_defaults
+from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.records.record import RunRecord
 
 SPEED = ("compile", "precision")  # how fast the same work is done
@@ -74,7 +75,9 @@ def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     """
     found = differences(parameters_of(base), parameters_of(run))
     full = [full_budget_parameters(r.experiment) for r in (base, run)]
-    meant = differences(full[0], full[1]) if full[0] and full[1] else found  # of one's own: whatever it changes
+    swept = [name for r in (base, run) for name in swept_parameters(r.experiment)[1]]
+    own = {name: pair for name, pair in found.items() if not swept or name in swept}  # one's own: whatever it changes
+    meant = differences(full[0], full[1]) if full[0] and full[1] else own
     reasons = [
         f"{name} is {shown(before)} and {shown(after)}"
         for name, (before, after) in found.items()

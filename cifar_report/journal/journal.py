@@ -15,7 +15,7 @@ from cifar_report.experiments.catalog import Entry, Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, shown
 from cifar_report.experiments.sweep import swept_parameters
-from cifar_report.formatting import grouped
+from cifar_report.formatting import counted, grouped
 from cifar_report.journal.budget import at_full_budget, images_of, parameters_of, work_of
 from cifar_report.journal.comparison import Comparison, Reproduction, adjusted, compare, reproduction
 from cifar_report.journal.results_table import epochs_frame, runs_frame
@@ -65,10 +65,10 @@ class Result:
 
         Folds share training images, so of several only the range is given.
         """
-        if self.folds > 1:
-            return min(self.accuracies), max(self.accuracies)
         if self.spread:
             return self.spread.interval(self.accuracy, len(self.runs))
+        if len(self.runs) > 1:
+            return min(self.accuracies), max(self.accuracies)
         test = self.runs[0].test
         assert test is not None  # a complete run has a score
         return wilson_interval(test.correct, test.total)
@@ -76,9 +76,9 @@ class Result:
     @property
     def interval_kind(self) -> str:
         n = len(self.runs)
-        if self.folds > 1:
-            return f"range of {n} runs, {self.folds} folds"
-        return f"t, n = {n}, {self.spread.total_df} df" if self.spread else "Wilson, n = 1"
+        if self.spread:
+            return f"t, n = {n}, {self.spread.total_df} df"
+        return f"range of {n} runs, {counted(self.folds, 'fold')}" if n > 1 else "Wilson, n = 1"
 
     @property
     def folds(self) -> int:

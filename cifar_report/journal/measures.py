@@ -52,7 +52,8 @@ def curve_measures(run: RunRecord) -> dict[str, float]:
     """
     last = run.epochs[-1]
     best = min(run.epochs, key=lambda e: e.validation_loss)
-    rises = [100 * (e.validation_loss / best.validation_loss - 1) for e in run.epochs]
+    # Of no loss at all, which easy images reach, there is no rise.
+    rises = [100 * (e.validation_loss / (best.validation_loss or math.nan) - 1) for e in run.epochs]
     highest = max(e.validation_accuracy for e in run.epochs)
     images = run.data.train_size * len(run.epochs) if run.data else 0
     overfits = min(rises[-2:]) > RISE and last.train_loss < best.train_loss
@@ -67,7 +68,7 @@ def curve_measures(run: RunRecord) -> dict[str, float]:
         "last_train_loss": last.train_loss,
         "loss_rise": rises[-1],
         "loss_jitter": jitter(run.epochs) if len(run.epochs) >= STEADY else math.nan,
-        "overfits": float(overfits) if len(run.epochs) > 2 else math.nan,
+        "overfits": float(overfits) if len(run.epochs) > 2 and best.validation_loss else math.nan,
         "gain_after_lowest_loss": 100 * (last.validation_accuracy - best.validation_accuracy),
         "gap": 100 * (last.train_accuracy - last.validation_accuracy),
         "images_per_second": images / run.seconds.train if images and run.seconds.train else math.nan,

@@ -47,8 +47,8 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
         ("Chance level", map(_guesses, complete), ["learning"]),
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
-        ("Convergence", map(_convergence, alike), ["curves"]),
-        ("Stability", map(_stability, alike), ["curves", "learning"]),
+        ("Convergence", (_fastest(figures) for figures in alike if figures.epochs.iloc[0] > 2), ["curves"]),
+        ("Stability", (_steadiest(figures) for figures in alike), ["curves", "learning"]),
         ("Classes", classes, classes_of or ["learning"]),
         ("Confusions", confusions, confusions_of),
     ]
@@ -96,19 +96,16 @@ def _plateau(curves: pd.DataFrame) -> Iterator[str]:
         yield f"No plateau before the last two epochs: {listing(long.index[late])}."
 
 
-def _convergence(alike: pd.DataFrame) -> str | None:
+def _fastest(alike: pd.DataFrame) -> str:
     """Who is fastest to 95 % of the highest validation accuracy, each of its own."""
-    if alike.epochs.iloc[0] < 3:
-        return None
     return f"Epochs to 95 % of the highest validation accuracy: {_ranked(alike.epochs_to_95_percent, '.3g')}."
 
 
-def _stability(alike: pd.DataFrame) -> str | None:
+def _steadiest(alike: pd.DataFrame) -> str | None:
     """Whose validation loss jumps least."""
-    if alike.loss_jitter.isna().any():
-        return None
-    figures = _ranked(alike.loss_jitter, ".3f")
-    return f"Jitter of the validation loss (standard deviation of its steps after the first third): {figures}."
+    figures = "" if alike.loss_jitter.isna().any() else _ranked(alike.loss_jitter, ".3f")
+    of = "Jitter of the validation loss (standard deviation of its steps after the first third)"
+    return f"{of}: {figures}." if figures else None
 
 
 def _ranked(figures: pd.Series, digits: str) -> str:

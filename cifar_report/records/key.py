@@ -20,10 +20,7 @@ NO_RESULT_TAGS = frozenset({"parameters", COLAB, LESSON, "show"})
 def key_facts(parameters: Experiment, notebook: Path, data_sha256: str, weights_sha256: str | None) -> KeyFacts:
     """What a run depends on beside its parameters, as it stands now."""
     return KeyFacts(
-        notebook=notebook_digest(notebook),
-        library=code_digest(parameters),
-        data=data_sha256,
-        weights=weights_sha256,
+        notebook=notebook_digest(notebook), library=code_digest(parameters), data=data_sha256, weights=weights_sha256
     )
 
 

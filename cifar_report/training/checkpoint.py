@@ -43,12 +43,7 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step."""
-        about = {
-            "key": self.key,
-            "device": self.device,
-            "started_at": self.started_at,
-            "environment": self.environment,
-        }
+        about = {"key": self.key, "device": self.device, "started_at": self.started_at, "environment": self.environment}
         with atomic_file(self.path) as temporary:
             try:
                 torch.save({**about, **state}, temporary)

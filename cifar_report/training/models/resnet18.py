@@ -24,8 +24,4 @@ def build() -> nn.Module:
 def stages(network: Any) -> list[nn.Module]:
     """The steps of the forward pass, in order."""
     m = network
-    return [
-        *(m.conv1, m.bn1, m.relu, m.maxpool, m.layer1, m.layer2, m.layer3, m.layer4, m.avgpool),
-        nn.Flatten(),
-        m.fc,
-    ]
+    return [*(m.conv1, m.bn1, m.relu, m.maxpool, m.layer1, m.layer2, m.layer3, m.layer4, m.avgpool), nn.Flatten(), m.fc]
