@@ -55,10 +55,6 @@ def test_parameters_are_explained(capsys):
         (["report", "--profile", "quick", "--output", "typo/quick", "--no-run"], "there are no runs in typo/quick"),
         (["status", "EXP003", "--profile", "quick", "--set", "dataset=folder data_dir=/nowhere"], "does not exist"),
         (
-            ["run", "EXP000", "--profile", "quick", "--set", "dataset=digits validation=fold folds=200"],
-            "too few images",
-        ),
-        (
             ["run", "EXP000", "--dry-run", "--profile", "quick", "--set", "dataset=digits validation=holdout"],
             "holdout_size",
         ),

@@ -110,6 +110,9 @@ def test_every_class_has_pictures_to_train_on(tmp_path, capsys):
     for dry in ([], ["--dry-run"]):
         assert main([*words, sets, *dry]) == 2
         assert "a class has too few images to train on" in capsys.readouterr().err
+    folds = sets.replace("holdout holdout_size=30", "fold folds=45")  # of 40 apples
+    assert main([*words, folds]) == 2
+    assert "to train on or to validate with" in capsys.readouterr().err
     assert main([*words, sets.replace("=30", "=6"), "--dry-run"]) == 0
     assert "1 runs to execute: about" in capsys.readouterr().out
 
