@@ -63,7 +63,7 @@ parameters = run.parameters
 # %% [markdown] id="data-text"
 # ## Data
 #
-# CIFAR-10: 60,000 colour photographs of 32 x 32 pixels in ten classes, 50,000 to train on and 10,000 to test with. The original protocol validates on the test images after every epoch, so its validation and test accuracy are one and the same number; `validation = "holdout"` keeps 5,000 training images apart instead. Columns are classes.
+# CIFAR-10: 60,000 colour photographs of 32 x 32 pixels in ten classes, 50,000 to train on and 10,000 to test with. The original protocol validates on the test images after every epoch, so its validation and test accuracy are one and the same number; `validation = "holdout"` keeps 5,000 training images apart instead. The figure below has one column for each class.
 
 # %% id="data"
 dataset = run.load_dataset()
@@ -80,7 +80,7 @@ model
 # %% [markdown] id="training-text"
 # ## Training
 #
-# One line an epoch. Training figures are means over the epoch, taken while the model changes and with dropout at work; validation figures belong to the model as it stands at the end of the epoch.
+# One line per epoch. Training figures are means over the epoch, taken while the model changes and with dropout at work; validation figures belong to the model as it stands at the end of the epoch.
 
 # %% id="training"
 history = run.train()
@@ -112,7 +112,7 @@ record = run.complete()
 # %% [markdown] id="own-picture-text"
 # ## A picture of your own
 #
-# The finished model on any picture: name a file, in Colab one that you uploaded, and run the cell once more. The model sees the picture's central square at 32 x 32 pixels, and whatever it shows, it knows its ten classes only.
+# The finished model on any picture: name a file, in Colab one that you uploaded, and run the cell once more. The model sees the picture's central square at 32 x 32 pixels, and it answers with one of its ten classes, whatever the picture shows.
 
 # %% id="own-picture" tags=["show"]
 picture = None  # such as "cat.jpg", or a folder of pictures

@@ -236,8 +236,8 @@ SHOWN = {  # by the lessons
         *[rf"{name} +explains \d+%" for name in ("lr", "momentum", "weight_decay", "batch_size")],
     ],
     "transfer_images": [
-        "as it is,  32 pixels: last map  1 x 1   0.08 GFLOP an image, the library 0.06",
-        r"as it is, 128 pixels: .* 1\.19 GFLOP an image, the library 1\.19",
+        "as it is,  32 pixels: last map  1 x 1   0.08 GFLOP per image, the library 0.06",
+        r"as it is, 128 pixels: .* 1\.19 GFLOP per image, the library 1\.19",
         "3 x 3 stem,  32 pixels: .* 1.11 GFLOP",
         *[r"pixels: at most [01] of 255 grey levels"] * 5,
         *[r"rate (\d\.\de-0\d), moved by \1"] * 7,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import optuna
 import pandas as pd
 import pytest
-from search import FOLDER, SIZES, search, trials_frame
+from search import FOLDER, SIZES, importances, search, trials_frame
 
 from cifar_report.experiments.catalog import load_experiment
 
@@ -25,9 +25,11 @@ def test_the_search_on_record_follows_from_its_seed(monkeypatch):
         "cifar_report.training.evaluation.evaluate", lambda *_, **__: SimpleNamespace(accuracy=next(told))
     )
     digits = load_experiment("EXP003", overrides={"dataset": "digits"})
-    found = trials_frame(search(digits, SIZES)["study"])
+    variables = search(digits, SIZES)
+    found = trials_frame(variables["study"])
     pd.testing.assert_frame_equal(found.drop(columns="seconds"), RECORDED.drop(columns="seconds"), rtol=1e-12)
     assert next(told, None) is None
+    assert importances(variables["after_two"]) == pytest.approx(FACTS["importances_after_two_epochs"])
 
 
 def test_it_held_images_out_and_left_the_test_images_alone():

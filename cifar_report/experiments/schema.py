@@ -125,7 +125,7 @@ class Experiment(BaseModel):
         False,
         description="first convolution whitens patches of the training images and is frozen; fastnet, fastnet_wide",
     )
-    image_size: Count = Field(32, ge=8, le=512, description="pixels a side that the model sees")
+    image_size: Count = Field(32, ge=8, le=512, description="pixels per side that the model sees")
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_list_from_text)] = Field(
         (), description="random changes to training images, from " + ", ".join(AUGMENTATIONS)
     )
@@ -136,7 +136,7 @@ class Experiment(BaseModel):
         "half", description="channel statistics: half (mean 0.5, std 0.5), imagenet, cifar10"
     )
     epochs: Count = Field(20, ge=1, le=10_000, description="passes over the training images")
-    batch_size: Count = Field(64, ge=1, le=65_536, description="images a training step")
+    batch_size: Count = Field(64, ge=1, le=65_536, description="images per training step")
     optimizer: Literal["sgd", "adam", "rmsprop", "adamax", "muon"] = Field(
         "sgd",
         description="sgd, adam, rmsprop, adamax, muon (of convolutions); what is not named here is PyTorch's default",

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
-CONSTANT = 0.01  # equal weights never become different: the constant is here to show that symmetry must be broken
+CONSTANT = 0.01  # equal filters stay equal: the constant is here to show that symmetry must be broken
 
 
 def _partial_identity(weights: torch.Tensor) -> None:
