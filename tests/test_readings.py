@@ -275,7 +275,8 @@ def sentences() -> dict[str, str]:
     (thirteenth,) = whole("runs", "EXP013")
     mobile, epochs = whole("upside-down", "EXP016"), fourteenth.epochs
     (fitted,) = whole("runs", "EXP011B")
-    wide = record("brief", "EXP017B")
+    wide, first = record("brief", "EXP017B"), record("runs", "EXP017C")
+    assert (wide.precision, first.precision) == ("bfloat16", "float32")
     return {
         "adam": f"As written (EXP011, seed 0) it reaches {in_words(eleventh)}.",
         "smaller step": f"Adam with 0.0001 (EXP011B, seed 0) reaches {in_words(fitted)}, where the original has 75 %, "
@@ -283,6 +284,8 @@ def sentences() -> dict[str, str]:
         "wide": f"(EXP017B, seed 0, one epoch on all 50,000 images, bfloat16, in [`outputs/reference/brief`]"
         f"(../outputs/reference/brief)) reaches {100 * wide.test.accuracy:.2f} % with a validation loss of "
         f"{wide.epochs[0].validation_loss:.3f}.",
+        "first epoch": f"one epoch on all 50,000 images, float32) reaches {100 * first.test.accuracy:.2f} % with a "
+        f"validation loss of {first.epochs[0].validation_loss:.3f}.",
         "thirteen": f"as written (EXP013, seed 0) it reaches {in_words(thirteenth)}",
         "free": f"its training loss goes from {epochs[0].train_loss:.2f} to {epochs[-1].train_loss:.2f}",
         "bn": f"In evaluation mode (EXP014, seed 0) the record has {in_words(fourteenth)}; in training mode (EXP014B, "
