@@ -41,7 +41,7 @@ class Commands(TyperGroup):
         """Run the command that was called, then raise `typer.Exit` with its exit code."""
         try:
             code = super().invoke(ctx) or DONE
-        except (RequestError, PermissionError, FileNotFoundError) as error:
+        except RequestError as error:
             print(f"cifar-report: {error}", file=sys.stderr)
             code = REQUEST_WRONG
         except KeyboardInterrupt:

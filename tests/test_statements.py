@@ -260,6 +260,15 @@ def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):
     assert "EXP005</a> worse than EXP001" in html
     assert "Highest accuracy.</b> EXP003, LeNet, Xavier uniform: 76.00" in html
     assert "compare trained models" not in html
+    runs(tmp_path, "EXP006", 0.705)
+    html = " ".join(abstract(Journal(tmp_path)).html.split())
+    assert 'LeNet, Kaiming uniform: <a href="#EXP006">EXP006</a> slightly better than EXP001 (+0.50' in html
+    for number, name in enumerate(("EXP052", "EXP053", "EXP054", "EXP060", "EXP063")):
+        runs(tmp_path, name, 0.80 + number / 50)
+    helped = " ".join(abstract(Journal(tmp_path)).html.split()).partition("What harmed.")[0]
+    assert helped.index("EXP063</a> better than EXP003 (+12.00") < helped.index("EXP060</a> better than EXP003 (+10.00")
+    short = '; smaller: <a href="#EXP052">EXP052</a> (+4.00), <a href="#EXP006">EXP006</a> (+0.50).'
+    assert short in helped  # the five largest are told in full
 
 
 def test_what_we_expected_is_judged_and_listed_apart(tmp_path, monkeypatch):

@@ -37,8 +37,12 @@ def load_images(
     if dataset == "digits":
         return _cached("digits", sources.load_digits), None
     if dataset == "folder":
-        pictures = PictureFolder.find(data_dir, size)
-        return _cached(f"folder-{pictures.identity()}", pictures.read), None
+        try:
+            pictures = PictureFolder.find(data_dir, size)
+            known = pictures.identity()
+        except OSError as error:  # a link that leads nowhere, a folder that may not be read
+            raise RequestError(f"{error.filename} cannot be read: {error.strerror}") from None
+        return _cached(f"folder-{known}", pictures.read), None
     local = sources.find_local_copy(data_dir)
     if local is not None:
         return _cached(f"cifar10-{local.identity()}", local.read), None

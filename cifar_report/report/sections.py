@@ -71,13 +71,10 @@ def _names(runs: Iterable[RunRecord]) -> list[str]:
 
 
 def abstract(journal: Journal) -> Fragment:
-    """The report in a few computed sentences: what was run, the best, what helped, what did not, what is open."""
+    """The report in a few computed sentences: what was run, the best, what helped and what did not, what is open."""
     results = list(journal.complete.values())
     if not results:
         return fragment("note.html.j2", text="No run is complete yet.")
-    substitutes = dict.fromkeys(word for result in results for word in result.substitutes)
-    best = max(results, key=lambda r: r.accuracy)
-    asked = [c for c in journal.comparisons.values() if c.changed]
     found = {result.entry.id: journal.reproduction(result.entry.id) for result in results if not result.entry.same_as}
     answers = grouped((of.answer, name) for name, of in found.items() if of)
     unknown = [*answers.pop("too wide to tell", []), *answers.pop("spread unknown", [])]
@@ -86,9 +83,9 @@ def abstract(journal: Journal) -> Fragment:
         experiments=len(results),
         runs=sum(len(result.runs) for result in results),
         full=sum(result.full_budget for result in results),
-        substitutes=list(substitutes),
-        best=best,
-        asked=asked,
+        substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
+        best=max(results, key=lambda r: r.accuracy),
+        asked=[c for c in journal.comparisons.values() if c.changed],
         titles={result.entry.id: result.entry.title for result in results},
         agree=len(answers.get("agrees", [])),
         judged=sum(map(len, answers.values())),
