@@ -188,3 +188,12 @@ def test_help_list_and_status_answer_without_torch(command, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert time.perf_counter() - started < (60 if command == "status" else 5)
+
+
+def test_a_report_of_recorded_runs_is_of_the_profile_that_their_folder_names(tmp_path, monkeypatch, capsys):
+    (tmp_path / "full" / "runs").mkdir(parents=True)
+    asked = {}
+    monkeypatch.setattr("cifar_report.report.export.make_report", lambda folder, **given: asked.update(given) or folder)
+    assert main(["report", "--output", str(tmp_path / "full"), "--no-run"]) == 0
+    assert asked["profile"] == "full"
+    assert "because there is" not in capsys.readouterr().err
