@@ -55,7 +55,7 @@ FAMILIES = {
     "schedules": "Does a falling learning rate help? LeNet's is constant in EXP003; the fast network's rises and falls "
     "along straight lines in EXP049:",
     "regularization": "What helps against overfitting, and do the statistics of normalization matter? LeNet as in "
-    "EXP003, with one thing changed:",
+    "EXP003, with one thing changed, and in EXP073 with four that helped:",
     "transfer_images": "Are 224 pixels needed, and ImageNet's statistics? ResNet-18 from ImageNet's weights, for half "
     "of EXP011's operations, a thirtieth of EXP017's:",
     "tuning": "Could tuning improve the original's settings? {search} EXP067 has the best proposal's settings:",
