@@ -304,8 +304,7 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         handles = [Line2D([], [], label=label, ls="", color="#444444", **look) for label, here, look in kinds if here]
         figure.legend(handles=handles, loc="outside upper right", ncols=3)
         axes.set_yticks(rows, [_shortened(f"{r.entry.id}  {r.entry.title}") for r in results])
-        axes.invert_yaxis()
-        axes.set(xlabel="test accuracy (%)")
+        axes.set(xlabel="test accuracy (%)", ylim=(len(results) - 0.4, -0.6))
         for row, (result, colour) in enumerate(zip(results, colours, strict=True)):
             if row == 0 or results[row - 1].family.name != result.family.name:
                 title, where = families[result.family.name][0], ("axes fraction", "data")
