@@ -47,6 +47,8 @@ class Comparison:
         Where no spread is known, one seed speaks of two trained models, and work that is not alike of accuracies, never
         of methods: these are `higher`, `lower`, or there is `no difference shown`.
         """
+        if not self.changed:
+            return "the same parameters"
         if self.p_equivalent is None or self.caveat:
             return verdict(self.difference, self.p)
         small = self.p_equivalent < SIGNIFICANCE
@@ -56,10 +58,9 @@ class Comparison:
 
     def __str__(self) -> str:
         interval = f" ({points(self.interval[0])} to {points(self.interval[1])})" if self.interval else ""
-        verdict = self.verdict if self.changed else "the same parameters"
         return (
             f"{self.experiment} against {self.base}: {points(self.difference)} points{interval}, {p_text(self.p)}, "
-            f"{verdict}{f' (not directly comparable: {self.caveat})' if self.caveat else ''}"
+            f"{self.verdict}{f' (not directly comparable: {self.caveat})' if self.caveat else ''}"
         )
 
 

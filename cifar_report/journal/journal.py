@@ -255,6 +255,21 @@ class Journal:
         every = self.values("accuracy")
         return {name: {seed: value / 100 for seed, value in runs.items()} for name, runs in every.items()}
 
+    @cached_property
+    def class_accuracies(self) -> dict[str, tuple[Values, dict[str, Spread | None]]]:
+        """Of each class the share of its test images that each run has right, and the spreads of this share."""
+        found: dict[str, dict[str, dict]] = {}
+        for name, result in self.complete.items():
+            for run in result.runs:
+                predictions = result.predictions(run)
+                if predictions is None or run.data is None:
+                    continue
+                for label in np.unique(predictions.labels):
+                    right = float(predictions.correct[predictions.labels == label].mean())
+                    seed = run.seed, int(run.parameters.get("fold") or 0)
+                    found.setdefault(run.data.class_names[label], {}).setdefault(name, {})[seed] = right
+        return {of: (values, self.spreads(values, self.resolution)) for of, values in found.items()}
+
     def reproduction(self, name: str) -> Reproduction | None:
         """The original's accuracy against ours; `None` where there is none, or the work was another's."""
         result = self.results.get(name)

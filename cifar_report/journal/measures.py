@@ -12,7 +12,7 @@ from cifar_report.records.record import EpochRecord, RunRecord
 
 RISE = 2.0  # per cent by which the validation loss must end above its lowest to be called overfitting
 PLATEAU = 0.01  # share of images: a curve has flattened where it is this near to the highest it will reach
-STEADY = 6  # epochs without which nothing is said of how steady a curve is
+STEADY = 10  # epochs without which nothing is said of how steady a curve is
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ MEASURES = {
     "gain from several views of test images": Measure("views_gain", "points", 0.01),
     "first epoch's accuracy": Measure("first_accuracy", "points", wide=2),
     "highest accuracy above the last epoch's": Measure("above_last", "points", 0.01),
-    "rise of validation loss": Measure("loss_rise", "%", 0.1),
+    "rise of validation loss": Measure("loss_rise", "percentage points", 0.1),
     "jitter of validation loss": Measure("loss_jitter", "nats", 0.001),
     "epochs to 95 % of the highest accuracy": Measure("epochs_to_95_percent", "epochs", 1, wide=5),
     "epochs to a point below the highest accuracy": Measure("epochs_to_plateau", "epochs", 1, wide=5),

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from cifar_report.formatting import grouped, listing, p_text, percent, points
-from cifar_report.journal.budget import unlike
 from cifar_report.journal.journal import Journal, Result, of_equal_work
-from cifar_report.journal.statistics import SIGNIFICANCE, holm, mcnemar, wilson_interval
+from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, wilson_interval
 from cifar_report.records.record import RunRecord
 
 
@@ -48,7 +47,7 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
         ("Convergence", (_fastest(figures) for figures in alike if figures.epochs.iloc[0] > 2), ["curves"]),
-        ("Stability", (_steadiest(figures) for figures in alike), ["curves", "learning"]),
+        ("Stability", map(_steadiest, alike), ["curves", "learning"]),
         ("Classes", classes, classes_of or ["learning"]),
         ("Confusions", confusions, confusions_of),
     ]
@@ -98,7 +97,8 @@ def _plateau(curves: pd.DataFrame) -> Iterator[str]:
 
 def _fastest(alike: pd.DataFrame) -> str:
     """Who is fastest to 95 % of the highest validation accuracy, each of its own."""
-    return f"Epochs to 95 % of the highest validation accuracy: {_ranked(alike.epochs_to_95_percent, '.3g')}."
+    of = f"Epochs of {alike.epochs.iloc[0]:.0f} to 95 % of the highest validation accuracy"
+    return f"{of}: {_ranked(alike.epochs_to_95_percent, '.3g')}."
 
 
 def _steadiest(alike: pd.DataFrame) -> str | None:
@@ -114,47 +114,38 @@ def _ranked(figures: pd.Series, digits: str) -> str:
 
 
 def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], list[str]]:
-    """Which classes gained and lost most, of those whose change a test shows; and whose classes show it."""
+    """Which classes gain and lose most over seeds, of those whose change is shown; and whose classes show it.
+
+    Two seeds of one experiment are as far apart in a class as two experiments are: one seed each shows nothing.
+    """
     changed: list[tuple[str, str]] = []  # against what, and what changed
-    shown_by: list[str] = []
     unchanged: list[str] = []
-    for result in results:
-        name, base = result.entry.id, journal.complete.get(result.entry.builds_on or "")
-        if base is None or name not in journal.comparisons:
+    for name in (result.entry.id for result in results):
+        methods = journal.comparisons.get(name)
+        if methods is None or methods.interval is None or methods.caveat or not methods.changed:
             continue
-        seed = min({run.seed for run in result.runs} & {run.seed for run in base.runs}, default=None)
-        run, other = (next((run for run in r.runs if run.seed == seed), None) for r in (result, base))
-        if run is None or other is None or run.data is None or unlike(other, run, paired=False):
-            continue
-        answers = base.predictions(other), result.predictions(run)
-        shared = answers[0].shared_with(answers[1]) if answers[0] and answers[1] else None
-        if shared is None:
-            continue
-        labels, before, after = shared
-        present = [k for k in range(len(run.data.class_names)) if (labels == k).any()]
-        p = dict(zip(present, holm([mcnemar(before[labels == k], after[labels == k]) for k in present]), strict=True))
-        gains = {k: float(after[labels == k].mean() - before[labels == k].mean()) for k in present}
-        ends = [("gains", max(present, key=gains.__getitem__)), ("loses", min(present, key=gains.__getitem__))]
+        tested = {
+            of: found
+            for of, (values, spreads) in journal.class_accuracies.items()
+            if (found := contrast([name], [methods.base], values, spreads, journal.groups))
+        }
+        p = dict(zip(tested, holm([found.p for found in tested.values()]), strict=True))
+        gains = {of: found.difference for of, found in tested.items() if p[of] < SIGNIFICANCE}
         parts = [
-            f"{verb} most in {run.data.class_names[k]} ({points(gains[k], 1)} points, {p_text(p[k])})"
-            for verb, k in ends
-            if p[k] < SIGNIFICANCE and (gains[k] > 0) == (verb == "gains")
+            f"{verb} most in {of} ({points(gains[of], 1)} points, {p_text(p[of])})"
+            for verb, furthest in (("gains", max), ("loses", min))
+            if gains and (gains[of := furthest(gains, key=gains.__getitem__)] > 0) == (verb == "gains")
         ]
         if parts:
-            counts = sorted({int((labels == k).sum()) for k in present})
-            images = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
-            against = f"{_name(other, base)}, over {images} images a class"
-            changed.append((against, f"{_name(run, result)} {' and '.join(parts)}"))
-        elif journal.comparisons[name].changed:
-            unchanged.append(f"{_name(run, result)} against {_name(other, base)}")
-        if run is result.runs[0]:  # whose classes the report shows
-            shown_by.append(name)
+            changed.append((methods.base, f"{name} {' and '.join(parts)}"))
+        else:
+            unchanged.append(name)
     sentences = [f"Against {base}: {'; '.join(parts)}." for base, parts in grouped(changed).items()]
     if unchanged:
         sentences.append(f"No class is shown to gain or lose in {listing(unchanged)}.")
     if sentences:
-        sentences.append("(McNemar over the images of a class, Holm-adjusted over the classes.)")
-    return sentences, shown_by
+        sentences.append("(t-tests over seeds, Holm-adjusted over the classes.)")
+    return sentences, [part.split()[0] for _, part in changed]
 
 
 def _confusions(results: Sequence[Result]) -> tuple[list[str], list[str]]:

@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cifar_report.experiments.catalog import load_catalog
-from cifar_report.formatting import grouped, percent
+from cifar_report.formatting import counted, grouped, percent
 from cifar_report.records.record import EpochRecord, RunRecord
 
 COLOURS = (
@@ -239,8 +239,8 @@ def _curve_text(name: str, several: Sequence[Sequence[EpochRecord]]) -> str:
     best, last = min(history, key=lambda e: e.validation_loss), history[-1]
     which = f" (first of {len(several)} seeds)" if len(several) > 1 else ""
     return (
-        f"{name}{which}: training loss {history[0].train_loss:.2f} to {last.train_loss:.2f} over {len(history)} "
-        f"epochs, validation loss lowest at epoch {best.epoch} ({best.validation_loss:.2f}) and "
+        f"{name}{which}: training loss {history[0].train_loss:.2f} to {last.train_loss:.2f} over "
+        f"{counted(len(history), 'epoch')}, validation loss lowest at epoch {best.epoch} ({best.validation_loss:.2f}) and "
         f"{last.validation_loss:.2f} at the end, final validation accuracy {percent(last.validation_accuracy, 2)}."
     )
 
@@ -344,7 +344,7 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
         front = cheapest(cost, [r.accuracy for r in results])
         corners = [(cost[at], 100 * results[at].accuracy) for at in front]
         line: dict[str, Any] = {"color": "#444444", "linewidth": 0.9, "zorder": 1}
-        axes.step(*zip(*corners, strict=True), where="post", label="nothing cheaper is better", **line)
+        axes.step(*zip(*corners, strict=True), where="post", label="best at this cost or less", **line)
         for at, place in zip(front, corners, strict=True):
             axes.annotate(results[at].entry.id, place, (-4, 5), textcoords="offset points", ha="right", fontsize=7.5)
         axes.set(xscale="log", xlabel="training cost (PFLOP, logarithmic)", ylabel="test accuracy (%)")

@@ -117,8 +117,8 @@ def headline(journal: Journal) -> Fragment:
 
 def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:
     full = [result.full_budget for result in results]
-    which = f"experiment {'beyond' if beyond else 'of'} the original report"
-    caption = f"Test accuracy of every {which} with its 95 % interval, a colour a family"
+    which = "beyond the original report" if beyond else "of the original's families"
+    caption = f"Test accuracy of every experiment on record {which}, with its 95 % interval, a colour a family"
     if any(full) and not beyond:
         caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
     if not all(full):
@@ -138,7 +138,8 @@ def cost_figure(journal: Journal) -> Fragment:
     hollow = "hollow points start from ImageNet weights, whose own training is not counted"
     caption = (
         f"Test accuracy and training cost of {of}, with 95 % intervals; squares are experiments beyond the original "
-        f"report; {hollow}. One PFLOP is 10^15 floating point operations."
+        f"report; {hollow}. One PFLOP is 10^15 floating point operations: those of forward and backward passes over the "
+        "training images, without kernel taps that see only padding, a frozen part once."
     )
     return figure(plots.accuracy_against_cost(shown), caption, "cost")
 
