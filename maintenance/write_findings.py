@@ -271,9 +271,9 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         "PFLOP are 10^15 floating point operations of a training: forward and backward passes over its images, without "
         "kernel taps that see only padding, a frozen part once; not validation, augmentation, views of test images or "
         "the optimizer (Muon computes 2 % more). A usual count gives ResNet-18 at 32 pixels a quarter more (EXP011: "
-        "0.217). Differences are to the experiment that a row builds on, with 95 % intervals where the spread is known. The "
-        f"fast networks compute in bfloat16, on one core. {listing(_mirrored(journal))} score a test image together "
-        "with its mirror image, EXP051 with shifted ones, too."
+        "0.217). Differences are to the experiment that a row builds on, with 95 % intervals where the spread is "
+        f"known. The fast networks compute in bfloat16, on one core. {listing(_mirrored(journal))} score a test image "
+        "together with its mirror image, EXP051 with shifted ones, too."
     )
     best = max((journal.complete[name] for name in _of(journal, "fast_recipe")), key=lambda result: result.accuracy)
     plain = 100 * best.accuracy - journal.means.views_gain[best.entry.id]
@@ -298,8 +298,8 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
     raised = 100 * (most.accuracy - journal.complete["EXP003"].accuracy)
     yield (
         f"A schedule, which the original suggests and did not try, raises LeNet {points(gains[0])[1:]} to "
-        f"{points(gains[-1])[1:]} points above EXP003 (n = {min(found.seeds for found in falling)}); other initializations "
-        f"and optimizers raise it by at most {raised:.2f} ({most.entry.id}, n = {len(most.runs)})."
+        f"{points(gains[-1])[1:]} points above EXP003 (n = {min(found.seeds for found in falling)}); other "
+        f"initializations and optimizers raise it by at most {raised:.2f} ({most.entry.id}, n = {len(most.runs)})."
     )
     yield from _robust(journal)
     yield _calibrated(journal)

@@ -267,7 +267,7 @@ def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):
         runs(tmp_path, name, 0.80 + number / 50)
     helped = " ".join(abstract(Journal(tmp_path)).html.split()).partition("What harmed.")[0]
     assert helped.index("EXP063</a> better than EXP003 (+12.00") < helped.index("EXP060</a> better than EXP003 (+10.00")
-    short = '; smaller: <a href="#EXP052">EXP052</a> (+4.00), <a href="#EXP006">EXP006</a> (+0.50).'
+    short = '; also: <a href="#EXP052">EXP052</a> (+4.00), <a href="#EXP006">EXP006</a> (+0.50).'
     assert short in helped  # the five largest are told in full
 
 
