@@ -473,13 +473,13 @@ def _execute(request: Request, jobs: int | None, runs_per_gpu: int, executor: Ex
 
 
 def _print_warnings(plan: Iterable[PlannedRun]) -> None:
-    for warning in sorted({warning for run in plan for warning in run.warnings}):
+    for warning in sorted({warning for run in plan for warning in run.problems.values()}):
         print(f"WARNING: {warning}")
 
 
 def _print_absent(plan: Iterable[PlannedRun]) -> None:
     """Name the data and weights that are not on this machine: a run downloads them, or does without if allowed."""
-    absent = {(what, run.parameters.model) for run in plan for what in run.absent}
+    absent = {(what, run.parameters.model) for run in plan for what in run.problems}
     for name in sorted({"CIFAR-10" if what == "data" else f"ImageNet weights of {model}" for what, model in absent}):
         print(f"not on this machine: {name}")
 

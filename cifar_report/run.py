@@ -96,7 +96,7 @@ class Run:
         """
         keep_freed_memory()
         parameters = from_variables(variables)
-        home = load_catalog().family_of(parameters.experiment)
+        home = load_catalog().homes.get(parameters.experiment)
         if home is not None and home.name != family:
             raise RequestError(
                 f"{parameters.experiment} belongs to the notebook {home.notebook}; "
@@ -141,9 +141,8 @@ class Run:
         Each finished epoch becomes a row of `history.csv`. If this very run is complete already, its weights are loaded
         instead.
         """
+        self._backup.restore_result(self.key)
         self._finished = self._load_finished()
-        if self._finished is None and self._backup.restore_result(self.key):
-            self._finished = self._load_finished()
         if self._finished:
             print(f"this run is complete: its model comes from {self.folder}; remove that folder to train it again")
             amp = amp_dtype(self.parameters, self.device)
@@ -216,12 +215,7 @@ class Run:
     def record(self) -> RunRecord:
         """The run's record; `complete` writes it."""
         earlier = max(0.0, sum(epoch.seconds for epoch in self.history) - self._seconds.train)  # before an interruption
-        seconds = SecondsRecord(
-            setup=self._seconds.setup,
-            train=self._seconds.train + earlier,
-            evaluate=self._seconds.evaluate,
-            total=perf_counter() - self._clock + earlier,
-        )
+        train_seconds, total = self._seconds.train + earlier, perf_counter() - self._clock + earlier
         return RunRecord(
             experiment=self.parameters.experiment,
             family=self.family,
@@ -232,7 +226,7 @@ class Run:
             parameters=self.parameters.result_parameters(),
             started_at=self._started_at,
             finished_at=now(),
-            seconds=seconds,
+            seconds=self._seconds.model_copy(update={"train": train_seconds, "total": total}),
             epochs=self.history,
             test=TestRecord(
                 loss=self.evaluation.loss,

@@ -66,9 +66,7 @@ def test_a_file_that_the_journal_does_not_list_is_named(tmp_path, monkeypatch):
 def test_experiment_is_the_originals(name):
     family, model, reference, defining = EXPECTED[name]
     experiment = load_experiment(name)
-    home = load_catalog().family_of(name)
-    assert home is not None
-    assert home.name == family
+    assert load_catalog().homes[name].name == family
     assert load_catalog().entries[name].reference_accuracy == reference
     assert experiment.experiment == name
     assert experiment.model == model

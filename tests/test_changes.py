@@ -75,7 +75,6 @@ def test_records_older_than_a_parameter_have_its_default(tmp_path):
         write_run(tmp_path / "old", "EXP001", seed=seed)
     comparison = Journal(tmp_path / "old").comparisons["EXP003"]
     assert comparison.caveat is None
-    assert comparison.full_budget
 
 
 def test_reports_are_compared_by_their_counts(tmp_path):

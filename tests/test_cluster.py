@@ -11,7 +11,7 @@ import pytest
 from records import write_run
 
 from cifar_report.execution import cluster
-from cifar_report.execution.cluster import RunResources, _lost_by_ray, execute_on_ray, resource_request
+from cifar_report.execution.cluster import _lost_by_ray, execute_on_ray, resource_request
 from cifar_report.execution.execute import summary
 from cifar_report.execution.plan import PlannedRun, make_plan
 from cifar_report.experiments.errors import RequestError
@@ -25,15 +25,15 @@ NODES = Path(__file__).with_name("two_nodes.py")
 @pytest.mark.parametrize(
     ("nodes", "given", "expected"),
     [
-        ([(8, 0), (4, 0)], {"jobs": None}, RunResources(1, 0)),
-        ([(8, 0), (4, 0)], {"jobs": 3}, RunResources(4, 0)),
-        ([(8, 0), (4, 0)], {"jobs": 1}, RunResources(8, 0)),  # no run spans two nodes
-        ([(8, 0), (4, 0)], {"jobs": 100}, RunResources(1, 0)),
-        ([(64, 8)], {"jobs": None}, RunResources(8, 1)),
-        ([(64, 8)], {"jobs": None, "runs_per_gpu": 4}, RunResources(2, 0.25)),
-        ([(4, 0), (16, 2), (8, 2)], {"jobs": None}, RunResources(4, 1)),
-        ([(2, 8)], {"jobs": None}, RunResources(1, 1)),
-        ([(64, 8)], {"jobs": None, "with_gpus": False}, RunResources(1, 0)),
+        ([(8, 0), (4, 0)], {"jobs": None}, (1, 0)),
+        ([(8, 0), (4, 0)], {"jobs": 3}, (4, 0)),
+        ([(8, 0), (4, 0)], {"jobs": 1}, (8, 0)),  # no run spans two nodes
+        ([(8, 0), (4, 0)], {"jobs": 100}, (1, 0)),
+        ([(64, 8)], {"jobs": None}, (8, 1)),
+        ([(64, 8)], {"jobs": None, "runs_per_gpu": 4}, (2, 0.25)),
+        ([(4, 0), (16, 2), (8, 2)], {"jobs": None}, (4, 1)),
+        ([(2, 8)], {"jobs": None}, (1, 1)),
+        ([(64, 8)], {"jobs": None, "with_gpus": False}, (1, 0)),
     ],
 )
 def test_resource_request_divides_cores_and_gpus(nodes, given, expected):

@@ -335,8 +335,14 @@ def test_a_copy_changed_behind_its_time_is_read_again(no_data, small_archive, mo
 
 def test_the_archive_is_unpickled_from_the_bytes_that_were_verified(no_data, small_archive, monkeypatch):
     """Whoever replaces the file between the check and the reading changes nothing."""
-    verify = sources._md5
-    monkeypatch.setattr(sources, "_md5", lambda content: (small_archive.unlink(missing_ok=True), verify(content))[1])
+    verified = sources._verified
+
+    def replaced(file, md5):
+        content = verified(file, md5)
+        file.write_bytes(b"other")
+        return content
+
+    monkeypatch.setattr(sources, "_verified", replaced)
     assert len(sources.read_archive(small_archive, "official archive").labels) > 0
 
 

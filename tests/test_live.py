@@ -6,10 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
-from rich.live import Live as RichLive
 
 from cifar_report.execution import execute
-from cifar_report.execution.execute import Live
+from cifar_report.execution.execute import table
 
 HEADER = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr,seconds\n"
 
@@ -29,15 +28,16 @@ def clock(monkeypatch):
 
 
 def test_table_tells_epochs_accuracy_and_time_left(run, clock):
-    shown, screen = Live(3), io.StringIO()
-    shown.display = RichLive(console=Console(file=screen, force_terminal=True, width=120), auto_refresh=False)
-    with shown:
-        shown.show([run], [])
-        assert re.search(r"EXP003 seed 0 +│ 0/10 +│ – +│ 0 s +│ –", screen.getvalue())
-        (run.folder / "history.csv").write_text(HEADER + "1,1.5,0.4,1.4,0.5,0.01,10.0\n2,1.2,0.5,1.3,0.6,0.01,14.0\n")
-        clock.now = 25.0
-        shown.show([run], [])
-        assert re.search(r"2/10 +│ 60.00% +│ 25 s +│ 96 s", screen.getvalue())  # eight epochs of 12 s
+    def shown():
+        screen = io.StringIO()
+        Console(file=screen, width=120).print(table([SimpleNamespace(run=run, started=0.0)], "1 of 3 done"))
+        return screen.getvalue()
+
+    assert "1 of 3 done" in shown()
+    assert re.search(r"EXP003 seed 0 +│ 0/10 +│ – +│ 0 s +│ –", shown())
+    (run.folder / "history.csv").write_text(HEADER + "1,1.5,0.4,1.4,0.5,0.01,10.0\n2,1.2,0.5,1.3,0.6,0.01,14.0\n")
+    clock.now = 25.0
+    assert re.search(r"2/10 +│ 60.00% +│ 25 s +│ 96 s", shown())  # eight epochs of 12 s
 
 
 def test_history_is_read_while_it_is_written(run):

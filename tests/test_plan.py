@@ -44,7 +44,7 @@ def test_what_is_not_at_hand_is_no_obstacle_to_looking(tmp_path, no_data):
     with pytest.raises(RequestError, match="CIFAR-10 is not on this machine"):
         planned(tmp_path)
     run = complete_run(tmp_path)
-    assert run.absent == {"data", "weights"}
+    assert set(run.problems) == {"data", "weights"}
     state = run.state()
     assert (state.status, state.reason) == (
         "complete",
@@ -58,7 +58,7 @@ def test_what_is_not_at_hand_is_no_obstacle_to_looking(tmp_path, no_data):
 def test_stand_ins_do_not_replace_what_was_made_with_the_real_thing(tmp_path, no_data):
     complete_run(tmp_path)
     stand_in = planned(tmp_path, overrides={"offline": "stand_in"})
-    assert len(stand_in.warnings) == 2
+    assert len(stand_in.problems) == 2
     assert stand_in.is_complete()
 
 

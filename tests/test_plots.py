@@ -19,7 +19,7 @@ from cifar_report.training.evaluation import Evaluation
 
 def drawing(picture):
     """The drawing as it stands in the page."""
-    source = re.search(r'src="data:image/svg\+xml,([^"]*)"', picture.html())
+    source = re.search(r'src="data:image/svg\+xml,([^"]*)"', picture.__html__())
     assert source is not None
     return ElementTree.fromstring(unquote(source[1]))
 
@@ -160,7 +160,7 @@ def test_reliability_tells_its_error():
 
 def test_pictures_escape_what_they_say(tmp_path):
     picture = plots.bars({"<b>": 1.0}, '"><script>alert(1)</script>', label="<script>alert(2)</script>")
-    assert "<script>" not in picture.html()
+    assert "<script>" not in picture.__html__()
     assert "<b>" in "".join(drawing(picture).itertext())
     assert picture._repr_mimebundle_()["text/plain"] == picture.alt
     grid = image_grids.image_grid(np.zeros((1, 3, 2, 2), np.uint8), ["<script>"], '"><script>')

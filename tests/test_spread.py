@@ -117,4 +117,5 @@ def test_seeds_needed_for_equivalence_do_what_they_promise():
 
 def test_holm_is_statsmodels():
     p = [0.04, 0.001, 0.03, 0.2, 0.011]
-    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    adjusted = holm(dict(enumerate(p)))
+    assert [adjusted[i] for i in range(len(p))] == pytest.approx(multipletests(p, method="holm")[1])

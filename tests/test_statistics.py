@@ -50,9 +50,11 @@ def test_two_seeds_with_the_same_difference_are_no_certainty():
 
 def test_holm_by_hand():
     # sorted .01 .02 .03 .04 times 4 3 2 1: .04 .06 .06 .06, never falling
-    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm(dict(zip("abcd", [0.04, 0.01, 0.03, 0.02], strict=True))) == pytest.approx(
+        {"a": 0.06, "b": 0.04, "c": 0.06, "d": 0.06}
+    )
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
 
 
 def test_calibration_error_by_hand():

@@ -45,7 +45,7 @@ def load_images(
         return _cached(f"folder-{known}", pictures.read), None
     local = sources.find_local_copy(data_dir)
     if local is not None:
-        return _cached(f"cifar10-{local.identity()}", local.read), None
+        return _cached(f"cifar10-{sources.identity(local.kind, local.files)}", local.read), None
     try:
         return (_downloaded_images() if download else _cached("cifar10", _not_here)), None
     except DownloadError as error:
@@ -132,8 +132,7 @@ def _store(folder: Path, images: Images) -> None:
         np.save(temporary / "labels.npy", images.labels)
         facts = {"size": len(images.labels), **{name: getattr(images, name) for name in FACTS}}
         (temporary / "facts.json").write_text(json.dumps(facts))
-        if folder.exists():  # damaged, or another process was faster
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, if there is one, or another process was faster
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -60,10 +60,6 @@ class LocalCopy:
     kind: str
     files: tuple[Path, ...]
 
-    def identity(self) -> str:
-        """What changes when the copy does."""
-        return identity(self.kind, self.files)
-
     def read(self) -> Images:
         """Verify and decode.
 
@@ -73,7 +69,8 @@ class LocalCopy:
         if self.kind == "archive":
             return read_archive(self.files[0], "official archive, local copy")
         if self.kind == "batches":
-            return read_batches(self.files, "official archive, local copy")
+            contents = [_verified(file, BATCH_MD5[file.name]) for file in self.files]
+            return _from_batches(contents, "official archive, local copy")
         return read_parquet(self.files, "unofficial copy (local parquet)")
 
 
@@ -132,38 +129,23 @@ def download_cifar10() -> Images:
         DownloadError: one line a source, with what went wrong there.
     """
     folder = cache_folder() / "downloads"
-    failures = []
     try:
         archive = download(ARCHIVE_URL, folder, ARCHIVE_NAME, digest=f"md5:{ARCHIVE_MD5}")
         return read_archive(archive, "official archive")
     except DownloadError as error:
-        failures.append(str(error))
+        failure = str(error)
     try:
         files = tuple(download(MIRROR_URL + name, folder, name, digest=None) for name in MIRROR_FILES)
         return read_parquet(files, "parquet mirror (Hugging Face, uoft-cs/cifar10)")
     except DownloadError as error:
-        failures.append(str(error))
-    raise DownloadError("; ".join(failures))
+        raise DownloadError(f"{failure}; {error}") from None
 
 
 def read_archive(path: Path, source: str) -> Images:
     """Decode the official archive; its checksum is verified before anything is unpickled."""
-    content = path.read_bytes()  # read once: what is decoded is what was verified
-    if _md5(content) != ARCHIVE_MD5:
-        raise _damaged(path, "is damaged (wrong checksum)")
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(_verified(path, ARCHIVE_MD5))) as archive:
         members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
         contents = [archive.extractfile(members[name]).read() for name in BATCH_MD5]  # type: ignore[union-attr]
-    return _from_batches(contents, source)
-
-
-def read_batches(files: tuple[Path, ...], source: str) -> Images:
-    """Decode the unpacked official archive; each file's checksum is verified before it is unpickled."""
-    contents = []
-    for file in files:
-        contents.append(file.read_bytes())
-        if _md5(contents[-1]) != BATCH_MD5[file.name]:
-            raise _damaged(file, "is damaged (wrong checksum)")
     return _from_batches(contents, source)
 
 
@@ -234,8 +216,12 @@ def every_fifth_tests(labels: np.ndarray) -> tuple[np.ndarray, int]:
     return np.argsort(tested, kind="stable"), int((~tested).sum())
 
 
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+def _verified(file: Path, md5: str) -> bytes:
+    """A file's content, whose checksum is right: read once, so that what is unpickled is what was verified."""
+    content = file.read_bytes()
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise _damaged(file, "is damaged (wrong checksum)")
+    return content
 
 
 def _damaged(file: Path, what: str) -> RequestError:

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,14 +26,6 @@ SYNCHRONIZED = 10.0  # seconds after which a shared folder shows everywhere what
 
 class VersionMismatchError(RuntimeError):
     """A node has another version of the code, the data or the weights than the machine that made the plan."""
-
-
-@dataclass(frozen=True)
-class RunResources:
-    """What Ray reserves for a run: cores, and a GPU, a part of one, or none."""
-
-    num_cpus: int
-    num_gpus: float
 
 
 def execute_on_ray(
@@ -72,23 +63,22 @@ def execute_on_ray(
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         with_gpus = any(run.parameters.device != "cpu" for run in missing)
-        request = resource_request(nodes, jobs=jobs, runs_per_gpu=runs_per_gpu, with_gpus=with_gpus)
+        threads, gpu = resource_request(nodes, jobs=jobs, runs_per_gpu=runs_per_gpu, with_gpus=with_gpus)
         say(
             f"Ray: {len(nodes)} nodes, {sum(n.get('CPU', 0) for n in nodes):.0f} cores, "
-            f"{sum(n.get('GPU', 0) for n in nodes):.0f} GPUs; each run gets {request.num_cpus} cores"
-            + (f", {request.num_gpus:g} of a GPU" if request.num_gpus else "")
+            f"{sum(n.get('GPU', 0) for n in nodes):.0f} GPUs; each run gets {threads} cores"
+            + (f", {gpu:g} of a GPU" if gpu else "")
         )
         task = ray.remote(
-            num_cpus=request.num_cpus,
-            num_gpus=request.num_gpus,
+            num_cpus=threads,
+            num_gpus=gpu,
             max_retries=RETRIES,
             max_calls=0,  # Ray's processes are kept between runs: what holds GPU memory is each run's own process
             scheduling_strategy="SPREAD",
         )(execute or _execute_here)
-        names = [name for name in os.environ if name.startswith("CIFAR_REPORT_") or name == "TORCH_HOME"]
-        settings = {name: os.environ[name] for name in names}
+        settings = {n: v for n, v in os.environ.items() if n.startswith("CIFAR_REPORT_") or n == "TORCH_HOME"}
         tasks = {
-            task.options(name=run.name).remote(run, request.num_cpus, settings, str(Path.cwd())): run
+            task.options(name=run.name).remote(run, threads, settings, str(Path.cwd())): run
             for run in longest_first(missing)
         }
         return _collect(ray, tasks, say, check=_seen_here if execute is None else lambda run, record: record)
@@ -149,16 +139,16 @@ def _lost_by_ray(run: PlannedRun, error: Exception, started: float) -> RunRecord
 
 def resource_request(
     nodes: Sequence[Mapping[str, float]], *, jobs: int | None, runs_per_gpu: int, with_gpus: bool
-) -> RunResources:
-    """What each run reserves, so that runs share the nodes' cores (`CPU`) and GPUs (`GPU`)."""
+) -> tuple[int, float]:
+    """The cores and the share of a GPU that each run reserves, so that runs share the nodes' (`CPU`, `GPU`)."""
     gpu_nodes = [node for node in nodes if node.get("GPU", 0) >= 1] if with_gpus else []
     if gpu_nodes:
         shares = [node.get("CPU", 1) // (node["GPU"] * runs_per_gpu) for node in gpu_nodes]
-        return RunResources(num_cpus=max(1, int(min(shares))), num_gpus=1 / runs_per_gpu)
+        return max(1, int(min(shares))), 1 / runs_per_gpu
     if jobs is None:
-        return RunResources(num_cpus=1, num_gpus=0)
+        return 1, 0
     cores = [node.get("CPU", 1) for node in nodes]
-    return RunResources(num_cpus=max(1, int(min(max(cores), sum(cores) // jobs))), num_gpus=0)
+    return max(1, int(min(max(cores), sum(cores) // jobs))), 0
 
 
 def _connect(address: str | None) -> Any:

@@ -159,9 +159,7 @@ def _network() -> str:
 
 
 def _folder(folder: Path) -> str:
-    check_writable(folder)
-    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(check_writable(folder)).free
     if free < ROOM:
         raise RequestError(f"{folder} has {free / 2**30:.1f} GiB free; a whole journal takes about {ROOM >> 30}")
     return f"{folder}: writable, with locks, {free / 2**30:.0f} GiB free"

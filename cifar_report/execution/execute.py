@@ -13,7 +13,7 @@ from time import perf_counter
 
 import psutil
 from rich.console import Console
-from rich.live import Live as RichLive
+from rich.live import Live
 from rich.table import Table
 
 from cifar_report.data.download import OFFLINE
@@ -52,14 +52,18 @@ def execute_plan(
         say(f"{counted(len(slots), 'run')} at a time: {room} (--runs-per-gpu)")
     crew = _Crew(waiting=longest_first(missing) if len(slots) > 1 else list(missing), free=slots, say=say)
     records: list[RunRecord] = []
-    with Live(len(missing)) as live:
+    console = Console()
+    live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+    with live or contextlib.nullcontext():
         try:
             while crew.waiting or crew.running:
                 crew.start_what_can_start()
                 for record in crew.finished(POLL):
                     records.append(record)
                     say(f"[{len(records)}/{len(missing)}] {summary(record)}")
-                live.show([worker.run for worker, _ in crew.running], records)
+                if live:
+                    title = f"{len(records)} of {len(missing)} done"
+                    live.update(table([worker for worker, _ in crew.running], title), refresh=True)
         finally:
             crew.end()
     return records
@@ -104,7 +108,7 @@ class _Crew:
             return []
         multiprocessing.connection.wait([worker.process.sentinel for worker, _ in self.running], timeout=seconds)
         records = []
-        for worker, slot in [pair for pair in self.running if pair[0].has_ended()]:
+        for worker, slot in [pair for pair in self.running if pair[0].process.exitcode is not None]:
             self.running.remove((worker, slot))
             self.free.append(slot)
             if record := worker.result():
@@ -139,37 +143,17 @@ def outcome(record: RunRecord) -> str:
     return f"FAILED{cell}: {record.error.type}: {''.join(record.error.message.splitlines()[:1])}"
 
 
-class Live:
-    """A table below the log, refreshed by `show`."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.started: dict[str, float] = {}
-        console = Console()
-        self.display = RichLive(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
-
-    def __enter__(self) -> Live:
-        if self.display:
-            self.display.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.display:
-            self.display.stop()
-
-    def show(self, running: Sequence[PlannedRun], done: Sequence[RunRecord]) -> None:
-        """Show the running runs: finished epochs, validation accuracy, time elapsed, and left after the last epoch."""
-        if self.display is None:
-            return
-        table = Table("run", "epoch", "accuracy", "elapsed", "left", title=f"{len(done)} of {self.total} done")
-        for run in running:
-            elapsed = perf_counter() - self.started.setdefault(run.name, perf_counter())
-            history = _history(run)
-            accuracy = f"{float(history[-1]['validation_accuracy']):.2%}" if history else "–"
-            seconds = sum(float(row["seconds"]) for row in history)
-            left = duration(seconds / len(history) * (run.parameters.epochs - len(history))) if history else "–"
-            table.add_row(run.name, f"{len(history)}/{run.parameters.epochs}", accuracy, duration(elapsed), left)
-        self.display.update(table, refresh=True)
+def table(running: Sequence[Worker], title: str) -> Table:
+    """The running runs: finished epochs, validation accuracy, time elapsed, and left after the last epoch."""
+    shown = Table("run", "epoch", "accuracy", "elapsed", "left", title=title)
+    for worker in running:
+        run, history = worker.run, _history(worker.run)
+        accuracy = f"{float(history[-1]['validation_accuracy']):.2%}" if history else "–"
+        seconds = sum(float(row["seconds"]) for row in history)
+        left = duration(seconds / len(history) * (run.parameters.epochs - len(history))) if history else "–"
+        elapsed = duration(perf_counter() - worker.started)
+        shown.add_row(run.name, f"{len(history)}/{run.parameters.epochs}", accuracy, elapsed, left)
+    return shown
 
 
 def _history(run: PlannedRun) -> list[dict[str, str]]:

@@ -30,7 +30,6 @@ from cifar_report.records.record import (
     EpochRecord,
     KeyFacts,
     RunRecord,
-    WeightsRecord,
     read_progress,
     read_record,
     refuse_newer,
@@ -74,15 +73,6 @@ class PlannedRun:
         e = self.parameters
         return run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
 
-    @property
-    def absent(self) -> set[str]:
-        """Which of `data` and `weights` were not found, so that others stand in for them."""
-        return set(self.problems)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return tuple(self.problems.values())
-
     @cached_property
     def key(self) -> str:
         return run_key(self.parameters, self.facts)
@@ -118,7 +108,7 @@ class PlannedRun:
         progress = read_progress(self.folder)
         if progress is None:
             return 0
-        recorded = progress.facts.model_dump(include=self.absent) if progress.facts else {}
+        recorded = progress.facts.model_dump(include=set(self.problems)) if progress.facts else {}
         facts = self.facts.model_copy(update=recorded)
         return progress.epochs if progress.key == run_key(self.parameters, facts) else 0
 
@@ -131,9 +121,9 @@ class PlannedRun:
     def _comparable_facts(self, record: RunRecord) -> tuple[KeyFacts, str]:
         """This run's facts, with those of the record in place of what is not on this machine; and a note of that."""
         recorded, known = {}, record.key_facts
-        if known and "data" in self.absent and not (record.data and record.data.stand_in):
+        if known and "data" in self.problems and not (record.data and record.data.stand_in):
             recorded["data"] = known.data
-        if known and "weights" in self.absent and known.weights is not None:
+        if known and "weights" in self.problems and known.weights is not None:
             recorded["weights"] = known.weights
         note = f"its {' and '.join(recorded)} are not on this machine and were not compared" if recorded else ""
         return self.facts.model_copy(update=recorded), note
@@ -208,7 +198,7 @@ def make_plan(
             raise RequestError(f"device={device} is for notebooks; set CUDA_VISIBLE_DEVICES to choose GPUs here")
         if device == "cuda" and not (remote or read_only or gpus()):
             raise RequestError("device=cuda is set, but this machine has no NVIDIA GPU; set device=auto")
-    plan = [run for runs in seeded for run in (_inspected(runs) if read_only else _planned(runs))]
+    plan = [run for runs in seeded for run in _looked_up(runs, read_only=read_only)]
     folders: set[Path] = set()
     for run in plan:
         if run.folder in folders:
@@ -218,36 +208,38 @@ def make_plan(
     return plan
 
 
-def _planned(seeded: Sequence[Experiment]) -> list[PlannedRun]:
-    """The runs of one experiment, which differ in their seeds only: data and weights are looked up once."""
-    e = seeded[0]
-    images, data_problem = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)
-    _check_parts(images, e)
-    _, weights, weights_problem = find_weights(e) if e.weights else (None, None, None)
-    return _runs(seeded, images.sha256, weights, {"data": data_problem, "weights": weights_problem})
+def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[PlannedRun]:
+    """The runs of one experiment, which differ in their seeds only: data and weights are looked up once.
 
-
-def _inspected(seeded: Sequence[Experiment]) -> list[PlannedRun]:
-    """The same without downloads: what is not found, or cannot be read, is a problem and no error."""
-    e = seeded[0].model_copy(update={"offline": "stand_in"})
-    data_sha256, weights = "", None
+    `read_only`: nothing is downloaded, and what is not found, or cannot be read, is a problem and no error.
+    """
+    e, data_sha256, weights = seeded[0], "", None
+    if read_only:
+        e = e.model_copy(update={"offline": "stand_in"})
     problems: dict[str, str | None] = {}
     try:
         images, problems["data"] = load_images(
-            e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size, download=False
+            e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size, download=not read_only
         )
         data_sha256 = images.sha256
     except RequestError as error:
-        if e.dataset == "folder":
+        if e.dataset == "folder" or not read_only:
             raise
         problems["data"] = str(error)
     else:
         _check_parts(images, e)
     try:
-        _, weights, problems["weights"] = find_weights(e, download=False) if e.weights else (None, None, None)
+        if e.weights:
+            _, weights, problems["weights"] = find_weights(e, download=not read_only)
     except RequestError as error:
+        if not read_only:
+            raise
         problems["weights"] = str(error)
-    return _runs(seeded, data_sha256, weights, problems)
+    family = load_catalog().homes[swept_parameters(e.experiment)[0]]
+    facts = key_facts(e, family.notebook_path, data_sha256, weights.sha256 if weights else None)
+    local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}" if weights else None
+    found = {name: problem for name, problem in problems.items() if problem}
+    return [PlannedRun(run, family, facts, found, local if weights and weights.is_local else None) for run in seeded]
 
 
 def _check_parts(images: Images, e: Experiment) -> None:
@@ -258,29 +250,16 @@ def _check_parts(images: Images, e: Experiment) -> None:
         raise RequestError("a class has too few images to train on or to validate with: lower holdout_size or folds")
 
 
-def _runs(
-    seeded: Sequence[Experiment], data_sha256: str, weights: WeightsRecord | None, problems: Mapping[str, str | None]
-) -> list[PlannedRun]:
-    e = seeded[0]
-    family = load_catalog().family_of(swept_parameters(e.experiment)[0])
-    assert family is not None  # selected from the catalog
-    facts = key_facts(e, family.notebook_path, data_sha256, weights.sha256 if weights else None)
-    local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}" if weights else None
-    found = {name: problem for name, problem in problems.items() if problem}
-    return [PlannedRun(run, family, facts, found, local if weights and weights.is_local else None) for run in seeded]
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be written or locked, without creating it.
+def check_writable(folder: Path) -> Path:
+    """Refuse an output folder that cannot be written or locked, without creating it; returns what there is of it.
 
     Raises:
         RequestError: names the folder, or its nearest existing parent.
     """
-    existing = folder.resolve()
-    while not existing.exists():
-        existing = existing.parent
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     if not existing.is_dir():
         raise RequestError(f"cannot write to {folder}: {existing} is not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise RequestError(f"cannot write to {folder}: no permission to write in {existing}")
     require_locks(existing)
+    return existing

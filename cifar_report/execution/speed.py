@@ -15,7 +15,7 @@ from cifar_report.data.download import cache_folder
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import RELATIVE_COST, STARTUP
 from cifar_report.experiments.schema import Experiment
-from cifar_report.records.files import atomic_file
+from cifar_report.records.files import write_text
 from cifar_report.training.build import build_model
 from cifar_report.training.environment import describe_environment
 from cifar_report.training.loop import train
@@ -67,8 +67,8 @@ def _measured(e: Experiment, validation: float) -> list[float]:
         known = dict(json.loads(file.read_text()))
     if key not in known:
         known[key] = [seconds / images for seconds in _measure(e, device)]
-        with suppress(OSError), atomic_file(file) as temporary:
-            temporary.write_text(json.dumps(known, indent=1))
+        with suppress(OSError):
+            write_text(file, json.dumps(known, indent=1))
     return known[key]
 
 

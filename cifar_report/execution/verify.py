@@ -38,7 +38,7 @@ def verify_runs(plan: Sequence[PlannedRun], *, named: bool, say: Callable[[str],
     complete = []
     for run in plan:
         state, record = run.state(), read_record(run.folder)
-        if state.status == "complete" and run.absent:
+        if state.status == "complete" and run.problems:
             say(f"{run.name}: cannot be verified here: {state.reason}")
         elif state.status == "complete" and record:
             complete.append((run, record))

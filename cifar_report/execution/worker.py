@@ -50,9 +50,6 @@ class Worker:
         process.start()
         return cls(run, process)
 
-    def has_ended(self) -> bool:
-        return self.process.exitcode is not None
-
     def result(self) -> RunRecord | None:
         """The record of an ended worker, made here if it died; `None` where another process executes the run."""
         if self.process.exitcode == BUSY:
@@ -158,7 +155,7 @@ def failed_record(run: PlannedRun, error: ErrorRecord, started: float) -> RunRec
         started_at=(datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
         finished_at=now(),
         seconds=SecondsRecord(total=seconds),
-        warnings=list(run.warnings),
+        warnings=list(run.problems.values()),
     )
 
 

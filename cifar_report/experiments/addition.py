@@ -46,8 +46,7 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
         text = json.dumps(value) if isinstance(value, str) and re.search(r"[^\w./-]", value) else shown(value)
         lines.append(f"{parameter}: {text}" + (f"  # unlike {base}" if parameter in changes else ""))
     entry = f"      - {{id: {name}, title: {json.dumps(title, ensure_ascii=False)}, builds_on: {base}}}\n"
-    family = catalog.family_of(base)
-    assert family is not None  # `base` was selected from the families
+    family = catalog.homes[base]
     last = re.compile(rf"^ *- \{{id: {family.experiments[-1].id},.*\n", re.MULTILINE)
     content = journal.read_text(encoding="utf-8")
     if len(last.findall(content)) != 1 or not os.access(parameters, os.W_OK):

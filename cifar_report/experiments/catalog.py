@@ -18,10 +18,13 @@ from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, validate
 
 
-class Entry(BaseModel):
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Entry(_Part):
     """One experiment of the journal. `reference_accuracy` is the original report's, in percent."""
 
-    model_config = ConfigDict(extra="forbid")
     id: str
     title: str
     builds_on: str | None = None
@@ -30,14 +33,13 @@ class Entry(BaseModel):
     caveat: str | None = None  # what differs from the one it builds on beside what it is about
 
 
-class Statement(BaseModel):
+class Statement(_Part):
     """What the original report says, and what tests it on record: exactly one of the last four.
 
     `contrasts`, such as `EXP003 EXP004 > EXP005 EXP006` (the mean of some above that of others), `EXP017 > EXP011 + 10`
     or `EXP001 = EXP003` (equivalent within the margin), are of the `measure` and hold together or not at all.
     """
 
-    model_config = ConfigDict(extra="forbid")
     of: str
     says: str
     measure: str = "accuracy"
@@ -64,10 +66,9 @@ class Statement(BaseModel):
         return self
 
 
-class Family(BaseModel):
+class Family(_Part):
     """Experiments that share a notebook and a question. `beyond` the original report is what it did not try."""
 
-    model_config = ConfigDict(extra="forbid")
     name: str
     title: str
     notebook: str
@@ -79,10 +80,9 @@ class Family(BaseModel):
         return packaged_folder("notebooks") / self.notebook
 
 
-class Catalog(BaseModel):
+class Catalog(_Part):
     """The journal's table of contents: `params/journal.yaml`."""
 
-    model_config = ConfigDict(extra="forbid")
     title: str
     repository: str
     ref: str
@@ -98,10 +98,10 @@ class Catalog(BaseModel):
     def entries(self) -> dict[str, Entry]:
         return {entry.id: entry for family in self.families for entry in family.experiments}
 
-    def family_of(self, experiment: str) -> Family | None:
-        """The family an experiment belongs to; `None` for an experiment of the user's own."""
-        name = experiment.upper()
-        return next((f for f in self.families if name in [entry.id for entry in f.experiments]), None)
+    @property
+    def homes(self) -> dict[str, Family]:
+        """The family that each experiment belongs to; an experiment of the user's own has none."""
+        return {entry.id: family for family in self.families for entry in family.experiments}
 
     def family_named(self, name: str) -> Family:
         """The family of that name."""

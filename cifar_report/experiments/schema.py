@@ -10,7 +10,7 @@ import types
 from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError, did_you_mean, unknown
 
@@ -54,10 +54,6 @@ def _list_from_text(value: Any) -> Any:
     return value
 
 
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
-
-
 Count = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 OptionalCount = Annotated[Count | None, BeforeValidator(_null_from_text)]
@@ -76,7 +72,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    experiment: Annotated[str, BeforeValidator(_upper)] = Field(
+    experiment: Annotated[str, StringConstraints(to_upper=True)] = Field(
         "EXP000",
         pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
         description="identifier, such as EXP003; names the run folder",

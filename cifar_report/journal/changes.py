@@ -49,10 +49,9 @@ class Change:
     parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
-    def accuracies(self) -> tuple[str, str]:
+    def accuracies(self) -> list[str]:
         """Before and after in percent, for a table; empty where there is none."""
-        before, after = ("" if a is None else f"{100 * a:.2f}" for a in (self.before, self.after))
-        return before, after
+        return ["" if a is None else f"{100 * a:.2f}" for a in (self.before, self.after)]
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,8 @@ def changes(before: Side, after: Side) -> list[Change]:
             found.append(Change(name, what, _accuracy(old), _accuracy(new)))
         elif old["key"] != new["key"] or _accuracy(old) != _accuracy(new) or old["status"] != new["status"]:
             found.append(_changed(name, before, after, pair))
-    tested = [c for c in found if c.p is not None]
-    p = dict(zip(map(id, tested), holm([c.p for c in tested if c.p is not None]), strict=True))
-    return [replace(c, p=p[id(c)], verdict=verdict(c.difference or 0, p[id(c)])) if id(c) in p else c for c in found]
+    p = holm({c.name: c.p for c in found if c.p is not None})
+    return [replace(c, p=p[c.name], verdict=verdict(c.difference or 0, p[c.name])) if c.name in p else c for c in found]
 
 
 def compare_experiments(before: str, after: str, output_dir: Path) -> Change:

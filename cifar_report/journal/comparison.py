@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import listing, p_text, points
-from cifar_report.journal.budget import at_full_budget, unlike
+from cifar_report.journal.budget import unlike
 from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, mcnemar, verdict
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ class Comparison:
     seeds: int
     changed: tuple[str, ...]
     caveat: str | None
-    full_budget: bool
     interval: tuple[float, float] | None = None
     p_equivalent: float | None = None
 
@@ -120,7 +119,6 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         seeds=n,
         changed=tuple(differences(*(with_defaults(run.parameters) for run in pairs[0]))),
         caveat="; ".join(filter(None, caveats)) or None,
-        full_budget=all(at_full_budget(run) for pair in pairs for run in pair),
         interval=interval,
         p_equivalent=p_equivalent,
     )
@@ -131,11 +129,8 @@ def adjusted(found: list[Comparison]) -> Mapping[str, Comparison]:
 
     An experiment that repeats another with the same parameters asks nothing, and adjusts no other's p value.
     """
-    asked = [c for c in found if c.changed]
-    methods = [c for c in asked if c.p_equivalent is not None]
-    p = dict(zip((c.experiment for c in asked), holm([c.p for c in asked]), strict=True))
-    equivalent = holm([c.p_equivalent for c in methods if c.p_equivalent is not None])
-    p_equivalent = dict(zip((c.experiment for c in methods), equivalent, strict=True))
+    p = holm({c.experiment: c.p for c in found if c.changed})
+    p_equivalent = holm({c.experiment: c.p_equivalent for c in found if c.changed and c.p_equivalent is not None})
     return {
         c.experiment: replace(
             c, p=p.get(c.experiment, c.p), p_equivalent=p_equivalent.get(c.experiment, c.p_equivalent)

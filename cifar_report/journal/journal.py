@@ -78,17 +78,8 @@ class Result:
         n = len(self.runs)
         if self.spread:
             return f"t, n = {n}, {self.spread.total_df} df"
-        return f"range of {n} runs, {counted(self.folds, 'fold')}" if n > 1 else "Wilson, n = 1"
-
-    @property
-    def folds(self) -> int:
-        """Number of cross-validation folds on record; 1 where runs are no folds."""
-        return len({run.parameters.get("fold") for run in self.runs})
-
-    @property
-    def resolution(self) -> float:
-        """Smallest difference between two accuracies: one image."""
-        return 1 / min(run.test.total for run in self.runs if run.test)
+        folds = len({run.parameters.get("fold") for run in self.runs})  # 1 where runs are no folds
+        return f"range of {n} runs, {counted(folds, 'fold')}" if n > 1 else "Wilson, n = 1"
 
     @property
     def full_budget(self) -> bool:
@@ -143,14 +134,12 @@ class Journal:
         if not root.is_dir():
             raise RequestError(f"there is no folder {root} to read a journal from")
         self.output_dir, self.results = root, dict[str, Result]()
-        entries = {name: (catalog.entries[name], catalog.family_of(name)) for name in catalog.select(experiments)}
+        entries = {name: (catalog.entries[name], catalog.homes[name]) for name in catalog.select(experiments)}
         own = _own_experiments(root)
         # on record, of families that the catalog does not have
         self.foreign = tuple(name for name, (_, family) in own.items() if family is None)
-        wanted = [n for n in own if not experiments or own[n][0].builds_on in entries]
-        entries |= {name: own[name] for name in wanted if name not in self.foreign}
+        entries |= {n: (e, f) for n, (e, f) in own.items() if f and (not experiments or e.builds_on in entries)}
         for name, (entry, family) in entries.items():
-            assert family is not None  # selected from the catalog, or not foreign
             found = read_runs(root / "runs" / name.lower())
             records = sorted((r for r in found if not seeds or r.seed in seeds), key=lambda r: r.seed)
             complete = [r for r in records if r.status == "completed"]
@@ -243,7 +232,7 @@ class Journal:
     @cached_property
     def resolution(self) -> float:
         """Smallest difference between two accuracies: one image."""
-        return min((result.resolution for result in self.complete.values()), default=1.0)
+        return min((1 / run.test.total for r in self.complete.values() for run in r.runs if run.test), default=1.0)
 
     @cached_property
     def accuracy_spreads(self) -> dict[str, Spread | None]:

@@ -129,7 +129,7 @@ def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], li
             for of, (values, spreads) in journal.class_accuracies.items()
             if (found := contrast([name], [methods.base], values, spreads, journal.groups))
         }
-        p = dict(zip(tested, holm([found.p for found in tested.values()]), strict=True))
+        p = holm({of: found.p for of, found in tested.items()})
         gains = {of: found.difference for of, found in tested.items() if p[of] < SIGNIFICANCE}
         parts = [
             f"{verb} most in {of} ({points(gains[of], 1)} points, {p_text(p[of])})"

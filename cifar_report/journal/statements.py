@@ -76,28 +76,17 @@ def family_findings(journal: Journal, family: str) -> list[Finding]:
 def findings(journal: Journal) -> list[Finding]:
     """Every statement, judged. p values are Holm-adjusted within each group of `_group`."""
     statements = load_catalog().statements
-    tested = [[_tested(journal, s, text) for text in s.contrasts] for s in statements]
+    keys = [[(_group(s), text, s.measure, s.seeds_from) for text in s.contrasts] for s in statements]
+    tested = {k: _tested(journal, s, k[1]) for s, several in zip(statements, keys, strict=True) for k in several}
     for of in {_group(s) for s in statements}:
-        group = {
-            (t.text, s.measure, s.seeds_from): t
-            for s, several in zip(statements, tested, strict=True)
-            for t in several
-            if _group(s) == of and t.contrast
-        }
-        p = dict(zip(group, holm([t.contrast.p for t in group.values() if t.contrast]), strict=True))
-        equivalent = [t.contrast.p_equivalent(t.margin) for t in group.values() if t.contrast]
-        p_equivalent = dict(zip(group, holm(equivalent), strict=True))
-        for s, several in zip(statements, tested, strict=True):
-            if _group(s) == of:
-                keys = [(t.text, s.measure, s.seeds_from) for t in several]
-                several[:] = [
-                    replace(t, p=p.get(key, 1.0), p_equivalent=p_equivalent.get(key, 1.0))
-                    for key, t in zip(keys, several, strict=True)
-                ]
-    counts = Counter(_group(s) for s in statements for _ in s.contrasts)
+        known = {key: (t, t.contrast) for key, t in tested.items() if key[0] == of and t.contrast}
+        p = holm({key: c.p for key, (_, c) in known.items()})
+        p_equivalent = holm({key: c.p_equivalent(t.margin) for key, (t, c) in known.items()})
+        tested |= {key: replace(t, p=p[key], p_equivalent=p_equivalent[key]) for key, (t, _) in known.items()}
+    counts = Counter(of for several in keys for of, *_ in several)
     return [
-        _finding(journal, s, tuple(several), SIGNIFICANCE / max(1, counts[_group(s)]))
-        for s, several in zip(statements, tested, strict=True)
+        _finding(journal, s, tuple(tested[key] for key in several), SIGNIFICANCE / max(1, counts[_group(s)]))
+        for s, several in zip(statements, keys, strict=True)
     ]
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from cifar_report.formatting import Key
+
 SIGNIFICANCE = 0.05
 LEVEL = 0.95
 POWER = 0.8
@@ -53,13 +55,13 @@ def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
     return float(stats.binomtest(only_first, only_first + only_second).pvalue)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (Holm 1979), in the order given."""
-    adjusted = [0.0] * len(p_values)
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
+    """Holm's step-down adjustment (Holm 1979) of p values by name."""
+    adjusted: dict[Key, float] = {}
     highest = 0.0
-    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = highest
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p))
+        adjusted[name] = highest
     return adjusted
 
 
@@ -195,12 +197,12 @@ def contrast(
     are compared as independent, each with its group's total spread (Welch 1947).
     """
     names = [*above, *below]
-    if any(not values.get(name) or spreads.get(name) is None for name in names):
+    own = {name: spread for name in names if values.get(name) and (spread := spreads.get(name))}
+    if own.keys() < set(names):
         return None
     weights = [1 / len(above)] * len(above) + [-1 / len(below)] * len(below)
     shared = sorted(set.intersection(*(set(values[name]) for name in names)))
-    spread = spreads[names[0]]
-    assert spread is not None
+    spread = own[names[0]]
     if len({groups[name] for name in names}) == 1 and shared and spread.residual_df >= PAIRED_FROM:
         difference = sum(w * np.mean([values[name][s] for s in shared]) for w, name in zip(weights, names, strict=True))
         unit = spread.residual * math.sqrt(sum(w**2 for w in weights))
@@ -210,11 +212,9 @@ def contrast(
     parts: dict = {}  # variance of each group's share, and its degrees of freedom
     unit = 0.0
     for w, name in zip(weights, names, strict=True):
-        s = spreads[name]
-        assert s is not None
         variance, _ = parts.get(groups[name], (0.0, 0))
-        parts[groups[name]] = (variance + (w * s.total) ** 2 / len(values[name]), s.total_df)
-        unit += (w * s.total) ** 2
+        parts[groups[name]] = (variance + (w * own[name].total) ** 2 / len(values[name]), own[name].total_df)
+        unit += (w * own[name].total) ** 2
     whole = sum(variance for variance, _ in parts.values())
     df = whole**2 / sum(variance**2 / df for variance, df in parts.values())
     seeds = min(len(values[name]) for name in names)

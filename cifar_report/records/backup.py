@@ -29,13 +29,12 @@ class Backup:
         """Fetch the state of an interrupted run, if this machine has none; say whether it did."""
         if self.copy is None or (self.folder / CHECKPOINT).exists():
             return False
-        name = CHECKPOINT  # it holds the history too
         try:
-            if not (self.copy / name).is_file():
+            if not (self.copy / CHECKPOINT).is_file():
                 return False
-            with atomic_file(self.folder / name) as temporary:
-                shutil.copyfile(self.copy / name, temporary)
-            self._saved = (self.folder / name).stat().st_mtime_ns
+            with atomic_file(self.folder / CHECKPOINT) as temporary:  # it holds the history too
+                shutil.copyfile(self.copy / CHECKPOINT, temporary)
+            self._saved = (self.folder / CHECKPOINT).stat().st_mtime_ns
         except OSError as error:
             self._lost(error)
             self.copy = None  # a run that starts anew must not replace what could not be fetched

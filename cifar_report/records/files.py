@@ -36,12 +36,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in one step."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_if_changed(path: Path, text: str) -> bool:
     """Write a file, unless it says the same already: its time tells when it last changed. Returns whether it did."""
     if says(path, text):
         return False
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return True
 
 

@@ -45,16 +45,11 @@ def stale_because(record: RunRecord, parameters: Experiment, facts: KeyFacts) ->
     before, now = (with_defaults(key_parameters(p)) for p in (record.parameters, parameters.result_parameters()))
     changes = differences(before, now, ignored=("experiment",))
     reasons = [f"{name} is {shown(current)}, was {shown(recorded)}" for name, (recorded, current) in changes.items()]
-    words = {
-        "notebook": "the notebook's code",
-        "library": "the library's code",
-        "data": "the data",
-        "weights": "the weights",
-    }
+    words = {"notebook": "the notebook's code", "library": "the library's code"}
     known = record.key_facts
-    for name, word in words.items():
+    for name in KeyFacts.model_fields:
         if known is None or getattr(known, name) != getattr(facts, name):
-            reasons.append(f"{word} changed")
+            reasons.append(f"{words.get(name, f'the {name}')} changed")
     return reasons
 
 

@@ -70,7 +70,6 @@ def read_predictions(folder: Path) -> Predictions | None:
     try:
         with np.load(folder / PREDICTIONS, allow_pickle=False) as stored:
             return Predictions(stored["logits"], stored["labels"], stored["predicted"], stored["index"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
-    except (NotImplementedError, RuntimeError):  # damage that looks like a compression or encryption zipfile lacks
+    # A RuntimeError is damage that looks like a compression or encryption that zipfile lacks.
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
-from cifar_report.records.files import CHECKPOINT, PROGRESS, RECORD, atomic_file
+from cifar_report.records.files import CHECKPOINT, PROGRESS, RECORD, write_text
 
 SCHEMA_VERSION = 2  # 2: precision, training_pflop, provenance, fold
 # How a record begins to warn that its sessions were not alike, so that it need not reproduce to the last bit.
@@ -257,8 +257,7 @@ def refuse_newer(folder: Path) -> None:
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write `run.json`, the last file of a run, in one step."""
-    with atomic_file(folder / RECORD) as temporary:
-        temporary.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
+    write_text(folder / RECORD, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
 
 
 def now() -> str:

@@ -20,7 +20,7 @@ from cifar_report.formatting import as_text
 from cifar_report.journal.budget import at_full_budget
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.results_table import results_frame
-from cifar_report.records.files import NOTEBOOK, atomic_file, says, write_if_changed
+from cifar_report.records.files import NOTEBOOK, says, write_if_changed, write_text
 from cifar_report.records.key import COLAB
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer
@@ -123,8 +123,7 @@ def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
         reason = html.escape(str(error).splitlines()[0] if str(error) else type(error).__name__)
         page = f"<!DOCTYPE html><title>Damaged notebook</title><p>This notebook is damaged: {reason}.</p>"
         mark = ""  # so that it is tried again
-    with atomic_file(target) as temporary:
-        temporary.write_text(page.rstrip() + mark, encoding="utf-8")
+    write_text(target, page.rstrip() + mark)
 
 
 def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cover: Sequence[str] = ()) -> str:

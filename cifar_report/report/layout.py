@@ -44,11 +44,8 @@ def fragment(template: str, **values: object) -> Fragment:
 def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
     """A picture with its numbered caption."""
     number = _number("Figure", anchor)
-    if isinstance(picture, Fragment):
-        return fragment("figure.html.j2", number=number, image=picture, caption=caption, anchor=anchor, values=None)
-    values = picture.values() if picture.panels else None
-    image = Fragment(picture.html())
-    return fragment("figure.html.j2", number=number, image=image, caption=caption, anchor=anchor, values=values)
+    values = picture.values() if isinstance(picture, Picture) and picture.panels else None
+    return fragment("figure.html.j2", number=number, image=picture, caption=caption, anchor=anchor, values=values)
 
 
 def inline(page: Path) -> Fragment:
@@ -96,6 +93,5 @@ def _environment() -> Environment:
         "in_percent": lambda fraction: f"{100 * fraction:.2f}",
         "count": lambda number: f"{number:,}",
         "moment": lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC"),
-        "code": lambda text: Markup("<code>{}</code>").format(escape(text)),
     }
     return environment

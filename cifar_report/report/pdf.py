@@ -9,8 +9,6 @@ from pathlib import Path
 
 from cifar_report.records.files import atomic_file
 
-PDF_OPTIONS = {"pdf_tags": True}  # for screen readers
-
 
 def what_is_missing() -> str:
     """What has to be installed before a PDF can be made; an empty text if nothing."""
@@ -45,7 +43,7 @@ def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     page = re.sub(r"<a href=\"(?!#|https?:)[^\"]*\">(.*?)</a>", r"\1", page, flags=re.DOTALL)  # paper has no files
     try:
         with atomic_file(target) as temporary:
-            weasyprint.HTML(string=page).write_pdf(temporary, **PDF_OPTIONS)
+            weasyprint.HTML(string=page).write_pdf(temporary, pdf_tags=True)  # for screen readers
     except Exception as error:  # the page is there, and worth more than no report
         say(f"no PDF was made: WeasyPrint failed with {type(error).__name__}: {error}")
         return

@@ -81,9 +81,9 @@ class Picture:
     remark: str = ""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/html": self.html(), "text/plain": self.alt}
+        return {"text/html": self.__html__(), "text/plain": self.alt}
 
-    def html(self) -> str:
+    def __html__(self) -> str:
         """An `<img>` with the drawing inside."""
         data = urllib.parse.quote(self.svg, safe=" !$'()*+,-./:;=?@[]^_`{|}~")
         alt = html.escape(self.alt, quote=True)
@@ -113,11 +113,9 @@ def _to_hundredths(found: re.Match[str]) -> str:
     return found[0] if found[0].startswith(">") else f"{float(found[0]):.2f}"
 
 
-def _plots(
-    width: float, height: float, count: int = 1, *, left: float = 0.55, bottom: float = 0.45, gap: float = 0.65
-) -> tuple[Figure, list[Axes]]:
+def _plots(width: float, height: float, count: int = 1, *, bottom: float = 0.45) -> tuple[Figure, list[Axes]]:
     """A figure and its plots side by side. All sizes are inches: margins known beforehand need no second drawing."""
-    figure, right, top = Figure(figsize=(width, height)), 0.1, 0.12
+    figure, left, right, top, gap = Figure(figsize=(width, height)), 0.55, 0.1, 0.12, 0.65
     each = (width - left - right - gap * (count - 1)) / count
     boxes = [(left + i * (each + gap), bottom, each, height - bottom - top) for i in range(count)]
     return figure, [figure.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in boxes]
@@ -131,7 +129,7 @@ def appearances(names: Collection[str]) -> dict[str, tuple[str, Any]]:
     """
     found = {}
     for name in names:
-        if family := load_catalog().family_of(name):
+        if family := load_catalog().homes.get(name.upper()):
             place = [entry.id for entry in family.experiments].index(name.upper())
             found[name] = COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)]
     taken = {colour for colour, _ in found.values()}
@@ -152,10 +150,8 @@ def learning_curves(histories: Histories) -> Picture:
     rows = -(-(len(shown) + 1) // 5) if len(shown) > 1 else 0
     with rc_context(STYLE):
         figure, (losses, accuracies) = _plots(8.2, 2.9 + 0.2 * rows, 2, bottom=0.45 + 0.2 * rows)
-        loss_lines: dict[str, list[float]] = {}
         peaks: dict[str, list[float]] = {}
         highest_training = 0.0
-        accuracy_lines: dict[str, list[float]] = {}
         for name, several in shown.items():
             colour, style = looks[name]
             training, loss, accuracy = (
@@ -178,29 +174,23 @@ def learning_curves(histories: Histories) -> Picture:
             ring: dict[str, Any] = {"s": 45, "facecolors": "none", "edgecolors": colour, "zorder": 3}
             losses.scatter([best + 1], [loss.mean(0)[best]], **ring)
             accuracies.scatter([best + 1], [100 * accuracy.mean(0)[best]], **ring)
-            loss_lines[f"{name} validation"] = loss.mean(0).round(4).tolist()
-            loss_lines[f"{name} training"] = training.mean(0).round(4).tolist()
-            accuracy_lines[name] = (100 * accuracy.mean(0)).round(2).tolist()
         beyond = _cut_leaps(losses, peaks, highest_training, looks)
         losses.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
         accuracies.set(xlabel="epoch", ylabel="validation accuracy (%)")
         for axes in (losses, accuracies):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if rows:
-            handles = [line for line in losses.lines if str(line.get_label()).endswith("validation")]
-            thin_line = Line2D([], [], color="#444444", linewidth=0.7)
-            labels = [*(str(h.get_label()).removesuffix(" validation") for h in handles), "training loss (thin)"]
+            thin_line = Line2D([], [], color="#444444", linewidth=0.7, label="training loss (thin)")
             figure.legend(
-                [*handles, thin_line],
-                labels,
+                handles=[*accuracies.lines, thin_line],
                 loc="lower center",
-                ncols=min(5, len(labels)),
+                ncols=min(5, len(shown) + 1),
                 borderaxespad=0,
                 fontsize=8.5,
             )
         else:
             losses.legend(fontsize=8)
-        panels = [_panel(losses, "loss", loss_lines), _panel(accuracies, "validation accuracy, %", accuracy_lines)]
+        panels = [_panel(losses, "loss", 4), _panel(accuracies, "validation accuracy, %", 2)]
         alt = "Learning curves. " + " ".join([*(_curve_text(n, several) for n, several in shown.items()), *beyond])
         return render(figure, alt, panels, "; triangles mark losses that leave the plot" if beyond else "")
 
@@ -227,7 +217,8 @@ def _cut_leaps(
     return told
 
 
-def _panel(axes: Axes, label: str, series: dict[str, list[float]]) -> Panel:
+def _panel(axes: Axes, label: str, digits: int) -> Panel:
+    series = {str(line.get_label()): np.asarray(line.get_ydata()).round(digits).tolist() for line in axes.lines}
     box = axes.get_position()
     low, high = axes.get_xlim()
     left, top, right, bottom = (round(float(v), 4) for v in (box.x0, 1 - box.y1, box.x1, 1 - box.y0))
@@ -240,8 +231,8 @@ def _curve_text(name: str, several: Sequence[Sequence[EpochRecord]]) -> str:
     which = f" (first of {len(several)} seeds)" if len(several) > 1 else ""
     return (
         f"{name}{which}: training loss {history[0].train_loss:.2f} to {last.train_loss:.2f} over "
-        f"{counted(len(history), 'epoch')}, validation loss lowest at epoch {best.epoch} ({best.validation_loss:.2f}) and "
-        f"{last.validation_loss:.2f} at the end, final validation accuracy {percent(last.validation_accuracy, 2)}."
+        f"{counted(len(history), 'epoch')}, validation loss lowest at epoch {best.epoch} ({best.validation_loss:.2f}) "
+        f"and {last.validation_loss:.2f} at the end, final validation accuracy {percent(last.validation_accuracy, 2)}."
     )
 
 

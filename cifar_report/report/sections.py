@@ -138,8 +138,8 @@ def cost_figure(journal: Journal) -> Fragment:
     hollow = "hollow points start from ImageNet weights, whose own training is not counted"
     caption = (
         f"Test accuracy and training cost of {of}, with 95 % intervals; squares are experiments beyond the original "
-        f"report; {hollow}. One PFLOP is 10^15 floating point operations: those of forward and backward passes over the "
-        "training images, without kernel taps that see only padding, a frozen part once."
+        f"report; {hollow}. One PFLOP is 10^15 floating point operations: those of forward and backward passes over "
+        "the training images, without kernel taps that see only padding, a frozen part once."
     )
     return figure(plots.accuracy_against_cost(shown), caption, "cost")
 
@@ -147,22 +147,17 @@ def cost_figure(journal: Journal) -> Fragment:
 def dataset_figure(journal: Journal) -> Fragment:
     """A picture of the classes from the very images the runs used, where this machine has them."""
     digests = {run.data.sha256 for result in journal.complete.values() for run in result.runs if run.data}
-    found = [images for digest in sorted(digests) if (images := find_images(digest))]
-    if not found:
+    images = next(filter(None, map(find_images, sorted(digests))), None)
+    if images is None:
         return fragment("note.html.j2", text="There is no picture of the data here: this machine does not have it.")
-    images = found[0]
     picture = image_grids.classes_grid(images.pixels, images.labels[: images.train_size], images.classes)
     return figure(picture, f"Three training images of each class ({images.source}).", "classes")
 
 
 def protocol(journal: Journal) -> Fragment:
     """Which images chose what, and what that means for the figures; computed from the runs."""
-    runs = [run for result in journal.complete.values() for run in result.runs]
-    rows: dict[str, list[str]] = {}
-    for run in runs:
-        if run.data:
-            rows.setdefault(run.data.validation, []).append(run.experiment)
-    return fragment("protocol.html.j2", rows={kind: list(dict.fromkeys(names)) for kind, names in rows.items()})
+    first = {name: result.runs[0].data for name, result in journal.complete.items()}
+    return fragment("protocol.html.j2", rows=grouped((data.validation, name) for name, data in first.items() if data))
 
 
 def family_section(family: Family, journal: Journal) -> Fragment:

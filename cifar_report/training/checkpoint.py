@@ -6,15 +6,17 @@ import errno
 import os
 import shutil
 import zipfile
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cifar_report.records.files import PROGRESS, atomic_file
+from cifar_report.records.files import PROGRESS, atomic_file, write_text
 from cifar_report.records.record import KeyFacts, Progress
 
 
+@dataclass
 class Checkpoint:
     """`checkpoint.pt` of one run folder, valid only for the run whose key it carries, on the same type of device in
     the same precision (`device`).
@@ -23,23 +25,14 @@ class Checkpoint:
     `warning` says why a state that was there could not be used.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        key: str,
-        *,
-        device: str,
-        started_at: str,
-        environment: dict[str, Any],
-        facts: KeyFacts | None = None,
-    ) -> None:
-        self.path = path
-        self.key = key
-        self.facts = facts
-        self.device = device
-        self.started_at = started_at
-        self.environment = environment
-        self.warning: str | None = None
+    path: Path
+    key: str
+    _: KW_ONLY
+    device: str
+    started_at: str
+    environment: dict[str, Any]
+    facts: KeyFacts | None = None
+    warning: str | None = field(default=None, init=False)
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step."""
@@ -51,9 +44,8 @@ class Checkpoint:
                 if shutil.disk_usage(self.path.parent).free < 1 << 20:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
                 raise
-        with atomic_file(self.path.with_name(PROGRESS)) as temporary:
-            progress = Progress(key=self.key, epochs=len(state["history"]), facts=self.facts)
-            temporary.write_text(progress.model_dump_json())
+        progress = Progress(key=self.key, epochs=len(state["history"]), facts=self.facts)
+        write_text(self.path.with_name(PROGRESS), progress.model_dump_json())
 
     def load(self) -> dict[str, Any] | None:
         """Return the state to go on from; `None` where there is none, or only a damaged one or another run's."""
