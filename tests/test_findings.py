@@ -5,11 +5,12 @@ import pytest
 from scipy import stats
 
 from cifar_report import Journal
-from maintenance.write_findings import FINDINGS, ROOT, bartlett, page
+from maintenance.write_findings import ABOUT, FINDINGS, NOTE, ROOT, bartlett, page
 
 
 def test_findings_are_what_the_records_say():
     assert FINDINGS.read_text(encoding="utf-8") == page(Journal(ROOT / "outputs" / "reference"))
+    assert NOTE.read_text(encoding="utf-8") == ABOUT
 
 
 def test_bartletts_test_is_scipys_where_a_group_is_one_sample():

@@ -30,6 +30,7 @@ from cifar_report.report.layout import Fragment, figure, fragment, reference
 from cifar_report.training.environment import git_state
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
+NOTE = "note.md"  # in an output folder: what its owner says of the records, at the head of their report
 LADDERS = ("ladder", "ladder-beyond")  # anchors: the figure of the original's experiments, and of ours
 
 
@@ -37,8 +38,10 @@ def banner(journal: Journal, profile: str) -> Fragment:
     """What kind of report this is: profile, budgets, data, hardware, failures; the first thing to read."""
     runs = [run for result in journal.complete.values() for run in result.runs]
     full = [run for run in runs if at_full_budget(run)]
+    note = journal.output_dir / NOTE
     return fragment(
         "banner.html.j2",
+        note=_markdown(note.read_text(encoding="utf-8")) if note.is_file() else "",
         profile=profile,
         planned=len(journal.results),
         runs=runs,
@@ -293,11 +296,15 @@ def _mistakes(which: str, run: RunRecord, predictions: Predictions) -> Fragment 
 
 def motivation(family: Family) -> Markup:
     """The motivation as the family's notebook tells it: its cells tagged `motivation`."""
-    from nbconvert.filters import markdown2html
-
     notebook = nbformat.read(family.notebook_path, as_version=4)
     cells = [cell.source for cell in notebook.cells if "motivation" in cell.metadata.get("tags", [])]
-    return Markup(markdown2html("\n\n".join(cells)))  # noqa: S704 - text of our own notebooks
+    return _markdown("\n\n".join(cells))
+
+
+def _markdown(text: str) -> Markup:
+    from nbconvert.filters import markdown2html
+
+    return Markup(markdown2html(text))  # noqa: S704 - text of our own notebooks, or of the folder's owner
 
 
 def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
