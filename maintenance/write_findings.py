@@ -336,8 +336,8 @@ def _added_up(journal: Journal) -> str:
         f"Gains do not add up. Alone the four changes of EXP073 gain {known}: "
         f"{points(sum(found.difference for found in alone))} in sum. Together they gain {points(both.difference)} "
         f"(n = {both.seeds}). A likely reason is that each is also a remedy for overfitting, and one or two leave none "
-        "to cure: with all four, in the last epoch, the training accuracy, measured under dropout on changed images, is "
-        f" {abs(gap):.1f} points {'below' if gap < 0 else 'above'} the test accuracy (EXP003: "
+        "to cure: with all four, in the last epoch, the training accuracy, measured under dropout on changed images, "
+        f"is {abs(gap):.1f} points {'below' if gap < 0 else 'above'} the test accuracy (EXP003: "
         f"{abs(before):.1f} {'below' if before < 0 else 'above'})."
     )
 
