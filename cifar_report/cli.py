@@ -173,8 +173,8 @@ def report(
     no_run: Annotated[bool, typer.Option("--no-run", help="execute no run; report the recorded ones")] = False,
 ) -> int:
     """Execute the runs that are not complete, then write the report."""
-    if no_run and output and output.name in profiles():
-        profile = profile or output.name  # what is on record there is not of the profile that would be run here
+    if no_run and output and not profile:  # what is on record there is not of the profile that would be run here
+        profile = output.name if output.name in profiles() else _recorded_profile(output / "runs")
     request = requested(experiments, profile, seeds, output, sets)
     if no_run and sets:
         raise RequestError("--set applies to runs to execute, and --no-run executes none")
@@ -182,8 +182,9 @@ def report(
         from cifar_report.execution.plan import check_writable
 
         check_writable(request.output_dir)
-        if not (request.output_dir / "runs").is_dir():
-            raise RequestError(f"there are no runs in {request.output_dir}")
+        names = request.experiments or ("",)
+        if not any((request.output_dir / "runs" / name.lower()).is_dir() for name in names):
+            raise RequestError(f"there are no runs{' of these' if experiments else ''} in {request.output_dir}")
         request, code = replace(request, seeds=request.seeds if seeds else None), DONE
     else:
         code = _execute(request, jobs, runs_per_gpu, executor, ray_address)
@@ -250,17 +251,17 @@ def fetch(
 def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None) -> None:
     """Show what recorded runs did and how accurate they are."""
     from cifar_report.execution.execute import outcome
-    from cifar_report.records.record import read_runs, recorded_folder
+    from cifar_report.records.record import read_runs, recorded_folder, run_name
 
     request = requested(None, profile, seeds, output)
     runs = request.output_dir / "runs"
     recorded = [run for name in _recorded(experiments or (), runs) for run in read_runs(runs / name.lower())]
-    found = [record for record in recorded if record.seed in (request.seeds or ())]
+    found = [record for record in recorded if not seeds or record.seed in (request.seeds or ())]
     if not found:
         raise RequestError(f"no record of these runs in {request.output_dir}")
     for record in found:
         folder = recorded_folder(request.output_dir, record)
-        print(f"{record.experiment} seed {record.seed}: {outcome(record)}  ({folder})")
+        print(f"{run_name(record.experiment, record.parameters)}: {outcome(record)}  ({folder})")
         print(f"  {record.started_at} to {record.finished_at}, {duration(record.seconds.total)}")
         for warning in record.warnings:
             print(f"  WARNING: {warning}")
@@ -302,6 +303,9 @@ def diff(
     folder = output or Path("outputs") / (profile or "")
     experiments = [is_experiment(side, folder) for side in sides]
     if any(experiments) and not all(experiments):
+        other = sides[experiments.index(False)]
+        if not Path(other).exists():
+            raise unknown("experiment", other, load_catalog().entries)
         raise RequestError("diff compares two experiments, or two folders or reports, not one with the other")
     if all(experiments):
         found, note = [compare_experiments(before, after, folder)], ""
@@ -313,6 +317,7 @@ def diff(
     for c in found:
         test = f"{c.verdict}, {p_text(c.p)} ({c.test})" if c.p is not None else c.test
         gain = "" if c.difference is None else points(c.difference)
+        gain += f" ({points(c.interval[0])} to {points(c.interval[1])})" if c.interval else ""
         metrics = ", ".join(f"{name} {number(was)} -> {number(now)}" for name, (was, now) in c.metrics.items())
         changed = ", ".join(f"{name} {shown(was)} -> {shown(now)}" for name, (was, now) in c.parameters.items())
         rows.append((c.name, c.what, *c.accuracies, gain, test, metrics, changed))
@@ -367,8 +372,19 @@ def predict(
     return DONE if predictions else REQUEST_WRONG
 
 
+def _recorded_profile(runs: Path) -> str | None:
+    """The profile that a folder's first run of the journal is nearest to; `None` where there is none."""
+    from cifar_report.journal.budget import nearest_profile
+    from cifar_report.records.record import read_runs
+
+    found = (run for name in load_catalog().entries for run in read_runs(runs / name.lower()))
+    return next((nearest_profile(run)[0] for run in found), None)
+
+
 def _recorded(words: Sequence[str], runs: Path) -> list[str]:
-    """Experiments of the journal, and others that have runs in a folder, such as those of a sweep."""
+    """Experiments of the journal, and others that have runs in a folder, such as those of a sweep; none: all there."""
+    if not words:
+        return sorted(path.name.upper() for path in runs.glob("*"))
     own = [word.upper() for word in words if (runs / word.lower()).is_dir()]
     others = [word for word in words if word.upper() not in own]
     return own + (load_catalog().select(others) if others or not own else [])

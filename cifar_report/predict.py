@@ -58,14 +58,14 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
     return model.eval(), record.parameters, classes
 
 
-def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
+def find_pictures(paths: Iterable[Path | str] | Path | str) -> list[Path]:
     """The picture files among `paths`, folders replaced by the pictures in them.
 
     Raises:
         RequestError: a path does not exist.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
         if path.is_dir():
             found += (pictures := pictures_in(path))
             if not pictures:
@@ -79,14 +79,14 @@ def find_pictures(paths: Iterable[Path | str]) -> list[Path]:
 
 @torch.no_grad()
 def predict(
-    paths: Iterable[Path | str], folder: Path, *, top: int = 3
+    paths: Iterable[Path | str] | Path | str, folder: Path | str, *, top: int = 3
 ) -> tuple[list[Prediction], list[tuple[Path, str]]]:
     """Classify pictures with a complete run's weights and its own preprocessing.
 
     Returns:
         the predictions, and the pictures that could not be read with the reason.
     """
-    model, parameters, classes = load_trained(folder)
+    model, parameters, classes = load_trained(Path(folder))
     values = validate(parameters)
     size = values.image_size if values.dataset == "folder" else 32  # of the pictures that it was trained on
     predictions, unreadable = [], []

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cifar_report.data.dataset import Dataset, load_dataset
-from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.catalog import load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import Experiment, from_variables
+from cifar_report.experiments.schema import Experiment, from_variables, shown
 from cifar_report.records.backup import Backup
 from cifar_report.records.code_digest import sources
 from cifar_report.records.files import CHECKPOINT, HISTORY, PREDICTIONS, RECORD, WEIGHTS, atomic_file
@@ -111,6 +111,9 @@ class Run:
         except OSError as error:
             raise RequestError(f"cannot write to the run folder {run.folder}: {error.strerror}") from None
         print(f"{parameters.experiment}, seed {parameters.seed}, on {run.device}; results go to {run.folder}")
+        if home is not None:
+            for name, (usual, value) in parameters.differences(load_experiment(parameters.experiment)).items():
+                print(f"{name} is {shown(value)}; params/{parameters.experiment.lower()}.yaml has {shown(usual)}")
         return run
 
     def load_dataset(self) -> Dataset:

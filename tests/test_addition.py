@@ -6,7 +6,7 @@ import pytest
 
 from cifar_report.cli import main
 from cifar_report.experiments import addition, catalog
-from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, parse_overrides
+from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, parse_overrides, profiles
 from cifar_report.experiments.schema import validate
 
 
@@ -57,6 +57,7 @@ def test_its_title_says_what_differs_unless_one_is_given(clone):
         (["EXP100", "--from", "EXP003", "--set", "lr=0.01"], "would be EXP003 by another name"),
         (["EXP100", "--from", "EXP003", "--set", "seed=3"], "has no seed of its own"),
         (["EXP100", "--from", "EXP003"], "would be EXP003 by another name"),
+        (["EXP100", "--from", "EXP003-EXP005", "--set", "lr=0.3"], "--from takes one experiment, not EXP003-EXP005"),
         (["EXP100", "--from", "EXP003", "--set", "rate=1"], "unknown parameter 'rate'"),
         (["EXP100", "--from", "EXP003", "--set", "lr=fast"], "parameter 'lr'"),
         (["../x", "--from", "EXP003", "--set", "lr=0.02"], "letters and a number"),
@@ -72,6 +73,39 @@ def test_what_is_wrong_is_said_and_nothing_is_written(clone, capsys, words, mess
     assert {path.name: path.read_text() for path in clone.glob("*.yaml")} == before
 
 
-def test_where_the_pictures_are_is_kept(clone):
-    addition.add_experiment("EXP100", "EXP003", parse_overrides(["dataset=folder", "data_dir=/pictures"]))
-    assert load_experiment("EXP100").data_dir == "/pictures"
+@pytest.mark.parametrize("folder", ["/pictures", "2024", "1e5", "true", "my pictures"])
+def test_where_the_pictures_are_is_kept(clone, folder):
+    addition.add_experiment("EXP100", "EXP003", parse_overrides(["dataset=folder", f"data_dir={folder}"]))
+    assert load_experiment("EXP100").data_dir == folder
+
+
+@pytest.mark.parametrize("profile", profiles())
+def test_a_new_experiment_has_the_budget_of_what_it_builds_on(clone, profile):
+    bases = list(load_catalog().entries)
+    for number, base in enumerate(bases):
+        addition.add_experiment(f"NEW{number}", base, {"lr": "0.0123"})
+    for number, base in enumerate(bases):
+        old, new = (load_experiment(name, profile=profile) for name in (base, f"NEW{number}"))
+        within = {"precision"} if base == "EXP017C" else set()  # its child lies in a range that the profile names
+        assert new.differences(old).keys() - within == {"lr"}, base
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("builds_on: EXP029}", "builds_on: EXP929}", "builds on EXP929, which is no experiment of the journal"),
+        (
+            "[EXP001 > EXP000]",
+            "[EXP001 > EXP0]",
+            "'LeNet is a significant improvement on the baseline.' is about EXP0,",
+        ),
+        ("{EXP050: 94}", "{EXP950: 94}", "is about EXP950, which is no experiment"),
+    ],
+)
+def test_the_journal_names_its_own_experiments(clone, capsys, old, new, message):
+    journal = clone / "journal.yaml"
+    text = journal.read_text()
+    assert old in text
+    journal.write_text(text.replace(old, new, 1))
+    assert main(["list"]) == 2
+    assert message in capsys.readouterr().err

@@ -62,6 +62,11 @@ def test_a_file_that_the_journal_does_not_list_is_named(tmp_path, monkeypatch):
         load_catalog().select(["exp900"])
 
 
+def test_names_are_apart_by_spaces_or_commas():
+    for words in (["EXP003,exp005"], ["exp003 EXP005"], ["EXP003", "EXP005"], ["EXP005, EXP003"]):
+        assert load_catalog().select(words) == ["EXP003", "EXP005"]
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_experiment_is_the_originals(name):
     family, model, reference, defining = EXPECTED[name]

@@ -9,8 +9,11 @@ import pytest
 import typer
 from records import write_run
 
-from cifar_report import __version__, cli
+from cifar_report import Journal, __version__, cli
 from cifar_report.cli import main
+from cifar_report.records.record import run_folder, write_record
+
+QUICK = {"train_limit": 5000, "test_limit": 500, "epochs": 5, "offline": "stand_in"}
 
 
 def test_list_shows_every_experiment_with_what_differs(capsys):
@@ -138,8 +141,42 @@ def test_show_tells_what_a_run_did(capsys, tmp_path):
     assert "EXP003 seed 0: 76.00% of 1,000 test images" in out
     assert "init=xavier_uniform" in out
     assert out.count("epoch ") == 4
+    record = write_run(tmp_path, "EXP004", 0.7, seed=3)
+    folder = run_folder(tmp_path, "EXP004", 3).parent.rename(tmp_path / "runs" / "exp004-lr-0_02")
+    write_record(folder / "seed-3", record.model_copy(update={"experiment": "EXP004-LR-0_02"}))
+    assert main(["show", "--profile", "full", "--output", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "EXP003 seed 0: 76.00%" in out
+    assert "EXP004-LR-0_02 seed 3: 70.00%" in out
     assert main(["show", "EXP004", "--profile", "full", "--output", str(tmp_path)]) == 2
     assert "no record of these runs" in capsys.readouterr().err
+
+
+def test_diff_of_two_experiments_has_the_differences_interval(capsys, tmp_path):
+    for name, accuracy in (("EXP003", 0.70), ("EXP004", 0.75)):
+        for seed in (0, 1, 2):
+            write_run(tmp_path, name, accuracy + seed / 100, seed=seed)
+    comparison = Journal(tmp_path).comparisons
+    assert main(["diff", "EXP003", "EXP004", "--output", str(tmp_path)]) == 0
+    low, high = re.search(r"\+5\.00 \((\S+) to (\S+)\)", capsys.readouterr().out).groups()
+    assert float(low) < 5 < float(high)
+    assert comparison == {}  # no experiment builds on another here
+    assert main(["diff", "EXP003", "EXP04", "--output", str(tmp_path)]) == 2
+    assert "unknown experiment 'EXP04'" in capsys.readouterr().err
+
+
+def test_a_report_of_no_runs_replaces_none(capsys, tmp_path):
+    write_run(tmp_path, "EXP003", 0.76)
+    assert main(["report", "EXP004", "--no-run", "--output", str(tmp_path)]) == 2
+    assert "there are no runs of these in" in capsys.readouterr().err
+
+
+def test_recorded_runs_tell_their_profile(tmp_path):
+    assert cli._recorded_profile(tmp_path / "runs") is None
+    write_run(tmp_path, "EXP003", 0.76)
+    assert cli._recorded_profile(tmp_path / "runs") in ("full", "reference")
+    write_run(tmp_path, "EXP003", 0.76, parameters=QUICK)
+    assert cli._recorded_profile(tmp_path / "runs") == "quick"
 
 
 def test_dry_run_and_status_execute_nothing(capsys, tmp_path):

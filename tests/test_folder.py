@@ -126,6 +126,7 @@ def test_every_class_has_pictures_to_train_on(tmp_path, capsys):
         (lambda f: paint(f, {"apple": 8, "lime": 8, "plum": 0}), "class plum in .* has too few pictures"),
         (lambda f: (paint(f / "train", {"apple": 2, "lime": 2}), paint(f / "test", {"apple": 2})), "class lime"),
         (lambda f: (paint(f / "train", {"apple": 2}), paint(f / "test", {"apple": 2, "lime": 2})), "2 to 256 classes"),
+        (lambda f: (paint(f, {"apple": 8, "lime": 8}) / "lime/a.HEIC").write_bytes(b""), "such as a.HEIC: make them"),
         (lambda f: (paint(f, {"apple": 8, "lime": 8}) / "lime/bad.png").write_bytes(b"no"), "bad.png cannot be read"),
         (lambda f: (paint(f, {"apple": 8, "lime": 8}) / "lime/to.png").symlink_to("nowhere"), "to.png cannot be read"),
     ],
@@ -164,6 +165,7 @@ def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys):
     assert "Not CIFAR-10." in html
     assert "a folder of pictures, decoded to 32 pixels in place of CIFAR-10" in html
     assert '<th scope="col">plum</th>' in html
+    assert "data_dir=FOLDER" in html  # in the command that does it again
     capsys.readouterr()
     assert main(["predict", "--experiment", "EXP003", str(fruit / "plum/001.png"), "--output", str(output)]) == 0
     assert "plum" in capsys.readouterr().out

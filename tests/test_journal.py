@@ -627,7 +627,7 @@ def test_runs_and_epochs_are_frames_to_go_on_with(tmp_path):
     assert journal.runs.set_index("experiment").loc["EXP004", "error"] == "X: m"
     assert journal.epochs.groupby("seed").validation_loss.min().to_dict() == {0: 1.0, 1: 1.0}
     assert journal.epochs.validation_accuracy.max() == pytest.approx(74)
-    assert list(journal.epochs.columns[:3]) == ["experiment", "seed", "epoch"]
+    assert list(journal.epochs.columns[:3]) == ["experiment", "seed", "fold"]
     (tmp_path / "empty").mkdir()
     assert Journal(tmp_path / "empty").epochs.empty
     assert Journal(tmp_path / "empty").runs.empty

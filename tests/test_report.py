@@ -177,9 +177,36 @@ def test_a_training_loss_of_other_labels_is_marked(tmp_path):
     family = load_catalog().family_named("initialization")
     text = sections.family_section(family, Journal(tmp_path)).html
     assert text.count(" ‡</td>") == 1
-    assert "‡ With smoothed or mixed labels" in text
+    assert "‡ This loss is of smoothed or mixed labels" in text
     write_run(tmp_path, "EXP004", 0.7)
     assert "‡" not in sections.family_section(family, Journal(tmp_path)).html
+
+
+def test_a_run_that_is_not_what_it_is_called_is_named(tmp_path):
+    write_run(tmp_path, "EXP003", parameters={"epochs": 3, "train_limit": 500})
+    assert "own parameters" not in sections.banner(Journal(tmp_path), "quick").html
+    write_run(tmp_path, "EXP008", parameters={"optimizer": "adam", "momentum": 0})
+    html = sections.banner(Journal(tmp_path), "quick").html
+    assert "EXP008 (optimizer is adam, not rmsprop)." in html
+
+
+def test_of_other_pictures_no_figure_of_the_originals_is_shown(tmp_path):
+    run = write_run(tmp_path, "EXP003", 0.7)
+    assert "75.70" in sections.headline(Journal(tmp_path)).html
+    assert "Statements of the original" in sections.statement_table(Journal(tmp_path)).html
+    assert run.data is not None
+    other = run.data.model_copy(update={"name": "folder"})
+    write_record(run_folder(tmp_path, "EXP003", 0), run.model_copy(update={"data": other}))
+    assert "75.70" not in sections.headline(Journal(tmp_path)).html
+    assert "no run here is on it" in sections.statement_table(Journal(tmp_path)).html
+
+
+def test_equal_work_is_not_called_unequal(tmp_path):
+    for name in ("EXP003", "EXP004"):
+        write_run(tmp_path, name, parameters={"epochs": 4})
+    assert "unequal" not in sections.general_notes(Journal(tmp_path)).html
+    write_run(tmp_path, "EXP005", train_size=5000)
+    assert "unequal" in sections.general_notes(Journal(tmp_path)).html
 
 
 def test_motivation_comes_from_the_notebook():

@@ -134,6 +134,19 @@ def test_a_sweep_on_record_is_a_table_and_a_curve(tmp_path):
     assert "Test accuracy against lr: 0.003: 72.50 %, 0.01: 75.00 %, 0.03: 70.50 %." in page
 
 
+def test_a_sweep_without_its_base_is_compared_with_the_bases_value(tmp_path):
+    for lr in ("0.003", "0.01", "0.03"):
+        swept_run(tmp_path, 0.7, lr)
+    found = Journal(tmp_path).comparisons
+    assert {name: c.base for name, c in found.items()} == {
+        "EXP003-LR-0_003": "EXP003-LR-0_01",
+        "EXP003-LR-0_03": "EXP003-LR-0_01",
+    }
+    assert {c.caveat for c in found.values()} == {None}
+    shutil.rmtree(tmp_path / "runs" / "exp003-lr-0_01")
+    assert {name: c.base for name, c in Journal(tmp_path).comparisons.items()} == {"EXP003-LR-0_03": "EXP003-LR-0_003"}
+
+
 def test_a_sweep_means_no_other_difference(tmp_path):
     swept_run(tmp_path, 0.7, "0.03")
     write_run(tmp_path, "EXP003", 0.75, parameters={"epochs": 7})

@@ -14,7 +14,8 @@ from cifar_report.data.sources import Images, every_fifth_tests, identity
 from cifar_report.data.splits import SPLIT_SEED
 from cifar_report.experiments.errors import RequestError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+UNREADABLE = {".heic", ".heif", ".avif", ".jxl", ".svg", ".dng", ".raw", ".psd"}  # pictures that Pillow does not read
 MOST_PIXELS = 64_000_000  # of a picture: decoding takes some ten bytes each
 MOST_CLASSES, MOST_TESTED = 256, 65_536  # what predictions are written with: uint8 and uint16
 
@@ -44,8 +45,14 @@ def read_picture(path: Path, size: int) -> np.ndarray:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder, by name."""
-    files = (file for file in folder.iterdir() if not file.name.startswith("."))  # a Mac leaves `._1.jpg`
+    """The picture files in a folder, by name.
+
+    Raises:
+        RequestError: some are of a format that is not read.
+    """
+    files = [file for file in folder.iterdir() if not file.name.startswith(".")]  # a Mac leaves `._1.jpg`
+    if others := sorted(file.name for file in files if file.suffix.lower() in UNREADABLE):
+        raise RequestError(f"{folder} has pictures in a format that is not read, such as {others[0]}: make them JPEGs")
     return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
 
 

@@ -12,6 +12,8 @@ from cifar_report.experiments.catalog import load_catalog, load_experiment, pack
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import PLACE_PARAMETERS, shown, validate
 
+PLAIN = r"(?i)(?!(true|false|null|yes|no|on|off)$)[a-z_/][\w./-]*"  # what YAML reads as text without quotes
+
 
 def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: str | None = None) -> list[Path]:
     """Write `params/<name>.yaml`, `base` with the overrides, and a line at the end of its family in `journal.yaml`.
@@ -23,7 +25,10 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
         RequestError: the experiment exists, its name or a parameter is wrong, or it is no other than `base`.
     """
     parameters, catalog = packaged_folder("params"), load_catalog()
-    name, (base,) = name.upper(), catalog.select([base])
+    name, bases = name.upper(), catalog.select([base])
+    if len(bases) > 1:
+        raise RequestError(f"--from takes one experiment, not {base}")
+    base = bases[0]
     file, journal = parameters / f"{name.lower()}.yaml", parameters / "journal.yaml"
     if file.exists() or name in catalog.entries:
         raise RequestError(f"there is an experiment {name} already: see {file}")
@@ -43,7 +48,7 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
     title = title or f"{catalog.entries[base].title}, " + ", ".join(f"{n} {shown(v)}" for n, (_, v) in changes.items())
     lines = [f"# {title}."]
     for parameter, value in values.items():
-        text = json.dumps(value) if isinstance(value, str) and re.search(r"[^\w./-]", value) else shown(value)
+        text = shown(value) if not isinstance(value, str) or re.fullmatch(PLAIN, value) else json.dumps(value)
         lines.append(f"{parameter}: {text}" + (f"  # unlike {base}" if parameter in changes else ""))
     entry = f"      - {{id: {name}, title: {json.dumps(title, ensure_ascii=False)}, builds_on: {base}}}\n"
     family = catalog.homes[base]

@@ -90,6 +90,19 @@ class Catalog(_Part):
     families: list[Family]
     statements: list[Statement]
 
+    @model_validator(mode="after")
+    def _names_its_own_experiments(self) -> Catalog:
+        named = {f"{e.id} builds on": [e.builds_on or e.id, e.same_as or e.id] for e in self.entries.values()}
+        for s in self.statements:
+            words = " ".join(s.contrasts).split()
+            tested = [word for word in words if not re.fullmatch(r"[<>=+]|[\d.]+", word)]
+            named[f"the statement '{s.says}' is about"] = [*tested, *s.figures, *(s.at_least.keys() - {"best"})]
+        for where, names in named.items():
+            for name in names:
+                if name not in self.entries:
+                    raise ValueError(f"{where} {name}, which is no experiment of the journal")
+        return self
+
     def colab_link(self, notebook: str) -> str:
         """Where Colab opens a notebook of the repository."""
         return f"https://colab.research.google.com/github/{self.repository}/blob/{self.ref}/notebooks/{notebook}"
@@ -114,7 +127,7 @@ class Catalog(_Part):
         """Expand identifiers and ranges (`EXP003`, `EXP003-EXP006`, in any case) in journal order; none: all."""
         known = list(self.entries)
         chosen: set[str] = set()
-        for word in wanted:
+        for word in re.split(r"[,\s]+", " ".join(wanted).strip()) if wanted else ():
             first, dash, last = word.upper().partition("-")
             ends = [first, last] if dash else [first]
             for end in ends:
@@ -146,7 +159,8 @@ def load_catalog() -> Catalog:
         return Catalog.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
-        raise RequestError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        where = "".join(f"{name}: " for name in [".".join(map(str, first["loc"]))] if name)
+        raise RequestError(f"{path}: {where}{first['msg'].removeprefix('Value error, ')}") from None
 
 
 def profiles() -> list[str]:
@@ -186,12 +200,14 @@ def _profile_overrides(profile: str, experiment: str) -> dict[str, Any]:
     for part in ("all", "experiments"):
         if not isinstance(content.get(part) or {}, dict):
             raise RequestError(f"{path}: '{part}' must hold 'name: value' pairs")
-    overrides = dict(content.get("all") or {})
+    overrides, listed, entry = dict(content.get("all") or {}), False, load_catalog().entries.get(experiment)
     for names, values in (content.get("experiments") or {}).items():
         if not isinstance(values, dict):
             raise RequestError(f"{path}: '{names}' must hold parameters, such as {{epochs: 1}}")
         if experiment in load_catalog().select(str(names).split()):
-            overrides |= values
+            overrides, listed = overrides | values, True
+    if entry and entry.builds_on and not listed:  # as `new` adds one: with the budget of what it builds on
+        return _profile_overrides(profile, entry.builds_on)
     return overrides
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,6 +14,10 @@ from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.records.record import RunRecord
 
 SPEED = ("compile", "precision")  # how fast the same work is done
+AMOUNT = (  # how much work, on which images: what profiles set
+    *("dataset", "train_limit", "test_limit", "image_size", "epochs", "batch_size"),
+    *("validation", "holdout_size", "fold", "folds"),
+)
 
 
 def parameters_of(run: RunRecord) -> dict[str, Any]:
@@ -68,6 +72,11 @@ def changed_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
     return differences(full, known, ignored=ignored)
 
 
+def altered_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
+    """Of `changed_parameters` those that make it another experiment than it is called."""
+    return {name: pair for name, pair in changed_parameters(run).items() if name not in (*AMOUNT, *SPEED)}
+
+
 def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     """What makes a comparison unlike: any difference but the one between the two experiments at full budget.
 
@@ -93,19 +102,25 @@ def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     return "; ".join(reasons) or None
 
 
+def nearest_profile(run: RunRecord, ignored: Collection[str] = ()) -> tuple[str, dict[str, Any]]:
+    """The profile from whose parameters a run of the catalog differs least, and what it has in their place."""
+    candidates = {}
+    for profile in profiles():
+        usual = load_experiment(run.experiment, profile=profile).result_parameters()
+        known = {name: value for name, value in run.parameters.items() if name in usual.keys() - set(ignored)}
+        candidates[profile] = {n: value for n, (_, value) in differences(usual, usual | known).items()}
+    return min(candidates.items(), key=lambda item: len(item[1]))
+
+
 def reproduce_command(runs: Sequence[RunRecord], family: Family) -> str:
     """The command that does the work of an experiment's runs again; of one that is not in the catalog, one a line."""
     run = runs[0]
     if full_budget_parameters(run.experiment) is None:
         return "\n".join(_papermill_command(run, family) for run in runs)
     every_fold = {"fold"} if len({run.parameters.get("fold") for run in runs}) > 1 else set()
-    candidates = {}
-    for profile in profiles():
-        usual = load_experiment(run.experiment, profile=profile).result_parameters()
-        known = {name: value for name, value in run.parameters.items() if name in usual.keys() - every_fold}
-        candidates[profile] = {n: value for n, (_, value) in differences(usual, usual | known).items()}
-    profile, changed = min(candidates.items(), key=lambda item: len(item[1]))
+    profile, changed = nearest_profile(run, every_fold)
     pairs = " ".join(f"{name}={shown(value)}" for name, value in changed.items())
+    pairs += " data_dir=FOLDER" if run.parameters.get("dataset") == "folder" else ""
     seeds = ",".join(str(seed) for seed in sorted({run.seed for run in runs}))
     return f"cifar-report run {run.experiment} --profile {profile} --seeds {seeds}" + (
         f" --set {shlex.quote(pairs)}" if pairs else ""

@@ -45,6 +45,7 @@ class Change:
     p: float | None = None
     test: str = ""
     verdict: str = ""  # empty where nothing was tested
+    interval: tuple[float, float] | None = None  # of the difference, where methods are compared
     metrics: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
@@ -167,9 +168,10 @@ def compare_experiments(before: str, after: str, output_dir: Path) -> Change:
         base.accuracy,
         result.accuracy,
         c.difference,
-        c.p,
+        c.p_equivalent if c.verdict == "equivalent" else c.p,
         c.test,
         verdict=c.verdict,
+        interval=c.interval,
         metrics={m: (old[m], new[m]) for m in [*METRICS, "train_seconds"] if number(old[m]) != number(new[m])},
         parameters=differences(*(parameters_of(r.runs[0]) for r in (base, result))),
     )

@@ -16,7 +16,7 @@ from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, shown
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import counted, grouped
-from cifar_report.journal.budget import at_full_budget, images_of, parameters_of, work_of
+from cifar_report.journal.budget import at_full_budget, full_budget_parameters, images_of, parameters_of, work_of
 from cifar_report.journal.comparison import Comparison, Reproduction, adjusted, compare, reproduction
 from cifar_report.journal.results_table import epochs_frame, runs_frame
 from cifar_report.journal.statistics import Spread, Values, wilson_interval
@@ -269,9 +269,22 @@ class Journal:
         """Each experiment against the one it builds on, by name; p values Holm-adjusted within the family."""
         found: dict[str, Comparison] = {}
         for _, results in self.families():
-            pairs = [(r, self.complete.get(r.entry.builds_on or "")) for r in results if r.runs]
+            pairs = [(r, self.complete.get(r.entry.builds_on or "") or _usual(r, results)) for r in results if r.runs]
             found |= adjusted([c for r, base in pairs if base and (c := compare(r, base, self))])
         return found
+
+
+def _usual(result: Result, results: Sequence[Result]) -> Result | None:
+    """What a sweep's experiment is compared with where the base has no run: its values by another name, or the first.
+
+    `None`: it is that one, or no sweep's experiment.
+    """
+    base, swept = swept_parameters(result.entry.id)
+    others = [r for r in results if r.runs and swept and swept_parameters(r.entry.id) == (base, swept)]
+    usual = full_budget_parameters(base) or {}
+    same = [r for r in others if all(parameters_of(r.runs[0])[name] == usual.get(name) for name in swept)]
+    found = next(iter([*same, *others]), None)
+    return None if found is result else found
 
 
 @dataclass(frozen=True)

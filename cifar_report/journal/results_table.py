@@ -31,9 +31,14 @@ def runs_frame(results: Iterable[Result]) -> pd.DataFrame:
 
 
 def epochs_frame(results: Iterable[Result]) -> pd.DataFrame:
-    """One row an epoch of a complete run: `experiment`, `seed`, `epoch`, losses, accuracies, `lr`, `seconds`."""
-    columns = ["experiment", "seed", *EpochRecord.model_fields]
-    rows = [(r.experiment, r.seed, *dict(e).values()) for result in results for r in result.runs for e in r.epochs]
+    """One row an epoch of a complete run: `experiment`, `seed`, `fold`, `epoch`, losses, accuracies, rate, seconds."""
+    columns = ["experiment", "seed", "fold", *EpochRecord.model_fields]
+    rows = [
+        (r.experiment, r.seed, r.parameters.get("fold"), *dict(e).values())
+        for result in results
+        for r in result.runs
+        for e in r.epochs
+    ]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(**{name: 100 * frame[name] for name in ("train_accuracy", "validation_accuracy")})
 

@@ -16,7 +16,13 @@ from cifar_report.data.cache import find_images
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import grouped, listing
-from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command
+from cifar_report.journal.budget import (
+    altered_parameters,
+    at_full_budget,
+    changed_parameters,
+    images_of,
+    reproduce_command,
+)
 from cifar_report.journal.changes import Side, changes, read_results
 from cifar_report.journal.journal import Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
@@ -43,7 +49,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         "banner.html.j2",
         note=_markdown(note.read_text(encoding="utf-8")) if note.is_file() else "",
         profile=profile,
-        planned=len(journal.results),
+        shown=sum(bool(result.runs or result.failed) for result in journal.results.values()),
         runs=runs,
         full=len(full),
         failures=journal.failures,
@@ -53,6 +59,11 @@ def banner(journal: Journal, profile: str) -> Fragment:
         mixed_environment=[name for name, result in journal.complete.items() if result.mixed_environment],
         foreign=journal.foreign,
         local_weights=[name for name, result in journal.complete.items() if result.local_weights],
+        altered={
+            name: altered
+            for name, result in journal.complete.items()
+            if (altered := altered_parameters(result.runs[0]))
+        },
         other_data=sorted({run.data.source for run in runs if run.data and run.data.name != "cifar10"}),
         warnings=[
             f"{listing(names)}: {warning}" if warning.startswith("its ") else warning
@@ -312,6 +323,9 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
 
     What we expected of experiments without a record is counted, not listed.
     """
+    data = [run.data for result in journal.complete.values() for run in result.runs]
+    if data and not any(of and of.name == "cifar10" for of in data):
+        return fragment("note.html.j2", text="These statements are about CIFAR-10, and no run here is on it.")
     every = [finding for finding in findings(journal) if finding.statement.ours is ours]
     found = [f for f in every if not (ours and f.tested and all(t.missing for t in f.tested))]
     if not found:
@@ -338,7 +352,7 @@ def general_notes(journal: Journal) -> Fragment:
         seconds=sum(run.seconds.total for run in runs),
         images=sum(run.data.train_size * len(run.epochs) for run in runs if run.data),
         failures=journal.failures,
-        alike=all(result.full_budget for result in results),
+        alike=all(r.full_budget for r in results) or len({(images_of(run), len(run.epochs)) for run in runs}) == 1,
     )
 
 
