@@ -26,22 +26,26 @@ from cifar_report.records.files import write_if_changed
 ROOT = Path(__file__).resolve().parents[1]
 FINDINGS = ROOT / "docs" / "findings.md"
 README = ROOT / "README.md"
-NOTE = ROOT / "outputs" / "reference" / "note.md"  # at the head of their report
+NOTE = ROOT / "outputs" / "reference" / "note.md"  # in their report's introduction
 
 RECORDS = """\
 The originals: 20 epochs on all 50,000 images, the final epoch scored on the 10,000 test images, which also validated,
-as in the original report; float32, torch 2.14.1, one thread a run (EXP002: two), on Intel Xeon and AMD EPYC. Intervals
-of means, and where one new run is expected, follow from the spread that runs of the same network, optimizer and budget
-share, those with a constant and with a changing learning rate apart. Where no experiment of that kind has two seeds it
-is unknown, and the interval is Wilson's over the test images, which knows nothing of other seeds. The others know
-nothing of other test images, over which these accuracies would vary by 0.5 points either way at 93 %, by 0.8 at 75 %.
+as in the original report; float32, torch 2.14.1, one thread a run (EXP002: two), on Intel Xeon and AMD EPYC. EXP009 is
+EXP003 by another name, and gave the same answer to every image, seed by seed. EXP011, EXP013 and EXP014 start from
+stand-in ImageNet weights (quantised networks, not torchvision's), as EXP017C and EXP068 to EXP072 do; EXP013's come
+from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 are on record on smaller subsets only
+(EXP017C is EXP017's first epoch), EXP016 with EXP013's weights, which allow no comparison where convolutions are
+frozen, and VGG-16's three not at all, for want of its weights.
+
+Intervals of means, and where one new run is expected, follow from the spread that runs of the same network, optimizer
+and budget share, those with a constant and with a changing learning rate apart. Where no experiment of that kind has
+two seeds it is unknown, and the interval is Wilson's over the test images, which knows nothing of other seeds. The
+others know nothing of other test images, over which these accuracies would vary by 0.5 points either way at 93 %, by
+0.8 at 75 %.
+
 Margins and contrasts were written down when EXP000 to EXP010 had three seeds on record, and before the experiments
 beyond the original were run. Seeds were added while results were known, and no rule said when to stop: p values do not
-allow for that. EXP009 is EXP003 by another name, and gave the same answer to every image, seed by seed. EXP011, EXP013
-and EXP014 start from stand-in ImageNet weights (quantised networks, not torchvision's), as EXP017C and EXP068 to EXP072
-do; EXP013's come from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 are on record on
-smaller subsets only (EXP017C is EXP017's first epoch), EXP016 with EXP013's weights, which allow no comparison where
-convolutions are frozen, and VGG-16's three not at all, for want of its weights.
+allow for that.
 
 Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.33 points, seven more moved its mean
 below 63 % and its spread above 0.8.
@@ -50,7 +54,7 @@ Those on smaller subsets are in [`outputs/reference/cpu`](../outputs/reference/c
 in `brief`, `head` and `upside-down` beside it."""
 
 
-ABOUT = RECORDS.partition("\n\n")[0] + "\n"
+ABOUT = "\n\n".join(RECORDS.split("\n\n")[:3]) + "\n"
 
 MINUS = "\N{MINUS SIGN}"
 CURVES = ("EXP000", "EXP003", "EXP007", "EXP008", "EXP010")

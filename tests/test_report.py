@@ -135,13 +135,12 @@ def test_report_of_nothing_is_still_a_report(tmp_path, no_data):
     assert "Summary" in page.headings
 
 
-def test_a_folders_note_stands_at_the_head_of_its_report(tmp_path):
+def test_a_folders_note_stands_in_the_introduction_of_its_report(tmp_path):
     write_run(tmp_path, "EXP000", 0.64)
-    (tmp_path / "note.md").write_text("Trained by *our* class <script>.")
-    html = sections.banner(Journal(tmp_path), "full").html
-    assert "Trained by <em>our</em> class" in html
+    (tmp_path / "note.md").write_text("Trained by *our* class.")
+    assert "Trained by <em>our</em> class" in sections.protocol(Journal(tmp_path)).html
     (tmp_path / "note.md").unlink()
-    assert "our" not in sections.banner(Journal(tmp_path), "full").html.partition("<table")[0]
+    assert "Trained by" not in sections.protocol(Journal(tmp_path)).html
 
 
 def test_banner_says_when_data_or_budget_are_not_the_originals(tmp_path):

@@ -36,7 +36,7 @@ from cifar_report.report.layout import Fragment, figure, fragment, reference
 from cifar_report.training.environment import git_state
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
-NOTE = "note.md"  # in an output folder: what its owner says of the records, at the head of their report
+NOTE = "note.md"  # in an output folder: what its owner says of the records, for their report's introduction
 LADDERS = ("ladder", "ladder-beyond")  # anchors: the figure of the original's experiments, and of ours
 
 
@@ -44,10 +44,8 @@ def banner(journal: Journal, profile: str) -> Fragment:
     """What kind of report this is: profile, budgets, data, hardware, failures; the first thing to read."""
     runs = [run for result in journal.complete.values() for run in result.runs]
     full = [run for run in runs if at_full_budget(run)]
-    note = journal.output_dir / NOTE
     return fragment(
         "banner.html.j2",
-        note=_markdown(note.read_text(encoding="utf-8")) if note.is_file() else "",
         profile=profile,
         shown=sum(bool(result.runs or result.failed) for result in journal.results.values()),
         runs=runs,
@@ -171,7 +169,10 @@ def dataset_figure(journal: Journal) -> Fragment:
 def protocol(journal: Journal) -> Fragment:
     """Which images chose what, and what that means for the figures; computed from the runs."""
     first = {name: result.runs[0].data for name, result in journal.complete.items()}
-    return fragment("protocol.html.j2", rows=grouped((data.validation, name) for name, data in first.items() if data))
+    rows = grouped((data.validation, name) for name, data in first.items() if data)
+    note = journal.output_dir / NOTE
+    text = _markdown(note.read_text(encoding="utf-8")) if note.is_file() else ""
+    return fragment("protocol.html.j2", rows=rows, note=text)
 
 
 def family_section(family: Family, journal: Journal) -> Fragment:
