@@ -11,7 +11,15 @@ import pytest
 
 from cifar_report.cli import main
 from cifar_report.experiments.errors import RequestError
-from cifar_report.records.lock import HeldError, folder_lock, holder, is_locked, keep_lock, release_lock
+from cifar_report.records.lock import (
+    HeldError,
+    folder_lock,
+    holder,
+    is_locked,
+    keep_lock,
+    release_lock,
+    require_locks,
+)
 from cifar_report.records.record import run_folder
 from cifar_report.run import Run
 
@@ -106,3 +114,12 @@ def test_a_file_system_without_locks_is_refused_in_one_sentence(tmp_path, monkey
     assert main(command) == 2
     assert f"has no locks ({os.strerror(code)})" in capsys.readouterr().err
     assert not run_folder(tmp_path / "out", "EXP000", 0).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def full(**more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cifar_report.records.lock.tempfile.TemporaryFile", full)
+    with pytest.raises(RequestError, match=f"cannot write to {tmp_path}: No space left on device"):
+        require_locks(tmp_path)

@@ -98,14 +98,17 @@ def require_locks(folder: Path) -> None:
         import fcntl
     except ImportError:  # Windows, where every file system has them
         return
-    with tempfile.TemporaryFile(dir=folder) as probe:
-        try:
-            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RequestError(
-                f"the file system of {folder} has no locks ({error.strerror}): two commands could execute the same run "
-                "there at the same time; choose another folder with --output"
-            ) from None
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            try:
+                fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RequestError(
+                    f"the file system of {folder} has no locks ({error.strerror}): two commands could execute the same "
+                    "run there at the same time; choose another folder with --output"
+                ) from None
+    except OSError as error:
+        raise RequestError(f"cannot write to {folder}: {error.strerror}") from None
 
 
 def _holder(folder: Path) -> tuple[int, str]:
