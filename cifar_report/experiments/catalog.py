@@ -92,15 +92,17 @@ class Catalog(_Part):
 
     @model_validator(mode="after")
     def _names_its_own_experiments(self) -> Catalog:
-        named = {f"{e.id} builds on": [e.builds_on or e.id, e.same_as or e.id] for e in self.entries.values()}
+        known: set[str] = set()
+        for e in self.entries.values():
+            for base in filter(None, (e.builds_on, e.same_as)):
+                if base not in known:
+                    raise ValueError(f"{e.id} builds on {base}, which is no experiment above it")
+            known.add(e.id)
         for s in self.statements:
-            words = " ".join(s.contrasts).split()
-            tested = [word for word in words if not re.fullmatch(r"[<>=+]|[\d.]+", word)]
-            named[f"the statement '{s.says}' is about"] = [*tested, *s.figures, *(s.at_least.keys() - {"best"})]
-        for where, names in named.items():
-            for name in names:
-                if name not in self.entries:
-                    raise ValueError(f"{where} {name}, which is no experiment of the journal")
+            words = [word for word in " ".join(s.contrasts).split() if not re.fullmatch(r"[<>=+]|[\d.]+", word)]
+            for name in (*words, *s.figures, *(s.at_least.keys() - {"best"})):
+                if name not in known:
+                    raise ValueError(f"the statement '{s.says}' is about {name}, which is no experiment of the journal")
         return self
 
     def colab_link(self, notebook: str) -> str:
