@@ -197,7 +197,7 @@ def test_of_other_pictures_no_figure_of_the_originals_is_shown(tmp_path):
     other = run.data.model_copy(update={"name": "folder"})
     write_record(run_folder(tmp_path, "EXP003", 0), run.model_copy(update={"data": other}))
     assert "75.70" not in sections.headline(Journal(tmp_path)).html
-    assert "no run here is on it" in sections.statement_table(Journal(tmp_path)).html
+    assert 'id="statements">These statements' in sections.statement_table(Journal(tmp_path)).html  # the abstract's link
 
 
 def test_equal_work_is_not_called_unequal(tmp_path):

@@ -324,9 +324,9 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
 
     What we expected of experiments without a record is counted, not listed.
     """
-    data = [run.data for result in journal.complete.values() for run in result.runs]
-    if data and not any(of and of.name == "cifar10" for of in data):
-        return fragment("note.html.j2", text="These statements are about CIFAR-10, and no run here is on it.")
+    if {run.data.name for result in journal.complete.values() for run in result.runs if run.data} == {"folder"}:
+        text = "These statements are about CIFAR-10, and no run here is on it."
+        return fragment("note.html.j2", text=text, anchor="questions" if ours else "statements")
     every = [finding for finding in findings(journal) if finding.statement.ours is ours]
     found = [f for f in every if not (ours and f.tested and all(t.missing for t in f.tested))]
     if not found:
