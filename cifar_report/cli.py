@@ -17,6 +17,7 @@ from cifar_report import __version__
 from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, shown
+from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import counted, duration, number, p_text, points
 
 if TYPE_CHECKING:  # what is slow to import is imported by the commands that need it
@@ -182,8 +183,8 @@ def report(
         from cifar_report.execution.plan import check_writable
 
         check_writable(request.output_dir)
-        names = request.experiments or ("",)
-        if not any((request.output_dir / "runs" / name.lower()).is_dir() for name in names):
+        recorded = {swept_parameters(path.name.upper())[0] for path in (request.output_dir / "runs").glob("*")}
+        if not recorded or (experiments and recorded.isdisjoint(request.experiments)):
             raise RequestError(f"there are no runs{' of these' if experiments else ''} in {request.output_dir}")
         request, code = replace(request, seeds=request.seeds if seeds else None), DONE
     else:

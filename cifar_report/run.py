@@ -96,7 +96,7 @@ class Run:
         """
         keep_freed_memory()
         parameters = from_variables(variables)
-        home = load_catalog().homes.get(parameters.experiment)
+        home = load_catalog().family_of.get(parameters.experiment)
         if home is not None and home.name != family:
             raise RequestError(
                 f"{parameters.experiment} belongs to the notebook {home.notebook}; "

@@ -42,7 +42,7 @@ def write_run(
     """Write a run whose model is right on the first `accuracy * 1000` of 1,000 test images, shifted by `lucky`."""
     resolved = load_experiment(experiment, profile="full", overrides={**(parameters or {}), "seed": seed})
     weights = WeightsRecord(name="imagenet", source="torchvision", sha256="ef" * 32)
-    family = load_catalog().homes[experiment]
+    family = load_catalog().family_of[experiment]
     index = np.arange(1000) if index is None else index
     labels = LABELS[index]
     right = (np.arange(1000) - lucky) % 1000 < round(1000 * accuracy)

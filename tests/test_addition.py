@@ -34,7 +34,7 @@ def test_a_new_experiment_is_the_old_one_with_what_differs(clone, capsys):
     assert text.startswith("# LeNet: twice the rate.\nexperiment: EXP100\n")
     assert "lr: 0.02  # unlike EXP003\n" in text
     assert "init: xavier_uniform\n" in text
-    family = load_catalog().homes["EXP100"]
+    family = load_catalog().family_of["EXP100"]
     assert (family.name, family.experiments[-1].id) == ("initialization", "EXP100")
     entry = load_catalog().entries["EXP100"]
     assert (entry.title, entry.builds_on, entry.reference_accuracy) == ("LeNet: twice the rate", "EXP003", None)

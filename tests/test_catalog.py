@@ -71,7 +71,7 @@ def test_names_are_apart_by_spaces_or_commas():
 def test_experiment_is_the_originals(name):
     family, model, reference, defining = EXPECTED[name]
     experiment = load_experiment(name)
-    assert load_catalog().homes[name].name == family
+    assert load_catalog().family_of[name].name == family
     assert load_catalog().entries[name].reference_accuracy == reference
     assert experiment.experiment == name
     assert experiment.model == model

@@ -9,7 +9,7 @@ import pytest
 import typer
 from records import write_run
 
-from cifar_report import Journal, __version__, cli
+from cifar_report import __version__, cli
 from cifar_report.cli import main
 from cifar_report.records.record import run_folder, write_record
 
@@ -156,19 +156,22 @@ def test_diff_of_two_experiments_has_the_differences_interval(capsys, tmp_path):
     for name, accuracy in (("EXP003", 0.70), ("EXP004", 0.75)):
         for seed in (0, 1, 2):
             write_run(tmp_path, name, accuracy + seed / 100, seed=seed)
-    comparison = Journal(tmp_path).comparisons
     assert main(["diff", "EXP003", "EXP004", "--output", str(tmp_path)]) == 0
     low, high = re.search(r"\+5\.00 \((\S+) to (\S+)\)", capsys.readouterr().out).groups()
     assert float(low) < 5 < float(high)
-    assert comparison == {}  # no experiment builds on another here
     assert main(["diff", "EXP003", "EXP04", "--output", str(tmp_path)]) == 2
     assert "unknown experiment 'EXP04'" in capsys.readouterr().err
 
 
-def test_a_report_of_no_runs_replaces_none(capsys, tmp_path):
+def test_a_report_of_no_runs_replaces_none(capsys, tmp_path, monkeypatch):
     write_run(tmp_path, "EXP003", 0.76)
     assert main(["report", "EXP004", "--no-run", "--output", str(tmp_path)]) == 2
     assert "there are no runs of these in" in capsys.readouterr().err
+    (tmp_path / "runs" / "exp003").rename(tmp_path / "runs" / "exp004-lr-0_02")  # a sweep's, of EXP004
+    written = []
+    monkeypatch.setattr("cifar_report.report.export.make_report", lambda *args, **more: written.append(more) or "page")
+    assert main(["report", "EXP004", "--no-run", "--output", str(tmp_path)]) == 0
+    assert [more["experiments"] for more in written] == [("EXP004",)]
 
 
 def test_recorded_runs_tell_their_profile(tmp_path):
@@ -228,7 +231,7 @@ def test_help_list_and_status_answer_without_torch(command, tmp_path):
 
 
 def test_a_report_of_recorded_runs_is_of_the_profile_that_their_folder_names(tmp_path, monkeypatch, capsys):
-    (tmp_path / "full" / "runs").mkdir(parents=True)
+    write_run(tmp_path / "full", "EXP003")
     asked = {}
     monkeypatch.setattr("cifar_report.report.export.make_report", lambda folder, **given: asked.update(given) or folder)
     assert main(["report", "--output", str(tmp_path / "full"), "--no-run"]) == 0

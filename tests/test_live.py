@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from cifar_report.execution import execute
-from cifar_report.execution.execute import table
+from cifar_report.execution.execute import table_of_running
 
 HEADER = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr,seconds\n"
 
@@ -30,7 +30,7 @@ def clock(monkeypatch):
 def test_table_tells_epochs_accuracy_and_time_left(run, clock):
     def shown():
         screen = io.StringIO()
-        Console(file=screen, width=120).print(table([SimpleNamespace(run=run, started=0.0)], "1 of 3 done"))
+        Console(file=screen, width=120).print(table_of_running([SimpleNamespace(run=run, started=0.0)], "1 of 3 done"))
         return screen.getvalue()
 
     assert "1 of 3 done" in shown()

@@ -15,7 +15,7 @@ from cifar_report.data.splits import SPLIT_SEED
 from cifar_report.experiments.errors import RequestError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
-UNREADABLE = {".heic", ".heif", ".avif", ".jxl", ".svg", ".dng", ".raw", ".psd"}  # pictures that Pillow does not read
+UNREADABLE = {".heic", ".heif", ".avif", ".jxl", ".svg", ".dng", ".raw", ".psd"}  # pictures, but not read here
 MOST_PIXELS = 64_000_000  # of a picture: decoding takes some ten bytes each
 MOST_CLASSES, MOST_TESTED = 256, 65_536  # what predictions are written with: uint8 and uint16
 

@@ -63,7 +63,7 @@ def execute_plan(
                     say(f"[{len(records)}/{len(missing)}] {summary(record)}")
                 if live:
                     title = f"{len(records)} of {len(missing)} done"
-                    live.update(table([worker for worker, _ in crew.running], title), refresh=True)
+                    live.update(table_of_running([worker for worker, _ in crew.running], title), refresh=True)
         finally:
             crew.end()
     return records
@@ -143,7 +143,7 @@ def outcome(record: RunRecord) -> str:
     return f"FAILED{cell}: {record.error.type}: {''.join(record.error.message.splitlines()[:1])}"
 
 
-def table(running: Sequence[Worker], title: str) -> Table:
+def table_of_running(running: Sequence[Worker], title: str) -> Table:
     """The running runs: finished epochs, validation accuracy, time elapsed, and left after the last epoch."""
     shown = Table("run", "epoch", "accuracy", "elapsed", "left", title=title)
     for worker in running:

@@ -235,7 +235,7 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
         if not read_only:
             raise
         problems["weights"] = str(error)
-    family = load_catalog().homes[swept_parameters(e.experiment)[0]]
+    family = load_catalog().family_of[swept_parameters(e.experiment)[0]]
     facts = key_facts(e, family.notebook_path, data_sha256, weights.sha256 if weights else None)
     local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}" if weights else None
     found = {name: problem for name, problem in problems.items() if problem}

@@ -51,7 +51,7 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
         text = shown(value) if not isinstance(value, str) or re.fullmatch(PLAIN, value) else json.dumps(value)
         lines.append(f"{parameter}: {text}" + (f"  # unlike {base}" if parameter in changes else ""))
     entry = f"      - {{id: {name}, title: {json.dumps(title, ensure_ascii=False)}, builds_on: {base}}}\n"
-    family = catalog.homes[base]
+    family = catalog.family_of[base]
     last = re.compile(rf"^ *- \{{id: {family.experiments[-1].id},.*\n", re.MULTILINE)
     content = journal.read_text(encoding="utf-8")
     if len(last.findall(content)) != 1 or not os.access(parameters, os.W_OK):

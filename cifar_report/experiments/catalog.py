@@ -114,7 +114,7 @@ class Catalog(_Part):
         return {entry.id: entry for family in self.families for entry in family.experiments}
 
     @property
-    def homes(self) -> dict[str, Family]:
+    def family_of(self) -> dict[str, Family]:
         """The family that each experiment belongs to; an experiment of the user's own has none."""
         return {entry.id: family for family in self.families for entry in family.experiments}
 

@@ -33,8 +33,8 @@ COLUMNS = {"experiment", "seed", "status", "correct", "test_images", "dataset", 
 class Change:
     """What became of one run. Accuracies are fractions; `difference` is over the images that were tested on both sides.
 
-    `p` is Holm-adjusted over all changes, `verdict` by it, of two trained models; `metrics` and `parameters` are those
-    that differ, before and after.
+    `p` is Holm-adjusted over all changes, `verdict` by it, of two trained models; of two experiments that are called
+    equivalent it is that of their equivalence. `metrics` and `parameters` are those that differ, before and after.
     """
 
     name: str

@@ -134,7 +134,7 @@ class Journal:
         if not root.is_dir():
             raise RequestError(f"there is no folder {root} to read a journal from")
         self.output_dir, self.results = root, dict[str, Result]()
-        entries = {name: (catalog.entries[name], catalog.homes[name]) for name in catalog.select(experiments)}
+        entries = {name: (catalog.entries[name], catalog.family_of[name]) for name in catalog.select(experiments)}
         own = _own_experiments(root)
         # on record, of families that the catalog does not have
         self.foreign = tuple(name for name, (_, family) in own.items() if family is None)
@@ -269,22 +269,25 @@ class Journal:
         """Each experiment against the one it builds on, by name; p values Holm-adjusted within the family."""
         found: dict[str, Comparison] = {}
         for _, results in self.families():
-            pairs = [(r, self.complete.get(r.entry.builds_on or "") or _usual(r, results)) for r in results if r.runs]
+            pairs = [
+                (r, self.complete.get(r.entry.builds_on or "") or _sweeps_base(r, results)) for r in results if r.runs
+            ]
             found |= adjusted([c for r, base in pairs if base and (c := compare(r, base, self))])
         return found
 
 
-def _usual(result: Result, results: Sequence[Result]) -> Result | None:
-    """What a sweep's experiment is compared with where the base has no run: its values by another name, or the first.
+def _sweeps_base(result: Result, results: Sequence[Result]) -> Result | None:
+    """What an experiment of a sweep is compared with where the one that it varies has no run of its own.
 
-    `None`: it is that one, or no sweep's experiment.
+    The sweep's experiment that has the varied one's values, or else its first; `None` for that one itself, and for what
+    belongs to no sweep.
     """
-    base, swept = swept_parameters(result.entry.id)
-    others = [r for r in results if r.runs and swept and swept_parameters(r.entry.id) == (base, swept)]
-    usual = full_budget_parameters(base) or {}
-    same = [r for r in others if all(parameters_of(r.runs[0])[name] == usual.get(name) for name in swept)]
-    found = next(iter([*same, *others]), None)
-    return None if found is result else found
+    varied, swept = swept_parameters(result.entry.id)
+    sweep = [r for r in results if r.runs and swept and swept_parameters(r.entry.id) == (varied, swept)]
+    usual = full_budget_parameters(varied) or {}
+    same = [r for r in sweep if all(parameters_of(r.runs[0])[name] == usual.get(name) for name in swept)]
+    base = next(iter([*same, *sweep]), None)
+    return None if base is result else base
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def appearances(names: Collection[str]) -> dict[str, tuple[str, Any]]:
     """
     found = {}
     for name in names:
-        if family := load_catalog().homes.get(name.upper()):
+        if family := load_catalog().family_of.get(name.upper()):
             place = [entry.id for entry in family.experiments].index(name.upper())
             found[name] = COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)]
     taken = {colour for colour, _ in found.values()}

@@ -171,7 +171,7 @@ def protocol(journal: Journal) -> Fragment:
     first = {name: result.runs[0].data for name, result in journal.complete.items()}
     rows = grouped((data.validation, name) for name, data in first.items() if data)
     note = journal.output_dir / NOTE
-    text = _markdown(note.read_text(encoding="utf-8")) if note.is_file() else ""
+    text = _markdown(note.read_text(encoding="utf-8", errors="replace")) if note.is_file() else ""
     return fragment("protocol.html.j2", rows=rows, note=text)
 
 
