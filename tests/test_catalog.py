@@ -115,6 +115,7 @@ def test_overrides_win_over_the_profile():
         ([], list(load_catalog().entries)),
         (["EXP003"], ["EXP003"]),
         (["exp003"], ["EXP003"]),
+        (["exp3-exp5"], ["EXP003", "EXP004", "EXP005"]),
         (["EXP005", "EXP003-EXP004"], ["EXP003", "EXP004", "EXP005"]),
         (["EXP003-EXP006", "EXP004"], ["EXP003", "EXP004", "EXP005", "EXP006"]),
     ],
@@ -125,7 +126,13 @@ def test_select(words, expected):
 
 @pytest.mark.parametrize(
     ("word", "message"),
-    [("EXP999", "did you mean"), ("EXP003-", "unknown"), ("EXP006-EXP003", "backwards"), ("EXP003-EXP099", "EXP099")],
+    [
+        ("EXP999", "did you mean"),
+        ("EXP003-", "unknown"),
+        ("EXP006-EXP003", "backwards"),
+        ("EXP003-EXP099", "EXP099"),
+        ("EXP003-LR-0_02", "of a sweep: name EXP003, and its values with --set"),
+    ],
 )
 def test_select_refuses(word, message):
     with pytest.raises(RequestError, match=message):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, validate
+from cifar_report.experiments.sweep import swept_parameters
 
 
 class _Part(BaseModel):
@@ -126,11 +127,14 @@ class Catalog(_Part):
         return families[name]
 
     def select(self, wanted: Iterable[str]) -> list[str]:
-        """Expand identifiers and ranges (`EXP003`, `EXP003-EXP006`, in any case) in journal order; none: all."""
+        """Expand identifiers and ranges (`EXP003`, `exp3`, `EXP003-EXP006`) in journal order; none: all."""
         known = list(self.entries)
         chosen: set[str] = set()
         for word in re.split(r"[,\s]+", " ".join(wanted).strip()) if wanted else ():
-            first, dash, last = word.upper().partition("-")
+            name = re.sub(r"\bEXP(\d+)", lambda number: f"EXP{number[1]:0>3}", word.upper())
+            first, dash, last = name.partition("-")
+            if first in known and swept_parameters(name)[1]:
+                raise RequestError(f"{word} is an experiment of a sweep: name {first}, and its values with --set")
             ends = [first, last] if dash else [first]
             for end in ends:
                 if end not in known:
