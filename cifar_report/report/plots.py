@@ -33,6 +33,7 @@ COLOURS = (
 )
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FEW = 10  # answers
+NAME = 1.6  # by how much the cost must differ for names of the cost figure to stand beside each other
 LEAP = 2.0  # times the highest training loss, where the loss axis ends if validation losses go twice as far again
 STYLE: Any = {
     "font.size": 9,
@@ -336,8 +337,13 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
         corners = [(cost[at], 100 * results[at].accuracy) for at in front]
         line: dict[str, Any] = {"color": "#444444", "linewidth": 0.9, "zorder": 1}
         axes.step(*zip(*corners, strict=True), where="post", label="best at this cost or less", **line)
+        left_of = 0.0  # the cost of the last name that stands to the left of its point
         for at, place in zip(front, corners, strict=True):
-            axes.annotate(results[at].entry.id, place, (-4, 5), textcoords="offset points", ha="right", fontsize=7.5)
+            if place[0] < NAME * left_of:  # the names would overlap
+                where, align = (6, -11), "left"
+            else:
+                where, align, left_of = (-4, 5), "right", place[0]
+            axes.annotate(results[at].entry.id, place, where, textcoords="offset points", ha=align, fontsize=7.5)
         axes.set(xscale="log", xlabel="training cost (PFLOP, logarithmic)", ylabel="test accuracy (%)")
         axes.margins(x=0.12)  # room for the first name
         figure.legend(loc="outside lower center", ncols=3, fontsize=8)
