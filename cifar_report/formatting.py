@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -42,6 +43,18 @@ def listing(words: Iterable[str]) -> str:
     """Several words in a sentence: `a`, `a and b`, `a, b and c`."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def ranges(names: Iterable[str]) -> list[str]:
+    """Experiments, three and more that follow one another as one: `EXP003-EXP006`, `EXP009`."""
+    found: list[list[str]] = []
+    for name in names:
+        before = found[-1][-1] if found else ""
+        if re.fullmatch(r"EXP\d{3}", before) and name == f"EXP{int(before[3:]) + 1:03}":
+            found[-1].append(name)
+        else:
+            found.append([name])
+    return [word for same in found for word in ([f"{same[0]}-{same[-1]}"] if len(same) > 2 else same)]
 
 
 def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:

@@ -55,11 +55,18 @@ class Comparison:
             return "equivalent" if small else "open"
         return ("slightly " if small else "") + ("better" if self.difference > 0 else "worse")
 
+    @property
+    def answer(self) -> str:
+        """The verdict, and of what it is one where it is not of methods."""
+        if self.caveat:
+            return "not directly comparable"
+        return self.verdict if self.interval or not self.changed else f"of two trained models, {self.verdict}"
+
     def __str__(self) -> str:
-        interval = f" ({points(self.interval[0])} to {points(self.interval[1])})" if self.interval else ""
+        test = f"{points(self.interval[0])} to {points(self.interval[1])}" if self.interval else p_text(self.p)
         return (
-            f"{self.experiment} against {self.base}: {points(self.difference)} points{interval}, {p_text(self.p)}, "
-            f"{self.verdict}{f' (not directly comparable: {self.caveat})' if self.caveat else ''}"
+            f"{self.experiment} against {self.base} {points(self.difference)} ({test}, n = {self.seeds})"
+            f"{f', {self.verdict} ({self.caveat})' if self.caveat else ''}"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cifar_report.formatting import grouped, listing, p_text, percent, points
+from cifar_report.formatting import grouped, listing, p_text, percent, points, ranges
 from cifar_report.journal.journal import Journal, Result, of_equal_work
 from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, wilson_interval
 from cifar_report.records.record import RunRecord
@@ -40,9 +40,9 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     classes, classes_of = _classes(learned, journal)
     confusions, confusions_of = _confusions(learned)
     compared = (journal.comparisons.get(result.entry.id) for result in complete)
-    by_test = grouped((c.test, str(c)) for c in compared if c)
+    answers = grouped((f"{c.answer.capitalize()}, in points", str(c)) for c in compared if c)
     found: list[tuple[str, Iterable[str | None], Sequence[str]]] = [
-        ("Differences", (f"{test}: {'; '.join(found)}." for test, found in by_test.items()), ["ladder"]),
+        ("Differences", (f"{answer}: {'; '.join(of)}." for answer, of in answers.items()), ["ladder"]),
         ("Chance level", map(_guesses, complete), ["learning"]),
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
@@ -80,7 +80,7 @@ def _overfitting(curves: pd.DataFrame) -> Iterator[str]:
         yield f"While the training loss falls, validation loss rises: {listing(parts)}."
     if len(other := long[long.overfits <= 0.5]):
         ends = grouped((f"{c.loss_rise:.0f} %", c.Index) for c in other.itertuples())
-        parts = (f"{rise} above its lowest in {listing(names)}" for rise, names in ends.items())
+        parts = (f"{rise} above its lowest in {listing(ranges(names))}" for rise, names in ends.items())
         yield f"No overfitting shown: validation loss ends {'; '.join(parts)}."
 
 
@@ -92,7 +92,7 @@ def _plateau(curves: pd.DataFrame) -> Iterator[str]:
         parts = (f"{c.Index} at epoch {c.epochs_to_plateau:.3g} of {c.epochs:.3g}" for c in long[~late].itertuples())
         yield f"Validation accuracy is within a point of its highest: {listing(parts)}."
     if late.any():
-        yield f"No plateau before the last two epochs: {listing(long.index[late])}."
+        yield f"No plateau before the last two epochs: {listing(ranges(long.index[late]))}."
 
 
 def _fastest(alike: pd.DataFrame) -> str:
@@ -110,7 +110,8 @@ def _steadiest(alike: pd.DataFrame) -> str | None:
 
 def _ranked(figures: pd.Series, digits: str) -> str:
     """Experiments with their figures, lowest first."""
-    return ", ".join(f"{name} {value:{digits}}" for name, value in figures.sort_values(kind="stable").items())
+    names = grouped((f"{value:{digits}}", name) for name, value in figures.sort_values(kind="stable").items())
+    return ", ".join(f"{listing(ranges(of))} {value}" for value, of in names.items())
 
 
 def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], list[str]]:
@@ -142,7 +143,7 @@ def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], li
             unchanged.append(name)
     sentences = [f"Against {base}: {'; '.join(parts)}." for base, parts in grouped(changed).items()]
     if unchanged:
-        sentences.append(f"No class is shown to gain or lose in {listing(unchanged)}.")
+        sentences.append(f"No class is shown to gain or lose in {listing(ranges(unchanged))}.")
     if sentences:
         sentences.append("(t-tests over seeds, Holm-adjusted over the classes.)")
     return sentences, [part.split()[0] for _, part in changed]

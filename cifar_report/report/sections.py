@@ -15,7 +15,7 @@ from cifar_report import __version__
 from cifar_report.data.cache import find_images
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
-from cifar_report.formatting import grouped, listing
+from cifar_report.formatting import grouped, listing, ranges
 from cifar_report.journal.budget import (
     altered_parameters,
     at_full_budget,
@@ -53,10 +53,10 @@ def banner(journal: Journal, profile: str) -> Fragment:
         failures=journal.failures,
         left_out=[run for result in journal.results.values() for run in result.left_out],
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
-        mixed_code=[name for name, result in journal.complete.items() if result.mixed_code],
-        mixed_environment=[name for name, result in journal.complete.items() if result.mixed_environment],
+        mixed_code=ranges(name for name, result in journal.complete.items() if result.mixed_code),
+        mixed_environment=ranges(name for name, result in journal.complete.items() if result.mixed_environment),
         foreign=journal.foreign,
-        local_weights=[name for name, result in journal.complete.items() if result.local_weights],
+        local_weights=ranges(name for name, result in journal.complete.items() if result.local_weights),
         altered={
             name: altered
             for name, result in journal.complete.items()
