@@ -60,6 +60,14 @@ def test_numbers_in_words_keep_their_digits(tmp_path):
     assert "0.00123" in "".join(drawing(picture).itertext())
 
 
+def test_what_experiments_build_on_is_dotted(tmp_path):
+    runs = {name: [write_run(tmp_path, name).epochs] for name in ("EXP003", "EXP007")}
+    picture = plots.learning_curves({"EXP007": runs["EXP007"]}, {"EXP003": runs["EXP003"]})
+    assert "EXP003: training loss" in picture.alt
+    assert "stroke-dasharray" in picture.svg
+    assert "stroke-dasharray" not in plots.learning_curves({"EXP007": runs["EXP007"]}).svg
+
+
 def test_same_figure_same_bytes(tmp_path):
     run = write_run(tmp_path, "EXP003")
     one, two = (plots.learning_curves({"EXP003": [run.epochs], "EXP004": [run.epochs]}) for _ in range(2))

@@ -170,6 +170,15 @@ def test_the_report_is_cited_with_a_digest_of_its_records(tmp_path):
     assert "0 runs" in sections.citation(Journal(tmp_path / "none")).html
 
 
+def test_curves_of_a_family_show_what_it_builds_on_where_epochs_are_as_many(tmp_path):
+    family = load_catalog().family_named("optimizers")
+    write_run(tmp_path, "EXP007")
+    write_run(tmp_path, "EXP003")
+    assert "dotted: EXP003, which they build on." in sections.family_section(family, Journal(tmp_path)).html
+    write_run(tmp_path, "EXP003", validation_losses=(1.5, 1.0))
+    assert "dotted" not in sections.family_section(family, Journal(tmp_path)).html
+
+
 def test_a_training_loss_of_other_labels_is_marked(tmp_path):
     write_run(tmp_path, "EXP003", 0.7)
     write_run(tmp_path, "EXP004", 0.7, parameters={"label_smoothing": 0.1})

@@ -31,6 +31,7 @@ COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777"),
     *("#882255", "#44AA99", "#999933", "#332288", "#661100", "#117733", "#AA4499"),
 )
+BASES = ("#000000", "#777777")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FEW = 10  # answers
 NAME = 1.6  # by how much the cost must differ for names of the cost figure to stand beside each other
@@ -139,15 +140,18 @@ def appearances(names: Collection[str]) -> dict[str, tuple[str, Any]]:
     return {name: found.get(name) or next(free) for name in names}
 
 
-def learning_curves(histories: Histories) -> Picture:
+def learning_curves(histories: Histories, bases: Histories | None = None) -> Picture:
     """Losses (training and validation) and validation accuracy against the epoch, one colour an experiment.
+
+    `bases`, what these experiments build on, are dotted.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed. A ring marks the epoch with the lowest
     validation loss. A loss that leaps far above all training losses would press the others flat: it leaves the plot,
     and a triangle says how high it goes.
     """
-    shown = {name: [list(history) for history in several] for name, several in histories.items() if several}
-    looks = appearances(shown)
+    both = {**histories, **(bases or {})}
+    shown = {name: [list(history) for history in several] for name, several in both.items() if several}
+    looks = appearances(histories) | {name: (grey, ":") for name, grey in zip(bases or (), BASES, strict=False)}
     rows = -(-(len(shown) + 1) // 5) if len(shown) > 1 else 0
     with rc_context(STYLE):
         figure, (losses, accuracies) = _plots(8.2, 2.9 + 0.2 * rows, 2, bottom=0.45 + 0.2 * rows)

@@ -180,15 +180,25 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     results = journal.family_results(family.name)
     complete = [result for result in results if result.runs]
     runs = [run for result in complete for run in result.runs]
+    entries = load_catalog().entries
+    built_on = sorted({entries[r.entry.id].builds_on or "" for r in results if r.entry.id in entries} - {""})
     curves = learning = None
     swept: list[Fragment] = []
     if complete:
         several = any(len(result.runs) > 1 for result in complete)
-        picture = plots.learning_curves(plots.histories(runs))
+        epochs = {len(run.epochs) for run in runs}
+        bases = [
+            journal.complete[b] for b in built_on if b in journal.complete and b not in {r.entry.id for r in results}
+        ]
+        alike = [base for base in bases if len(base.runs[0].epochs) in epochs][: len(plots.BASES)]
+        picture = plots.learning_curves(
+            plots.histories(runs), plots.histories([run for base in alike for run in base.runs])
+        )
         caption = (
             f"{family.title}: training and validation loss, and validation accuracy; rings mark the epoch with the "
             "lowest validation loss"
             + ("; lines are means over seeds, bands reach from the lowest to the highest seed" if several else "")
+            + (f"; dotted: {listing(base.entry.id for base in alike)}, which they build on" if alike else "")
             + f"{picture.remark}."
         )
         curves = figure(picture, caption, f"curves-{family.name}")
@@ -208,7 +218,6 @@ def family_section(family: Family, journal: Journal) -> Fragment:
             )
             for sweep in sweeps(journal, family.name)
         ]
-    entries = load_catalog().entries
     return fragment(
         "family.html.j2",
         family=family,
@@ -216,7 +225,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         started=min((run.started_at for run in runs), default=None),
         finished=max((run.finished_at for run in runs), default=None),
         datasets=sorted({_dataset_text(run) for run in runs}),
-        history=sorted({entries[r.entry.id].builds_on or "" for r in results if r.entry.id in entries} - {""}),
+        history=built_on,
         motivation=motivation(family),
         curves=curves,
         learning=learning,
