@@ -89,7 +89,7 @@ def form_field(name: str) -> str:
         kind = "boolean"
     elif isinstance(default, int | float | str):
         kind = {int: "integer", float: "number", str: "string"}[type(default)]
-    options: dict[str, Any] = {"type": kind, "help": field.description}
+    options: dict[str, Any] = {"type": kind, "help": (field.description or "").replace("null", "None")}  # Python's
     if name == "augment":
         options["allow-input"] = True
     return f"@param {choices}{json.dumps(options, ensure_ascii=False)}"

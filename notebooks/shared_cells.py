@@ -44,6 +44,10 @@ del DRIVE_FOLDER
 # ## Parameters
 #
 # Everything that defines the run. `papermill -p`, a file of `params/`, or an edit of this cell changes it; a misspelt name or an impossible value is refused below, before anything is trained.
+#
+# To repeat another experiment of this family, write its name in `experiment`, and run this cell and the next: it lists every parameter that the experiment's file sets differently. Set those here, and run both again.
+#
+# On a CPU the small networks take minutes, EfficientNet-B0 and the pretrained ones up to two hours, and an epoch of 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5` (the baseline needs 20,000 images to get beyond guessing); with pretrained networks 500 images and one epoch.
 
 # %% id="start"
 from cifar_report.run import Run
@@ -129,12 +133,12 @@ plots.learning_curves(plots.histories(journal.family_runs(run.family)))
 # %% [markdown] id="shown-text"
 # ## What this shows
 #
-# Sentences below are computed from the runs above. Then come the statements about this family, the original report's or ours, each with what the records here say of it.
+# The sentences below are computed from the runs above. Then come all statements that name an experiment of this family. They are *open* until the runs that they need are here at full budget. What our own records say: [findings](https://github.com/{repository}/blob/{ref}/docs/findings.md).
 
 # %% id="shown" tags=["show"]
 for sentence in observe(journal.family_results(run.family), journal):
     print("-", sentence)
-print("\nWhat was stated, on the records here:")
+print("\nStatements, and what the runs here say of them:")
 for finding in family_findings(journal, run.family):
     print("-", finding)
 

@@ -238,7 +238,7 @@ def test_form_fields_are_what_colab_reads(name):
     decoder = json.JSONDecoder()
     first, end = decoder.raw_decode(text)
     choices, options = (first, json.loads(text[end:])) if isinstance(first, list) else ([], first)
-    assert options["help"] == Experiment.model_fields[name].description
+    assert options["help"] == Experiment.model_fields[name].description.replace("null", "None")  # as Python writes it
     assert options["type"] in ("string", "integer", "number", "boolean", "raw")
     default = Experiment.model_fields[name].default
     if options["type"] == "raw":

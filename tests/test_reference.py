@@ -114,6 +114,20 @@ def test_readme_says_what_three_seeds_showed(journal):
     assert (len(every), np.mean(every) < 0.63, np.std(every, ddof=1) > 0.008) == (10, True, True)
 
 
+def test_what_notebooks_say_of_the_records(journal):
+    """Sentences without figures, in notebooks 0 and 2 to 5."""
+    means, ends = journal.means, journal.means.accuracy
+    at_first = means.first_accuracy
+    assert journal.epochs.query("experiment == 'EXP000' and epoch == 20").train_accuracy.mean() < 85  # not by heart
+    assert max(at_first["EXP003"], at_first["EXP004"]) < min(at_first["EXP005"], at_first["EXP006"])  # Kaiming leads
+    assert min(ends["EXP003"], ends["EXP004"]) > max(ends["EXP005"], ends["EXP006"])  # and Xavier ends higher
+    optimizers = [f"EXP{n:03}" for n in (3, 7, 8, 10)]
+    assert means.loss_jitter[optimizers].idxmax() == "EXP008"  # the least steady
+    assert at_first["EXP011B"] > at_first["EXP011"] + 10  # far higher at the smaller rate
+    assert (means.gain_after_lowest_loss[["EXP003", "EXP007"]] > 0).all()  # accuracy rises beside the loss
+    assert means.training_pflop["EXP014"] < 0.1 * means.training_pflop["EXP011"]  # frozen outputs computed once
+
+
 def test_the_abstract_judges_what_has_a_spread(journal):
     text = abstract(journal).html
     assert "8 of 8 of its figures at full budget lie where one new run of ours is expected." in text
