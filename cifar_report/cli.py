@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -17,7 +18,6 @@ from cifar_report import __version__
 from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, shown
-from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import counted, duration, number, p_text, points
 
 if TYPE_CHECKING:  # what is slow to import is imported by the commands that need it
@@ -28,6 +28,9 @@ DONE, RUN_FAILED, REQUEST_WRONG, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 a run failed, 2 the request was wrong, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a minus sign in a file of Windows, say
     try:
         app(arguments, prog_name="cifar-report")
     except SystemExit as end:
@@ -181,12 +184,13 @@ def report(
         raise RequestError("--set applies to runs to execute, and --no-run executes none")
     if no_run:
         from cifar_report.execution.plan import check_writable
+        from cifar_report.journal.journal import Journal
 
         check_writable(request.output_dir)
-        recorded = {swept_parameters(path.name.upper())[0] for path in (request.output_dir / "runs").glob("*")}
-        if not recorded or (experiments and recorded.isdisjoint(request.experiments)):
-            raise RequestError(f"there are no runs{' of these' if experiments else ''} in {request.output_dir}")
         request, code = replace(request, seeds=request.seeds if seeds else None), DONE
+        if Journal(request.output_dir, request.experiments, request.seeds or ()).runs.empty:
+            these = " of these" if experiments or seeds else ""
+            raise RequestError(f"there are no runs{these} in {request.output_dir}")
     else:
         code = _execute(request, jobs, runs_per_gpu, executor, ray_address)
 
@@ -231,8 +235,8 @@ def doctor(output: Output = None) -> int:
 @app.command(epilog=_examples("cifar-report fetch --profile full"))
 def fetch(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
-) -> None:
-    """Download the images and weights that experiments need. Execute no run."""
+) -> int:
+    """Download the images and weights that experiments need. Execute no run; exit with 1 if something is missing."""
     from cifar_report.data.cache import load_images
     from cifar_report.training.weights import find_weights
 
@@ -246,6 +250,7 @@ def fetch(
             found.add(f"{e.weights} weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}")
     print("\n".join(sorted(found)))
     _print_warnings(plan)
+    return RUN_FAILED if any(run.problems for run in plan) else DONE
 
 
 @app.command(epilog=_examples("cifar-report show EXP003", "cifar-report show EXP003 --profile reference --seeds 0,1"))
@@ -512,7 +517,7 @@ def _print_table(
     table = Table(title=title, box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = "%" in column or column == "points"
-        table.add_column(column, justify="right" if right else "left", no_wrap=column == "experiment")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     Console(width=None if sys.stdout.isatty() else width, highlight=False).print(table)

@@ -67,7 +67,7 @@ def find_pictures(paths: Iterable[Path | str] | Path | str) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
         if path.is_dir():
-            found += (pictures := pictures_in(path))
+            found += (pictures := pictures_in(path, readable=False))
             if not pictures:
                 raise RequestError(f"there is no picture in {path}")
         elif path.exists():
@@ -109,4 +109,4 @@ def write_csv(predictions: Iterable[Prediction], stream: TextIO) -> None:
     writer.writerow(["picture", "rank", "class", "probability"])
     for prediction in predictions:
         for rank, (label, share) in enumerate(prediction.classes, start=1):
-            writer.writerow([as_text(str(prediction.path)), rank, label, f"{share:.6f}"])
+            writer.writerow([as_text(str(prediction.path)), rank, as_text(label), f"{share:.6f}"])

@@ -153,7 +153,6 @@ class Run:
             self.history = self._finished.epochs
             return self.history
         self._backup.restore()
-        (self.folder / HISTORY).unlink(missing_ok=True)
         self._environment = describe_environment(self.device)
         current = self._environment.model_dump()
         self._checkpoint = Checkpoint(
@@ -285,8 +284,9 @@ class Run:
         return record
 
     def _append_epoch(self, epoch: EpochRecord) -> None:
-        path = self.folder / HISTORY
-        pd.DataFrame([epoch.model_dump()]).to_csv(path, mode="a", header=not path.exists(), index=False, na_rep="nan")
+        first = epoch.epoch == 1  # whose row replaces what an earlier run left there
+        row = pd.DataFrame([epoch.model_dump()])
+        row.to_csv(self.folder / HISTORY, mode="w" if first else "a", header=first, index=False, na_rep="nan")
         self._backup.save_state()
 
     def _warn(self, warning: str | None) -> None:

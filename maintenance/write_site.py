@@ -22,6 +22,7 @@ from cifar_report.cli import app
 from cifar_report.cli import main as cifar_report
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import Experiment, shown
+from cifar_report.report.sections import NOTE
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "build" / "site"
@@ -65,6 +66,7 @@ def write_report(folder: Path) -> Path:
     """The report of the reference records, as `cifar-report report --profile reference --no-run` writes it."""
     output = folder / "reference"
     shutil.copytree(ROOT / "outputs" / "reference" / "runs", output / "runs")
+    shutil.copy(ROOT / "outputs" / "reference" / NOTE, output)
     if code := cifar_report(["report", "--profile", "reference", "--no-run", "--output", str(output)]):
         raise SystemExit(code)
     return output / "report" / "report.html"

@@ -153,6 +153,11 @@ def test_parse_overrides(texts, expected):
     assert parse_overrides(texts) == expected
 
 
+def test_a_parameter_is_set_once():
+    with pytest.raises(RequestError, match="--set names 'lr' twice"):
+        parse_overrides(["lr=1", "epochs=2 lr=3"])
+
+
 @pytest.mark.parametrize("text", ["epochs", "=3", "3 epochs=2", ""])
 def test_parse_overrides_refuses(text):
     with pytest.raises(RequestError, match="key=value"):

@@ -144,6 +144,9 @@ def test_other_figures_that_differ_and_why_there_is_no_test_are_told(tmp_path):
     write_record(run_folder(tmp_path / "new", "EXP003", 0), digits)
     (change,) = changes(old, read_side(str(tmp_path / "new")))
     assert (change.p, change.test) == (None, "not tested: on cifar10 and on digits")
+    pictures = {pair: {**row, "dataset": "folder", "data_sha256": "another"} for pair, row in old.rows.items()}
+    mine = {pair: {**row, "dataset": "folder", "key": "another"} for pair, row in old.rows.items()}
+    assert changes(Side(mine), Side(pictures))[0].test == "not tested: on different pictures"
 
 
 def test_experiments_of_ones_own_and_pages_of_reports_can_be_named(tmp_path):

@@ -45,7 +45,7 @@ def test_parameters_are_explained(capsys):
         (["run", "EXP003", "--profile", "quick", "--set", "epoch=3"], "did you mean 'epochs'"),
         (["run", "EXP003", "--profile", "quick", "--set", "epochs"], "key=value"),
         (["run", "EXP003", "--profile", "quick", "--set", "lr=fast"], "'lr'"),
-        (["run", "EXP003", "--profile", "quick", "--set", "fold=1"], "fold is given without folds"),
+        (["run", "EXP003", "--profile", "quick", "--set", "fold=1"], "goes with fold (from 0) and folds"),
         (["run", "EXP014", "--profile", "quick", "--set", "weights=null"], "must be pretrained"),
         (["run", "EXP007", "--profile", "quick", "--set", "nesterov=true"], "nesterov belongs to sgd"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "a"], "whole numbers"),
@@ -55,7 +55,7 @@ def test_parameters_are_explained(capsys):
         (["report", "--profile", "quick", "--no-run", "--set", "epochs=3"], "--no-run executes none"),
         (["predict", "x.jpg", "--experiment", "EXP003-EXP006", "--profile", "quick"], "predict takes one experiment"),
         (["report", "--profile", "quick", "--output", "/dev/null/x", "--no-run"], "is not a folder"),
-        (["report", "--profile", "quick", "--output", "typo/quick", "--no-run"], "there are no runs in typo/quick"),
+        (["report", "--profile", "quick", "--output", "typo/quick", "--no-run"], "there is no folder typo/quick"),
         (["status", "EXP003", "--profile", "quick", "--set", "dataset=folder data_dir=/nowhere"], "does not exist"),
         (
             ["run", "EXP000", "--dry-run", "--profile", "quick", "--set", "dataset=digits validation=holdout"],
@@ -164,14 +164,33 @@ def test_diff_of_two_experiments_has_the_differences_interval(capsys, tmp_path):
 
 
 def test_a_report_of_no_runs_replaces_none(capsys, tmp_path, monkeypatch):
-    write_run(tmp_path, "EXP003", 0.76)
+    run = write_run(tmp_path, "EXP003", 0.76)
     assert main(["report", "EXP004", "--no-run", "--output", str(tmp_path)]) == 2
     assert "there are no runs of these in" in capsys.readouterr().err
     (tmp_path / "runs" / "exp003").rename(tmp_path / "runs" / "exp004-lr-0_02")  # a sweep's, of EXP004
+    swept = run.model_copy(update={"experiment": "EXP004-LR-0_02"})
+    write_record(run_folder(tmp_path, swept.experiment, 0), swept)
     written = []
     monkeypatch.setattr("cifar_report.report.export.make_report", lambda *args, **more: written.append(more) or "page")
     assert main(["report", "EXP004", "--no-run", "--output", str(tmp_path)]) == 0
     assert [more["experiments"] for more in written] == [("EXP004",)]
+    assert main(["report", "--no-run", "--seeds", "7", "--output", str(tmp_path)]) == 2  # the last report stays
+    assert len(written) == 1
+
+
+def test_output_that_cannot_show_a_sign_has_another_in_its_place(tmp_path):
+    for name, accuracy in (("EXP003", 0.76), ("EXP004", 0.71)):
+        write_run(tmp_path, name, accuracy)
+    command = [sys.executable, "-m", "cifar_report", "diff", "EXP003", "EXP004", "--output", str(tmp_path)]
+    shown = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True)
+    assert shown.returncode == 0
+    assert b"?5.00" in shown.stdout  # a minus sign elsewhere
+
+
+def test_what_was_to_be_holdout_is_not_asked_of_a_stand_in(capsys, tmp_path, no_data):
+    command = ["status", "EXP003", "--profile", "full", "--set", "validation=holdout", "--output", str(tmp_path)]
+    assert main(command) == 0
+    assert "not on this machine: CIFAR-10" in capsys.readouterr().out
 
 
 def test_recorded_runs_tell_their_profile(tmp_path):
@@ -198,7 +217,7 @@ def test_fetch_says_what_there_is_and_runs_nothing(capsys, tmp_path, no_data, mo
     (weights / "resnet18.safetensors").write_bytes(b"weights")
     monkeypatch.setenv("CIFAR_REPORT_WEIGHTS", str(weights))
     command = ["fetch", "EXP011", "EXP012", "--profile", "quick", "--output", str(tmp_path / "out")]
-    assert main(command) == 0
+    assert main(command) == 1
     out = capsys.readouterr().out
     digest = hashlib.sha256(b"weights").hexdigest()
     assert f"imagenet weights of resnet18: local file, SHA-256 {digest}" in out

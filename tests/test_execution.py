@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from records import write_run
 
 from cifar_report.execution import resources
 from cifar_report.execution.execute import execute_plan
@@ -153,8 +154,16 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
     for name, damage, message in [
         ("predictions.npz", b"", "predictions.npz is missing or damaged"),
         ("predictions.npz", flipped, "predictions.npz is missing or damaged"),
-        ("history.csv", b"epoch,validation_loss\n1,0.5\n", "history.csv is missing or damaged"),
-        ("history.csv", history.replace(b"0.01", b"0.02"), "history.csv contradicts run.json"),
+        (
+            "history.csv",
+            b"epoch,validation_loss\n1,0.5\n",
+            "history.csv is missing or damaged, or contradicts run.json",
+        ),
+        (
+            "history.csv",
+            history.replace(b"0.01", b"0.02"),
+            "history.csv is missing or damaged, or contradicts run.json",
+        ),
         ("model.safetensors", b"garbage", "model.safetensors is damaged"),
         ("run.json", contrary, "run.json contradicts itself"),
         ("run.json", b"{", "its record cannot be read"),
@@ -231,6 +240,23 @@ def test_dead_kernel_is_a_failed_run(tmp_path, short_notebook):
     assert record.status == "failed"
     assert record.error is not None
     assert "Kernel" in record.error.type
+
+
+@pytest.mark.slow
+def test_an_earlier_result_stays_when_the_next_is_interrupted(tmp_path, short_notebook, monkeypatch):
+    (run,) = plan(tmp_path, "EXP000")
+    earlier = write_run(tmp_path / "out", "EXP000")
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cifar_report.execution.worker.execute_notebook", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            execute_run(run)
+    assert read_record(run.folder) == earlier
+    short_notebook("1 / 0")
+    assert execute_run(run).status == "failed"
 
 
 @pytest.mark.slow
@@ -625,7 +651,7 @@ def test_gpus_limit_the_jobs_of_runs_that_use_them_and_it_is_said(tmp_path, monk
 
 
 def test_gpus_are_those_the_process_may_use(monkeypatch):
-    for visible_devices, expected in [("0,3", ("0", "3")), ("", ()), ("-1", ())]:
+    for visible_devices, expected in [("0,3", ("0", "3")), ("", ()), ("-1", ()), ("NoDevFiles", ())]:
         gpus.cache_clear()
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)
         assert gpus() == expected

@@ -1,5 +1,6 @@
 import math
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -547,6 +548,9 @@ def test_the_command_that_reproduces_a_run_gives_its_parameters(tmp_path):
     mine = run.model_copy(update={"experiment": "MINE", "parameters": {**run.parameters, "experiment": "MINE"}})
     command = reproduce_command([mine], load_catalog().family_named("initialization"))
     assert command.startswith("papermill notebooks/02_initialization.ipynb out.ipynb -p experiment MINE -p seed 4 ")
+    plain = write_run(tmp_path, "EXP003", parameters={"init": "default"})  # the schema's default, not the notebook's
+    mine = plain.model_copy(update={"experiment": "MINE", "parameters": {**plain.parameters, "experiment": "MINE"}})
+    assert "-p init default" in reproduce_command([mine], load_catalog().family_named("initialization"))
 
 
 def test_one_command_reproduces_all_seeds_and_folds(tmp_path):
@@ -640,3 +644,16 @@ def test_results_frame_has_a_row_a_run(tmp_path):
     assert frame.loc["EXP003", "difference"] == pytest.approx(6)
     assert frame.loc["EXP003", "verdict"] == "higher"
     assert frame.loc["EXP004", "error"] == "X: m"
+
+
+def test_experiments_of_the_same_parameters_count_once_in_their_spread(tmp_path):
+    for seed, accuracy in enumerate((0.70, 0.72, 0.74)):
+        for name in ("EXP003", "EXP004"):
+            write_run(tmp_path, name, accuracy if name == "EXP003" else accuracy - 0.01, seed=seed)
+    alone = Journal(tmp_path).accuracy_spreads["EXP003"]
+    for seed in range(3):
+        record = read_record(run_folder(tmp_path, "EXP003", seed))
+        folder, name = tmp_path / "runs" / "exp003-lr-0_01" / f"seed-{seed}", {"experiment": "EXP003-LR-0_01"}
+        shutil.copytree(run_folder(tmp_path, "EXP003", seed), folder)
+        write_record(folder, record.model_copy(update={**name, "parameters": record.parameters | name}))
+    assert Journal(tmp_path).accuracy_spreads["EXP003"] == alone

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from cifar_report.execution import execute
 from cifar_report.execution.execute import table_of_running
+from cifar_report.records.record import read_history
 
 HEADER = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr,seconds\n"
 
@@ -41,6 +42,6 @@ def test_table_tells_epochs_accuracy_and_time_left(run, clock):
 
 
 def test_history_is_read_while_it_is_written(run):
-    assert execute._history(run) == []
+    assert read_history(run.folder) == []
     (run.folder / "history.csv").write_text(HEADER + "1,1.5,0.4,1.4,0.5,0.01,12.5\n2,1.2,0.5,1.")
-    assert [row["epoch"] for row in execute._history(run)] == ["1"]  # the second is not whole
+    assert [row.epoch for row in read_history(run.folder)] == [1]  # the second is not whole

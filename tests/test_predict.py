@@ -109,12 +109,14 @@ def test_command_skips_what_it_cannot_read_and_prints_csv(finished, tmp_path, ca
     output, dataset, _ = finished
     save(dataset.test.images[0], tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("no picture")
+    (tmp_path / "photo.heic").write_bytes(b"of a phone")
     words = ["predict", str(tmp_path), "--experiment", "exp003", "--output", str(output)]
     assert main([*words, "--top", "2"]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{tmp_path / 'good.png'}: ")
     assert printed.out.count("%") == 2
-    assert f"skipped {tmp_path / 'bad.png'}: not a picture" in printed.err
+    for name in ("bad.png", "photo.heic"):
+        assert f"skipped {tmp_path / name}: not a picture" in printed.err
     assert main([*words, "--csv", "--top", "2"]) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["rank"] for row in rows] == ["1", "2"]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cifar_report.execution.plan import damaged_results
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.lock import LOCK
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, run_folder
@@ -116,6 +117,15 @@ def test_an_earlier_result_stays_until_the_new_one_is_complete(tiny, tmp_path, m
     assert {path.name for path in new.folder.iterdir()} - {LOCK} == set(RESULT_FILES)
     assert read_record(new.folder).parameters["lr"] == 0.005
     assert len((new.folder / "history.csv").read_text().splitlines()) == 1 + len(new.history)
+
+
+def test_an_earlier_result_is_whole_while_another_is_trained(tiny, tmp_path, monkeypatch):
+    old = complete(tiny(output_dir=str(tmp_path)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "evaluate", lambda run: pytest.fail("interrupted after training"))
+        with pytest.raises(pytest.fail.Exception):
+            complete(tiny(output_dir=str(tmp_path), lr=0.005))
+    assert damaged_results(old.folder, read_record(old.folder)) == ""
 
 
 def test_a_newer_versions_run_is_not_overwritten_by_hand(tiny, tmp_path):

@@ -120,9 +120,9 @@ def test_a_sweep_on_record_is_a_table_and_a_curve(tmp_path):
     for seed in (0, 1):
         write_run(tmp_path, "EXP003", 0.75, seed=seed)
     journal = Journal(tmp_path)
-    (found,) = sweeps(journal, "initialization")
-    assert (found.base, found.parameter) == ("EXP003", "lr")
-    assert [(value, result.entry.id) for value, result in found.points] == [
+    ((base, parameter, points),) = sweeps(journal, "initialization")
+    assert (base, parameter) == ("EXP003", "lr")
+    assert [(value, result.entry.id) for value, result in points] == [
         (0.003, "EXP003-LR-0_003"),
         (0.01, "EXP003"),
         (0.03, "EXP003-LR-0_03"),

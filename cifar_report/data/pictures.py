@@ -44,16 +44,17 @@ def read_picture(path: Path, size: int) -> np.ndarray:
     return np.array(square).transpose(2, 0, 1)
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder, by name.
+def pictures_in(folder: Path, *, readable: bool = True) -> list[Path]:
+    """The picture files in a folder, by name; `readable`: all are to be of a format that is read.
 
     Raises:
-        RequestError: some are of a format that is not read.
+        RequestError: some are not.
     """
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]  # a Mac leaves `._1.jpg`
-    if others := sorted(file.name for file in files if file.suffix.lower() in UNREADABLE):
+    others = sorted(file.name for file in files if file.suffix.lower() in UNREADABLE)
+    if others and readable:
         raise RequestError(f"{folder} has pictures in a format that is not read, such as {others[0]}: make them JPEGs")
-    return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+    return sorted(file for file in files if file.suffix.lower() in {*SUFFIXES, *UNREADABLE})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from cifar_report.execution.execute import POLL, missing_runs, summary
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import THREAD_VARIABLES, longest_first
-from cifar_report.execution.worker import Worker, error_record, failed_record, record_failure
+from cifar_report.execution.worker import OtherWorkError, Worker, error_record, failed_record, record_failure
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import HeldError, folder_lock
@@ -22,10 +22,6 @@ from cifar_report.records.record import RunRecord, read_record
 
 RETRIES = 10  # nodes that may die under one run
 SYNCHRONIZED = 10.0  # seconds after which a shared folder shows everywhere what was written in it
-
-
-class VersionMismatchError(RuntimeError):
-    """A node has another version of the code, the data or the weights than the machine that made the plan."""
 
 
 def execute_on_ray(
@@ -171,7 +167,7 @@ def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folde
     Ray has set `CUDA_VISIBLE_DEVICES` to the task's GPU. A repeated task whose run is complete only returns its record.
     """
     if key_facts(run.parameters, run.family.notebook_path, run.facts.data, run.facts.weights) != run.facts:
-        raise VersionMismatchError(
+        raise OtherWorkError(
             "the node's version of cifar-report differs from that of the machine that made the plan; install the same"
         )
     if run.is_complete() and (record := read_record(run.folder)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import multiprocessing.connection
 import os
 import time
@@ -22,9 +21,8 @@ from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import cores, default_jobs, gpus, longest_first, slot_environments
 from cifar_report.execution.worker import Worker
 from cifar_report.formatting import counted, duration
-from cifar_report.records.files import HISTORY
 from cifar_report.records.lock import holder, is_locked
-from cifar_report.records.record import RunRecord, run_name
+from cifar_report.records.record import RunRecord, read_history, run_name
 
 POLL = 0.5  # seconds between two looks at the workers
 
@@ -147,23 +145,10 @@ def table_of_running(running: Sequence[Worker], title: str) -> Table:
     """The running runs: finished epochs, validation accuracy, time elapsed, and left after the last epoch."""
     shown = Table("run", "epoch", "accuracy", "elapsed", "left", title=title)
     for worker in running:
-        run, history = worker.run, _history(worker.run)
-        accuracy = f"{float(history[-1]['validation_accuracy']):.2%}" if history else "–"
-        seconds = sum(float(row["seconds"]) for row in history)
+        run, history = worker.run, read_history(worker.run.folder)
+        accuracy = f"{history[-1].validation_accuracy:.2%}" if history else "–"
+        seconds = sum(epoch.seconds for epoch in history)
         left = duration(seconds / len(history) * (run.parameters.epochs - len(history))) if history else "–"
         elapsed = duration(perf_counter() - worker.started)
         shown.add_row(run.name, f"{len(history)}/{run.parameters.epochs}", accuracy, elapsed, left)
     return shown
-
-
-def _history(run: PlannedRun) -> list[dict[str, str]]:
-    """The finished epochs of a running run; a row that is not fully written is left out."""
-    rows = []
-    with (
-        contextlib.suppress(OSError, KeyError, TypeError, ValueError),
-        (run.folder / HISTORY).open(newline="") as stream,
-    ):
-        for row in csv.DictReader(stream):
-            float(row["validation_accuracy"]), float(row["seconds"])
-            rows.append(row)
-    return rows

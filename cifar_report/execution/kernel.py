@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import psutil
 
@@ -53,7 +54,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
         content.cells = [cell for cell in content.cells if LESSON not in cell.metadata.get("tags", [])]
         nbformat.write(content, f"{folder}/{notebook.name}")
         # IPython's own folder, so that a user's start-up files define no variables.
-        with _environment(KERNEL_ENVIRONMENT | {"IPYTHONDIR": f"{folder}/ipython"}):
+        with mock.patch.dict(os.environ, KERNEL_ENVIRONMENT | {"IPYTHONDIR": f"{folder}/ipython"}):
             papermill.execute_notebook(
                 _literal(f"{folder}/{notebook.name}"),
                 _literal(str(output)),
@@ -64,18 +65,6 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
                 config=Config({"KernelManager": ipc if os.name == "posix" else {}}),
                 **({"kernel_manager_class": kernel.manager_class()} if kernel else {}),
             )
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables, and have all as they were afterwards."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def remove_leftovers() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,14 +21,14 @@ from cifar_report.experiments.catalog import Family, load_catalog, load_experime
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
-from cifar_report.records.files import HISTORY, RECORD, WEIGHTS
+from cifar_report.records.files import CHECKPOINT, RECORD, WEIGHTS
 from cifar_report.records.key import key_facts, run_key, stale_because
 from cifar_report.records.lock import require_locks
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import (
-    EpochRecord,
     KeyFacts,
     RunRecord,
+    read_history,
     read_progress,
     read_record,
     refuse_newer,
@@ -139,13 +138,9 @@ def damaged_results(folder: Path, record: RunRecord) -> str:
         return "predictions.npz contradicts run.json"
     if record.test.accuracy != correct / total:
         return "run.json contradicts itself"
-    try:
-        with (folder / HISTORY).open(newline="") as stream:
-            history = [EpochRecord.model_validate(row) for row in csv.DictReader(stream)]
-    except (OSError, ValueError, TypeError):
-        return "history.csv is missing or damaged"
-    if list(map(repr, history)) != list(map(repr, record.epochs)):  # NaN equals nothing
-        return "history.csv contradicts run.json"
+    replaced = (folder / CHECKPOINT).exists()  # by a run with other parameters, which is unfinished
+    if not replaced and list(map(repr, read_history(folder))) != list(map(repr, record.epochs)):  # NaN equals nothing
+        return "history.csv is missing or damaged, or contradicts run.json"
     weights = folder / WEIGHTS
     try:
         if weights.exists():
@@ -227,7 +222,8 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
             raise
         problems["data"] = str(error)
     else:
-        _check_parts(images, e)
+        if not problems["data"]:  # a stand-in says nothing of what the data allow
+            _check_parts(images, e)
     try:
         if e.weights:
             _, weights, problems["weights"] = find_weights(e, download=not read_only)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -61,7 +62,7 @@ def gpus() -> tuple[str, ...]:
     """NVIDIA GPUs this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return tuple(name.strip() for name in visible.split(",") if name.strip() not in ("", "-1"))
+        return tuple(re.findall(r"\d+|(?:GPU|MIG)-[^\s,]+", visible.partition("-1")[0]))
     if shutil.which("nvidia-smi") is None:
         return ()
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

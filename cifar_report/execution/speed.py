@@ -32,7 +32,7 @@ def measured_seconds(run: PlannedRun) -> float | None:
     Measurements are kept in the cache folder, by machine and by what is trained. `compile` is not considered.
     """
     e = run.parameters
-    if e.device.startswith("cuda") and not torch.cuda.is_available():
+    if not {"cuda": torch.cuda, "mps": torch.backends.mps}.get(e.device.partition(":")[0], torch.cpu).is_available():
         return None
     images, test = SIZES.get(e.dataset) or _pictures(e)
     test = min(test, e.test_limit or test)
@@ -55,6 +55,7 @@ def _measured(e: Experiment, validation: float) -> list[float]:
     batch = e.batch_size if device.type == "cuda" else min(e.batch_size, max(4, 2**17 // e.image_size**2))
     affordable = min(1024, 12_000 * 32**2 // (RELATIVE_COST[e.model] * e.image_size**2))
     images = batch * max(4 if device.type == "cuda" else 1, affordable // batch)  # an incomplete batch takes as long
+    images = min(images, SIZES["digits"][0])
     small = {"train_limit": images, "test_limit": max(1, round(images * validation)), "batch_size": batch, "lr": 1e-6}
     fixed = {"dataset": "digits", "validation": "test", "weights": None, "schedule": "constant", "compile": False}
     e = e.model_copy(update={**small, **fixed, "precision": choose_precision(e, device), "seed": 0})

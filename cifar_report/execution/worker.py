@@ -105,12 +105,14 @@ def _keep_output(log: Path) -> None:
 def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRecord:
     """Execute one run's notebook and return its record; a failure becomes a record too."""
     started = perf_counter()
-    (run.folder / RECORD).unlink(missing_ok=True)  # a record found afterwards is of this execution
+    before = read_record(run.folder)  # stays until this execution leaves its own
+    if before is None or before.key == run.key:  # unless it is damaged, or of a failure
+        (run.folder / RECORD).unlink(missing_ok=True)
     target, values = run.folder / NOTEBOOK, run.parameters.model_dump(mode="json")
     try:
         execute_notebook(run.family.notebook_path, target, values, kernel=kernel)
         record = read_record(run.folder)
-        if record is None:
+        if record is None or record == before:
             raise RuntimeError("the notebook ended without leaving a record")
         if record.key != run.key:
             changed = stale_because(record, run.parameters, run.facts) or ["other parameters"]
@@ -120,7 +122,7 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
     except Exception as error:  # whatever went wrong in a run belongs into its record
         failure = describe_error(error, kernel)
     complete = read_record(run.folder)
-    if complete is None or complete.status == "failed" or complete.key != run.key:
+    if complete is None or complete == before or complete.status == "failed" or complete.key != run.key:
         return record_failure(run, failure, started)
     # A later cell failed, which only compares and shows: the result stands.
     warning = f"its notebook failed after the run was complete, in cell {failure.cell}: {failure.type}: "

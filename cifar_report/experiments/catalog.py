@@ -229,6 +229,8 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
             raise RequestError(f"'{text}' is not of the form key=value")
         for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
             name, _, value = text[start:end].partition("=")
+            if name in overrides:
+                raise RequestError(f"--set names '{name}' twice")
             overrides[name] = value.strip()
     return overrides
 

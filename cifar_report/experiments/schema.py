@@ -191,14 +191,12 @@ def _contradictions(e: Experiment) -> Iterator[str]:
         yield f"trainable: {e.trainable} freezes layers that must be pretrained; set weights=imagenet or trainable=all"
     if e.init != "default" and e.weights is not None:
         yield f"init: {e.init} would erase the pretrained weights; set weights=null or init=default"
-    if e.fold is not None and e.folds is None:
-        yield "fold is given without folds; set folds, the number of folds"
-    if e.folds is not None and e.fold is None:
-        yield "folds is given without fold; set fold, from 0 to folds - 1"
-    if e.fold is not None and e.folds is not None and e.fold >= e.folds:
+    if len({e.validation == "fold", e.fold is not None, e.folds is not None}) > 1:
+        yield "validation=fold goes with fold (from 0) and folds (how many), and they go with no other validation"
+    elif e.fold is not None and e.folds is not None and e.fold >= e.folds:
         yield f"fold must lie between 0 and folds - 1, but fold is {e.fold} and folds is {e.folds}"
-    if (e.validation == "fold") != (e.fold is not None):
-        yield "validation=fold goes with fold and folds, and they go with no other validation"
+    if e.mix != "none" and e.trainable != "all":
+        yield f"mix: {e.mix} is of images, and frozen layers see each image once; set mix=none or trainable=all"
     if e.nesterov and e.optimizer != "sgd":
         yield f"nesterov belongs to sgd; with optimizer={e.optimizer} set nesterov=false"
     if e.momentum > 0 and e.optimizer not in ("sgd", "rmsprop", "muon"):

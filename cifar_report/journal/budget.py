@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from ast import literal_eval
 from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
 from cifar_report.experiments.catalog import Family, load_experiment, profiles
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import Experiment, differences, effective, shown, with_defaults
+from cifar_report.experiments.schema import differences, effective, shown, validate, with_defaults
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.records.record import RunRecord
 
@@ -27,7 +28,9 @@ def parameters_of(run: RunRecord) -> dict[str, Any]:
 
 def work_of(run: RunRecord) -> tuple[dict, tuple[str, str] | None, str | None]:
     """What a run did, its seed and fold aside: parameters, data with its split, and weights."""
-    parameters = {n: value for n, value in effective(parameters_of(run)).items() if n not in ("seed", "fold")}
+    parameters = {
+        n: value for n, value in effective(parameters_of(run)).items() if n not in ("experiment", "seed", "fold")
+    }
     split = run.data.split_sha256 if run.data and run.parameters.get("fold") is None else ""
     data = (run.data.sha256, split) if run.data else None
     return parameters, data, run.weights.sha256 if run.weights else None
@@ -128,6 +131,10 @@ def reproduce_command(runs: Sequence[RunRecord], family: Family) -> str:
 
 
 def _papermill_command(run: RunRecord, family: Family) -> str:
-    changes = differences(Experiment.model_validate({}).result_parameters(), run.parameters, ignored=())
+    from papermill import inspect_notebook
+
+    cell = {name: literal_eval(of["default"]) for name, of in inspect_notebook(str(family.notebook_path)).items()}
+    changes = differences(validate(cell).result_parameters(), with_defaults(run.parameters), ignored=())
     words = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, (_, value) in changes.items())
+    words += " -p data_dir FOLDER" if run.parameters.get("dataset") == "folder" else ""
     return f"papermill notebooks/{family.notebook} out.ipynb {words}"

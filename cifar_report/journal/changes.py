@@ -26,7 +26,17 @@ from cifar_report.records.record import run_folder, run_name
 Pair = tuple[str, tuple[int, ...]]  # experiment, and seed; of a fold also which, and of how many
 Row = Mapping[str, Any]
 METRICS = ["test_loss", "epochs", "best_epoch", "model_parameters", "trainable_parameters", "train_images"]
-COLUMNS = {"experiment", "seed", "status", "correct", "test_images", "dataset", "key", "settings"}  # what is needed
+COLUMNS = {
+    "experiment",
+    "seed",
+    "status",
+    "correct",
+    "test_images",
+    "dataset",
+    "data_sha256",
+    "key",
+    "settings",
+}  # what is needed
 
 
 @dataclass(frozen=True)
@@ -75,9 +85,10 @@ def read_side(what: str) -> Side:
         RequestError: it is none of these, or holds no run.
     """
     path = Path(what)
+    table = path if path.suffix == ".csv" else (path.parent if path.suffix == ".html" else path) / "results.csv"
     if (path / "runs").is_dir():
         side = Side.of(Journal(path))
-    elif (table := _table(path)).is_file():
+    elif table.is_file():
         side = Side(read_results(table))
     else:
         raise RequestError(
@@ -93,13 +104,6 @@ def is_experiment(what: str, output_dir: Path) -> bool:
     if what.upper() in load_catalog().entries:
         return True
     return Path(what).name == what and (output_dir / "runs" / what.lower()).is_dir() and not Path(what).exists()
-
-
-def _table(path: Path) -> Path:
-    """The table of results that belongs to a report's page, folder, or table."""
-    if path.suffix == ".csv":
-        return path
-    return (path.parent if path.suffix == ".html" else path) / "results.csv"
 
 
 def read_results(table: Path) -> dict[Pair, Row]:
@@ -135,7 +139,7 @@ def changes(before: Side, after: Side) -> list[Change]:
     found = []
     for pair in sorted(before.rows.keys() | after.rows.keys()):
         old, new = before.rows.get(pair), after.rows.get(pair)
-        name = _name(*pair)
+        name = run_name(pair[0], dict(zip(("seed", "fold", "folds"), pair[1], strict=False)))
         if old is None or new is None:
             row = new or old or {}
             what = ("new" if new else "gone") + (", failed" if row["status"] == "failed" else "")
@@ -204,6 +208,8 @@ def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None,
         return None, None, ""
     if old["dataset"] != new["dataset"]:
         return None, None, f"not tested: on {old['dataset']} and on {new['dataset']}"
+    if old["dataset"] == "folder" and old["data_sha256"] != new["data_sha256"]:
+        return None, None, "not tested: on different pictures"
     first, second = (folder and read_predictions(folder) for folder in folders)
     if first and second and (shared := first.shared_with(second)):
         _, right_before, right_after = shared
@@ -211,10 +217,6 @@ def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None,
         return difference, mcnemar(right_before, right_after), f"McNemar, {len(right_after):,} images"
     counts = [[int(row["correct"]), int(row["test_images"]) - int(row["correct"])] for row in (old, new)]
     return after - before, float(stats.fisher_exact(counts).pvalue), "Fisher's exact test on the counts"
-
-
-def _name(experiment: str, seed: tuple[int, ...]) -> str:
-    return run_name(experiment, dict(zip(("seed", "fold", "folds"), seed, strict=False)))
 
 
 def _folder(side: Side, pair: Pair) -> Path | None:

@@ -24,6 +24,8 @@ from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import RunRecord, read_runs, recorded_folder
 from cifar_report.records.verified import code_digests, is_of_this_code
 
+LOCAL_WEIGHTS = "weights from a local file"  # of the user's own
+
 
 @dataclass(frozen=True)
 class Result:
@@ -53,11 +55,6 @@ class Result:
     def accuracy(self) -> float:
         """Mean over seeds, a fraction."""
         return float(np.mean(self.accuracies))
-
-    @property
-    def train_seconds(self) -> float:
-        """Mean over seeds."""
-        return float(np.mean([run.seconds.train for run in self.runs]))
 
     @cached_property
     def interval(self) -> tuple[float, float]:
@@ -95,7 +92,7 @@ class Result:
                 names = {"cifar10": "copy of CIFAR-10", "digits": "handwritten digits", "folder": "other pictures"}
                 found.append(names[run.data.name])
             if run.weights and run.weights.is_local:
-                found.append("weights from a local file")
+                found.append(LOCAL_WEIGHTS)
             if run.precision not in (None, "float32"):
                 found.append(str(run.precision))
         return list(dict.fromkeys(found))
@@ -110,11 +107,6 @@ class Result:
         """Whether the seeds were computed with several versions of torch, or kinds of device."""
         environments = [run.environment for run in self.runs if run.environment]
         return len({(e.torch, e.device.partition(":")[0]) for e in environments}) > 1
-
-    @property
-    def local_weights(self) -> bool:
-        """Whether a run started from weights in a file of the user's own."""
-        return any(run.weights and run.weights.is_local for run in self.runs)
 
 
 class Journal:
@@ -218,14 +210,13 @@ class Journal:
         return {name: dict(values) for name, values in found.items()}
 
     def spreads(self, values: Values, resolution: float) -> dict[str, Spread | None]:
-        """Of each experiment the spread of its group. Experiments that repeat another count once."""
-        repeated = {name: entry.same_as for name, entry in load_catalog().entries.items() if entry.same_as}
+        """Of each experiment the spread of its group. Experiments of the same parameters count once."""
         found: dict[str, Spread | None] = {}
         for group in set(self.groups.values()):
             members = [name for name in values if self.groups[name] == group]
             counted: dict[str, dict] = {}
             for name in members:
-                counted.setdefault(repeated.get(name, name), {}).update(values[name])
+                counted.setdefault(repr(work_of(self.complete[name].runs[0])), {}).update(values[name])
             found |= dict.fromkeys(members, Spread.of(counted, resolution))
         return found
 
@@ -290,17 +281,11 @@ def _sweeps_base(result: Result, results: Sequence[Result]) -> Result | None:
     return None if base is result else base
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Experiments that differ in one parameter; `points`: its values with the results, in order."""
+def sweeps(journal: Journal, family: str) -> list[tuple[str, str, list[tuple[Any, Result]]]]:
+    """The family's sweeps of one number: what they vary, the parameter, and its values with their results, in order.
 
-    base: str
-    parameter: str
-    points: list[tuple[Any, Result]]
-
-
-def sweeps(journal: Journal, family: str) -> list[Sweep]:
-    """The family's sweeps of one number; the experiment that they vary is a point where it did the same otherwise."""
+    The experiment that they vary is a point where it did the same otherwise.
+    """
     complete = {r.entry.id: r for r in journal.family_results(family) if r.runs}
     varied = {name: swept_parameters(name) for name in complete}
     members = grouped(((base, names[0]), name) for name, (base, names) in varied.items() if len(names) == 1)
@@ -313,7 +298,7 @@ def sweeps(journal: Journal, family: str) -> list[Sweep]:
             if not differences(settings[names[0]], own, ignored=("experiment", "seed", "fold", parameter))
         ]
         if len(points) > 1 and all(type(value) in (int, float) for value, _ in points):
-            found.append(Sweep(base, parameter, sorted(points, key=lambda point: point[0])))
+            found.append((base, parameter, sorted(points, key=lambda point: point[0])))
     return found
 
 

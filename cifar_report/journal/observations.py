@@ -11,7 +11,6 @@ import pandas as pd
 from cifar_report.formatting import grouped, listing, p_text, percent, points, ranges
 from cifar_report.journal.journal import Journal, Result, of_equal_work
 from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, wilson_interval
-from cifar_report.records.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -162,11 +161,8 @@ def _confusions(results: Sequence[Result]) -> tuple[list[str], list[str]]:
         one, two = np.unravel_index(both.argmax(), both.shape)
         share = percent(both.max() / int((~predictions.correct).sum()))
         figures = f"{counts[one, two]:,} and {counts[two, one]:,} images, {share} of all its mistakes"
-        pairs.append((f"{names[one]} and {names[two]}", f"{_name(run, result)} ({figures})"))
+        name = f"{run.experiment} (seed {run.seed})" if len(result.runs) > 1 else run.experiment
+        pairs.append((f"{names[one]} and {names[two]}", f"{name} ({figures})"))
         shown_by.append(result.entry.id)
     sentences = [f"Most often confused: {pair}, in {listing(parts)}." for pair, parts in grouped(pairs).items()]
     return sentences, shown_by
-
-
-def _name(run: RunRecord, result: Result) -> str:
-    return f"{run.experiment} (seed {run.seed})" if len(result.runs) > 1 else run.experiment

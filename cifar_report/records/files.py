@@ -52,4 +52,4 @@ def write_if_changed(path: Path, text: str) -> bool:
 
 def says(path: Path, text: str) -> bool:
     """Whether a file holds just this text."""
-    return path.is_file() and path.read_text(encoding="utf-8") == text
+    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text

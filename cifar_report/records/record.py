@@ -6,8 +6,10 @@ times are UTC in ISO 8601.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
-from cifar_report.records.files import CHECKPOINT, PROGRESS, RECORD, write_text
+from cifar_report.records.files import CHECKPOINT, HISTORY, PROGRESS, RECORD, write_text
 
 SCHEMA_VERSION = 2  # 2: precision, training_pflop, provenance, fold
 # How a record begins to warn that its sessions were not alike, so that it need not reproduce to the last bit.
@@ -226,6 +228,16 @@ def read_record(folder: Path) -> RunRecord | None:
         return RunRecord.model_validate_json((folder / RECORD).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
+    except OSError as error:
+        raise RequestError(f"cannot read {folder / RECORD}: {error.strerror}") from None
+
+
+def read_history(folder: Path) -> list[EpochRecord]:
+    """The rows of a run's history.csv, up to one that is damaged or not fully written."""
+    found: list[EpochRecord] = []
+    with suppress(OSError, ValueError, TypeError), (folder / HISTORY).open(newline="") as stream:
+        found.extend(map(EpochRecord.model_validate, csv.DictReader(stream)))
+    return found
 
 
 def read_progress(folder: Path) -> Progress | None:

@@ -24,7 +24,7 @@ from cifar_report.records.files import NOTEBOOK, says, write_if_changed, write_t
 from cifar_report.records.key import COLAB
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer
-from cifar_report.report.layout import TEMPLATES, page_style
+from cifar_report.report.layout import TEMPLATES
 from cifar_report.report.markdown import write_markdown
 from cifar_report.report.pdf import write_pdf
 from cifar_report.report.sections import notebook_link
@@ -115,7 +115,7 @@ def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
     sources = (notebook, *sorted((TEMPLATES / "cifar_report").iterdir()))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     mark = f"\n<!-- {digest} -->\n"
-    if target.is_file() and target.read_text(encoding="utf-8").endswith(mark):
+    if target.is_file() and target.read_text(encoding="utf-8", errors="replace").endswith(mark):
         return
     try:
         page = _to_html(notebook, "notebook.html.j2", f"{run.experiment}, seed {run.seed}")
@@ -139,10 +139,11 @@ def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cov
         template_file=template,
         extra_template_basedirs=[str(TEMPLATES)],
     )
+    style = TEMPLATES / "cifar_report" / "style.css"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     resources: dict[str, Any] = {
         "page_title": title,
-        "page_style": page_style() if script else page_style() + _code_colours(),
+        "page_style": style.read_text(encoding="utf-8") + ("" if script else _code_colours()),
         "page_script": script,
         "script_policy": f"; script-src 'sha256-{digest}'" if script else "",  # this script and no other
         "cover": cover,

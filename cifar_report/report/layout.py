@@ -55,11 +55,6 @@ def inline(page: Path) -> Fragment:
     return Fragment(frame.format(source), f"The report: {page}")
 
 
-def page_style() -> str:
-    """The style sheet of every page."""
-    return (TEMPLATES / "cifar_report" / "style.css").read_text(encoding="utf-8")
-
-
 def table_number(anchor: str) -> int:
     """The number of the table with this anchor."""
     return _number("Table", anchor)

@@ -24,7 +24,7 @@ from cifar_report.journal.budget import (
     reproduce_command,
 )
 from cifar_report.journal.changes import Side, changes, read_results
-from cifar_report.journal.journal import Journal, Result, sweeps
+from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import calibration
@@ -56,7 +56,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         mixed_code=ranges(name for name, result in journal.complete.items() if result.mixed_code),
         mixed_environment=ranges(name for name, result in journal.complete.items() if result.mixed_environment),
         foreign=journal.foreign,
-        local_weights=ranges(name for name, result in journal.complete.items() if result.local_weights),
+        local_weights=ranges(name for name, result in journal.complete.items() if LOCAL_WEIGHTS in result.substitutes),
         altered={
             name: altered
             for name, result in journal.complete.items()
@@ -117,6 +117,8 @@ def headline(journal: Journal) -> Fragment:
     table = fragment(
         "results.html.j2",
         results=results,
+        seconds=journal.means.train_seconds,
+        local=LOCAL_WEIGHTS,
         comparisons=journal.comparisons,
         compared=bool(compared),
         unlike=any(comparison.caveat for comparison in compared),
@@ -143,7 +145,8 @@ def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:
 def cost_figure(journal: Journal) -> Fragment:
     """What accuracy costs, of the experiments that saw CIFAR-10 at full budget or else of all."""
     costed = [result for result in journal.complete.values() if result.runs[0].training_pflop]
-    shown = [result for result in costed if result.full_budget] or costed
+    full = [result for result in costed if result.full_budget]
+    shown = full if len(full) > 1 else costed
     if len(shown) < 2:
         return fragment("note.html.j2", text="Fewer than two experiments say what their training cost.")
     of = f"{len(shown)} experiments" + (" at full budget" if shown != costed else "")
@@ -181,24 +184,21 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     complete = [result for result in results if result.runs]
     runs = [run for result in complete for run in result.runs]
     entries = load_catalog().entries
-    built_on = sorted({entries[r.entry.id].builds_on or "" for r in results if r.entry.id in entries} - {""})
+    inside = {"", *(r.entry.id for r in results)}
+    built_on = sorted({entries[r.entry.id].builds_on or "" for r in results if r.entry.id in entries} - inside)
     curves = learning = None
     swept: list[Fragment] = []
     if complete:
         several = any(len(result.runs) > 1 for result in complete)
         epochs = {len(run.epochs) for run in runs}
-        bases = [
-            journal.complete[b] for b in built_on if b in journal.complete and b not in {r.entry.id for r in results}
-        ]
-        alike = [base for base in bases if len(base.runs[0].epochs) in epochs][: len(plots.BASES)]
-        picture = plots.learning_curves(
-            plots.histories(runs), plots.histories([run for base in alike for run in base.runs])
-        )
+        bases = [b for name in built_on if (b := journal.complete.get(name)) and len(b.runs[0].epochs) in epochs]
+        dotted = plots.histories([run for base in bases[: len(plots.BASES)] for run in base.runs])
+        picture = plots.learning_curves(plots.histories(runs), dotted)
         caption = (
             f"{family.title}: training and validation loss, and validation accuracy; rings mark the epoch with the "
             "lowest validation loss"
             + ("; lines are means over seeds, bands reach from the lowest to the highest seed" if several else "")
-            + (f"; dotted: {listing(base.entry.id for base in alike)}, which they build on" if alike else "")
+            + (f"; dotted: {listing(dotted)}, which they build on" if dotted else "")
             + f"{picture.remark}."
         )
         curves = figure(picture, caption, f"curves-{family.name}")
@@ -212,11 +212,11 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         )
         swept = [
             figure(
-                plots.sweep(sweep.parameter, sweep.points),
-                f"{sweep.base} with other values of {sweep.parameter}: test accuracy with 95 % intervals.",
-                f"sweep-{sweep.base}-{sweep.parameter}",
+                plots.sweep(parameter, points),
+                f"{base} with other values of {parameter}: test accuracy with 95 % intervals.",
+                f"sweep-{base}-{parameter}",
             )
-            for sweep in sweeps(journal, family.name)
+            for base, parameter, points in sweeps(journal, family.name)
         ]
     return fragment(
         "family.html.j2",
@@ -226,6 +226,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         finished=max((run.finished_at for run in runs), default=None),
         datasets=sorted({_dataset_text(run) for run in runs}),
         history=built_on,
+        linked=journal.results,
         motivation=motivation(family),
         curves=curves,
         learning=learning,
