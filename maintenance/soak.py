@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -50,6 +49,8 @@ def start(arguments: list[str], most: int | None = None) -> subprocess.Popen:
     def limited() -> None:
         if most is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            import resource  # not on Windows
+
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
     quiet = subprocess.DEVNULL

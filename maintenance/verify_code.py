@@ -28,10 +28,10 @@ from cifar_report.execution.verify import same_predictions
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import shown
 from cifar_report.records.backup import BACKUP
-from cifar_report.records.files import RECORD, WEIGHTS
+from cifar_report.records.files import RECORD, WEIGHTS, write_text
 from cifar_report.records.key import key_parameters, stale_because
 from cifar_report.records.record import RunRecord, now, read_record
-from cifar_report.records.verified import Verification, keys, read_verification, write_verification
+from cifar_report.records.verified import VERIFIED, Verification, keys, read_verification
 from cifar_report.training.environment import git_state
 
 CLONE = Path(__file__).resolve().parents[1]
@@ -39,6 +39,11 @@ SHORTENED = {"train_limit": 3200, "test_limit": 1000, "epochs": 2}  # at most; e
 FOLDERS = ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS")  # environment variables
 CODE = {"notebook", "library"}
 SAME = "today's code gives the same weights and predictions, to the last bit"
+
+
+def write_verification(folder: Path, verification: Verification) -> None:
+    """Note it beside the record."""
+    write_text(folder / VERIFIED, verification.model_dump_json(indent=1) + "\n")
 
 
 def verify_code(plan: Sequence[PlannedRun], *, say: Callable[[str], None] = print) -> bool:

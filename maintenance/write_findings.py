@@ -37,11 +37,11 @@ from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 
 (EXP017C is EXP017's first epoch), EXP016 with EXP013's weights, which allow no comparison where convolutions are
 frozen, and VGG-16's three not at all, for want of its weights.
 
-Intervals of means, and where one new run is expected, follow from the spread that runs of the same network, optimizer
-and budget share, those with a constant and with a changing learning rate apart. Where no experiment of that kind has
-two seeds it is unknown, and the interval is Wilson's over the test images, which knows nothing of other seeds. The
-others know nothing of other test images, over which these accuracies would vary by 0.5 points either way at 93 %, by
-0.8 at 75 %.
+Intervals of means, and where one new run is expected, follow from the spread that runs of the same network, optimizer,
+budget and precision share, those with a constant and with a changing learning rate apart. Where no experiment of that
+kind has two seeds it is unknown, and the interval is Wilson's over the test images, which knows nothing of other seeds.
+The others know nothing of other test images, over which these accuracies would vary by 0.5 points either way at 93 %,
+by 0.8 at 75 %.
 
 Margins and contrasts were written down when EXP000 to EXP010 had three seeds on record, and before the experiments
 beyond the original were run. Seeds were added while results were known, and no rule said when to stop: p values do not

@@ -273,10 +273,10 @@ def least_and_most(values: list[float], digits: int) -> str:
 
 def sentences() -> dict[str, str]:
     """The sentences about the pretrained networks that state figures."""
-    (eleventh,), (fourteenth,), (trained,) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
-    (thirteenth,) = whole("runs", "EXP013")
+    (eleventh, *_), (fourteenth, *_), (trained, *_) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
+    thirteenth, *_ = whole("runs", "EXP013")
     mobile, epochs = whole("upside-down", "EXP016"), fourteenth.epochs
-    (fitted,) = whole("runs", "EXP011B")
+    fitted, *_ = whole("runs", "EXP011B")
     wide, first = record("brief", "EXP017B"), record("runs", "EXP017C")
     assert (wide.precision, first.precision) == ("bfloat16", "float32")
     return {
@@ -303,11 +303,11 @@ def test_sentences_about_the_pretrained_networks():
 
 
 def test_what_the_text_concludes_about_the_pretrained_networks():
-    (eleventh,), (fourteenth,), (trained,) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
-    (thirteenth,) = whole("runs", "EXP013")
+    (eleventh, *_), (fourteenth, *_), (trained, *_) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
+    thirteenth, *_ = whole("runs", "EXP013")
     assert points(thirteenth)["accuracy"] > original()["EXP013"]["accuracy"]  # learns faster
     assert points(thirteenth)["lowest loss"] < original()["EXP013"]["lowest loss"]
-    (fitted,) = whole("runs", "EXP011B")
+    fitted, *_ = whole("runs", "EXP011B")
     smaller, theirs = points(fitted), original()["EXP011"]
     for key in ("accuracy", "lowest loss"):  # a smaller step is nearer
         assert abs(smaller[key] - theirs[key]) < abs(points(eleventh)[key] - theirs[key]), key

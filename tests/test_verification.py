@@ -18,9 +18,9 @@ from cifar_report.records.verified import (
     Verification,
     is_of_this_code,
     read_verification,
-    write_verification,
 )
 from cifar_report.report.sections import banner
+from maintenance.verify_code import write_verification
 
 ROOT = Path(__file__).parent.parent
 OLD = KeyFacts(notebook="0" * 64, library="1" * 64, data="ab" * 32, weights=None)

@@ -30,7 +30,7 @@ def verify_runs(plan: Sequence[PlannedRun], *, named: bool, say: Callable[[str],
     accuracy must lie within `TOLERANCE`.
 
     Returns:
-        whether every run reproduced.
+        whether every run reproduced, and of those that were named every one could be trained again.
 
     Raises:
         RequestError: no run of the plan is complete.
@@ -42,12 +42,14 @@ def verify_runs(plan: Sequence[PlannedRun], *, named: bool, say: Callable[[str],
             say(f"{run.name}: cannot be verified here: {state.reason}")
         elif state.status == "complete" and record:
             complete.append((run, record))
+        elif named:
+            say(f"{run.name}: not verified, because it is {state.status}")
     if not complete:
         raise RequestError("none of these runs is complete and can be trained again here: nothing to verify")
     if not named:
         complete = [min(complete, key=lambda pair: pair[1].seconds.total)]
     results = [_verify(run, record, say) for run, record in complete]  # every one, even after a failure
-    return all(results)
+    return all(results) and (not named or len(complete) == len(plan))
 
 
 def _verify(run: PlannedRun, record: RunRecord, say: Callable[[str], None]) -> bool:

@@ -192,11 +192,11 @@ class Journal:
 
     @cached_property
     def groups(self) -> dict[str, tuple]:
-        """Of each experiment the kind whose runs share a spread: network, optimizer, budget, constant rate or not."""
+        """Of each experiment the kind whose runs share a spread: network, optimizer, budget, precision, schedule."""
         names, found = ("model", "weights", "trainable", "image_size", "optimizer"), {}
         for name, result in self.complete.items():
             run, parameters = result.runs[0], parameters_of(result.runs[0])
-            kind = (*(str(parameters[n]) for n in names), parameters["schedule"] == "constant")
+            kind = (*(str(parameters[n]) for n in names), parameters["schedule"] == "constant", run.precision)
             found[name] = (*kind, images_of(run), len(run.epochs))
         return found
 
@@ -239,16 +239,18 @@ class Journal:
     def class_accuracies(self) -> dict[str, tuple[Values, dict[str, Spread | None]]]:
         """Of each class the share of its test images that each run has right, and the spreads of this share."""
         found: dict[str, dict[str, dict]] = {}
+        one: dict[str, float] = {}  # of a class, the share that one image is
         for name, result in self.complete.items():
             for run in result.runs:
                 predictions = result.predictions(run)
                 if predictions is None or run.data is None:
                     continue
                 for label in np.unique(predictions.labels):
-                    right = float(predictions.correct[predictions.labels == label].mean())
+                    right, of = predictions.correct[predictions.labels == label], run.data.class_names[label]
                     seed = run.seed, int(run.parameters.get("fold") or 0)
-                    found.setdefault(run.data.class_names[label], {}).setdefault(name, {})[seed] = right
-        return {of: (values, self.spreads(values, self.resolution)) for of, values in found.items()}
+                    found.setdefault(of, {}).setdefault(name, {})[seed] = float(right.mean())
+                    one[of] = max(one.get(of, 0.0), 1 / len(right))
+        return {of: (values, self.spreads(values, one[of])) for of, values in found.items()}
 
     def reproduction(self, name: str) -> Reproduction | None:
         """The original's accuracy against ours; `None` where there is none, or the work was another's."""

@@ -154,7 +154,7 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
         return _bounds(journal, statement)
     answer = _together([t.answer for t in tested])
     missing, small = (dict.fromkeys(n for t in tested for n in getattr(t, why)) for why in ("missing", "small"))
-    reasons = [_words(t) for t in tested if not t.missing and not t.small]
+    reasons = [_words(t, journal) for t in tested if not t.missing and not t.small]
     if missing:
         later = f" from seed {statement.seeds_from}" if statement.seeds_from else ""
         reasons.append(f"not on record{later}: {listing(missing)}")
@@ -169,9 +169,10 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
     return Finding(statement, answer, "; ".join(dict.fromkeys(reasons)), tested)
 
 
-def _words(t: Tested) -> str:
+def _words(t: Tested, journal: Journal) -> str:
     if t.contrast is None:
-        return f"{t.text}: {UNKNOWN.format('each')}"
+        single = [name for name in _names([t]) if len(journal.complete[name].runs) == 1]
+        return f"{t.text}: {UNKNOWN.format(listing(single))}"
     offset = float(t.text.partition("+")[2] or 0)
     word: str = t.direction or "open"
     if t.equivalent:

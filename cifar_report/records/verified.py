@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import validate
-from cifar_report.records.files import write_text
 from cifar_report.records.key import key_facts, run_key
 from cifar_report.records.record import KeyFacts, RunRecord
 
@@ -41,11 +40,6 @@ def read_verification(folder: Path, record: RunRecord) -> Verification | None:
     except (OSError, ValidationError):
         return None
     return found if found.recorded_key == record.key else None
-
-
-def write_verification(folder: Path, verification: Verification) -> None:
-    """Note it beside the record."""
-    write_text(folder / VERIFIED, verification.model_dump_json(indent=1) + "\n")
 
 
 def keys(folder: Path, record: RunRecord) -> set[str]:

@@ -149,8 +149,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
     validation loss. A loss that leaps far above all training losses would press the others flat: it leaves the plot,
     and a triangle says how high it goes.
     """
-    both = {**histories, **(bases or {})}
-    shown = {name: [list(history) for history in several] for name, several in both.items() if several}
+    shown = {name: [list(h) for h in several] for name, several in {**histories, **(bases or {})}.items() if several}
     looks = appearances(histories) | {name: (grey, ":") for name, grey in zip(bases or (), BASES, strict=False)}
     rows = -(-(len(shown) + 1) // 5) if len(shown) > 1 else 0
     with rc_context(STYLE):
