@@ -32,9 +32,9 @@ RECORDS = """\
 The originals: 20 epochs on all 50,000 images, the final epoch scored on the 10,000 test images, which also validated,
 as in the original report; float32, torch 2.14.1, one thread a run (EXP002: two), on Intel Xeon and AMD EPYC. EXP009 is
 EXP003 by another name, and gave the same answer to every image, seed by seed. EXP011, EXP013 and EXP014 start from
-stand-in ImageNet weights (quantised networks, not torchvision's), as EXP017C and EXP068 to EXP072 do; EXP013's come
-from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 are on record on smaller subsets only
-(EXP017C is EXP017's first epoch), EXP016 with EXP013's weights, which allow no comparison where convolutions are
+stand-in ImageNet weights (quantised networks, not torchvision's), as EXP017C, EXP068 to EXP072 and EXP074 do; EXP013's
+come from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 are on record on smaller subsets
+only (EXP017C is EXP017's first epoch), EXP016 with EXP013's weights, which allow no comparison where convolutions are
 frozen, and VGG-16's three not at all, for want of its weights.
 
 Intervals of means, and where one new run is expected, follow from the spread that runs of the same network, optimizer,

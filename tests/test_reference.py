@@ -131,4 +131,4 @@ def test_what_notebooks_say_of_the_records(journal):
 def test_the_abstract_judges_what_has_a_spread(journal):
     text = abstract(journal).html
     assert "8 of 8 of its figures at full budget lie where one new run of ours is expected." in text
-    assert "Not judged, for want of a known, narrow spread: EXP008, EXP002, EXP011, EXP013 and EXP014." in text
+    assert "Not judged, for want of a known, narrow spread: EXP008, EXP014, EXP002, EXP011 and EXP013." in text
