@@ -21,7 +21,7 @@ from write_site import write_report
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "images"
-WIDTH = 1240  # CSS pixels: wide enough for the report's contents beside its text
+WIDTH = 1280  # CSS pixels: wide enough for the report's contents beside its text
 FAMILY = "optimizers"  # full budget, several seeds
 NOTEBOOK = "02_initialization.ipynb"
 # Stands in for Colab's own badge, which only the network has.
