@@ -27,6 +27,7 @@ from cifar_report.execution.resources import THREAD_VARIABLES
 from cifar_report.execution.verify import same_predictions
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import shown
+from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.records.backup import BACKUP
 from cifar_report.records.files import RECORD, WEIGHTS, write_text
 from cifar_report.records.key import key_parameters, stale_because
@@ -71,7 +72,7 @@ def verify_code(plan: Sequence[PlannedRun], *, say: Callable[[str], None] = prin
             agreed.append(True)
             continue
         common = repr((key_parameters(record.parameters | {"seed": 0}), record.key_facts))
-        if (known := others.get(common)) and record.environment:
+        if (known := others.get(common)) and record.environment and record.environment.git_commit:
             of = {"recorded_key": record.key, "key": run.key}
             known = known.model_copy(update={**of, "recorded_commit": record.environment.git_commit})
             write_verification(run.folder, known)
@@ -161,7 +162,8 @@ def _shortened_run(
     e = run.parameters
     given = {n: value for n, value in (parameters | _shortened(run)).items() if n not in ("experiment", "seed")}
     places = {name: Path(path).resolve() for name in ("data_dir", "weights_dir") if (path := getattr(e, name))}
-    words = [sys.executable, "-P", "-m", "cifar_report", "run", e.experiment, "--profile", "full"]
+    words = [sys.executable, "-P", "-m", "cifar_report", "run", swept_parameters(e.experiment)[0]]
+    words += ["--profile", "full"]
     words += ["--seeds", str(e.seed), "--output", str(output)]
     for name, value in {**given, **places, "device": e.device}.items():
         words += ["--set", f"{name}={shown(value).replace(', ', ',')}"]

@@ -54,7 +54,7 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
     family = catalog.family_of[base]
     last = re.compile(rf"^ *- \{{id: {family.experiments[-1].id},.*\n", re.MULTILINE)
     content = journal.read_text(encoding="utf-8")
-    if len(last.findall(content)) != 1 or not os.access(parameters, os.W_OK):
+    if len(last.findall(content)) != 1 or not all(os.access(path, os.W_OK) for path in (parameters, journal)):
         raise RequestError(f"add this line to {family.name} in {journal} yourself:\n{entry.strip()}")
     for path, text in ((file, "\n".join(lines) + "\n"), (journal, last.sub(lambda found: found[0] + entry, content))):
         path.write_text(text, encoding="utf-8")
