@@ -353,8 +353,8 @@ def _pretrained_or_not(journal: Journal) -> str:
     results = [journal.complete[name] for name in ("EXP074", "EXP051", "EXP070", "EXP049")]
     ends = [f"{r.entry.id} has {_interval(r)}, for {r.runs[0].training_pflop:.3f} PFLOP" for r in results]
     return (
-        f"Pretrained or from scratch? Nearly the same operations end alike: from ImageNet's weights {ends[0]}; from "
-        f"scratch {ends[1]}. For fewer, {ends[2]}; {ends[3]}. What training on ImageNet took is not counted, the "
+        f"Pretrained or from scratch, for nearly the same operations? From ImageNet's weights {ends[0]}; from scratch "
+        f"{ends[1]}. For fewer, {ends[2]}; {ends[3]}. What training on ImageNet took is not counted, the "
         "networks and their precision differ, and with single runs the statements below stay open."
     )
 

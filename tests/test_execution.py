@@ -651,7 +651,13 @@ def test_gpus_limit_the_jobs_of_runs_that_use_them_and_it_is_said(tmp_path, monk
 
 
 def test_gpus_are_those_the_process_may_use(monkeypatch):
-    for visible_devices, expected in [("0,3", ("0", "3")), ("", ()), ("-1", ()), ("NoDevFiles", ())]:
+    for visible_devices, expected in [
+        ("0,3", ("0", "3")),
+        ("", ()),
+        ("-1", ()),
+        ("NoDevFiles", ()),
+        ("GPU-8932-11e9, 1,-1,2", ("GPU-8932-11e9", "1")),
+    ]:
         gpus.cache_clear()
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)
         assert gpus() == expected

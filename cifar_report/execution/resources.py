@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -62,7 +63,8 @@ def gpus() -> tuple[str, ...]:
     """NVIDIA GPUs this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return tuple(re.findall(r"\d+|(?:GPU|MIG)-[^\s,]+", visible.partition("-1")[0]))
+        names = (name.strip() for name in visible.split(","))  # what is behind an invalid one does not count
+        return tuple(itertools.takewhile(re.compile(r"\d+|(GPU|MIG)-.+").fullmatch, names))
     if shutil.which("nvidia-smi") is None:
         return ()
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from ast import literal_eval
 from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
 from cifar_report.experiments.catalog import Family, load_experiment, profiles
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import differences, effective, shown, validate, with_defaults
+from cifar_report.experiments.schema import differences, effective, shown, with_defaults
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.records.record import RunRecord
 
@@ -131,10 +130,7 @@ def reproduce_command(runs: Sequence[RunRecord], family: Family) -> str:
 
 
 def _papermill_command(run: RunRecord, family: Family) -> str:
-    from papermill import inspect_notebook
-
-    cell = {name: literal_eval(of["default"]) for name, of in inspect_notebook(str(family.notebook_path)).items()}
-    changes = differences(validate(cell).result_parameters(), with_defaults(run.parameters), ignored=())
-    words = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, (_, value) in changes.items())
-    words += " -p data_dir FOLDER" if run.parameters.get("dataset") == "folder" else ""
+    parameters = with_defaults(run.parameters)  # every one: what a notebook's cell holds may change
+    words = " ".join(f"-p {name} {shlex.quote(shown(value))}" for name, value in parameters.items())
+    words += " -p data_dir FOLDER" if parameters["dataset"] == "folder" else ""
     return f"papermill notebooks/{family.notebook} out.ipynb {words}"

@@ -216,7 +216,8 @@ class Journal:
             members = [name for name in values if self.groups[name] == group]
             counted: dict[str, dict] = {}
             for name in members:
-                counted.setdefault(repr(work_of(self.complete[name].runs[0])), {}).update(values[name])
+                parameters, *data = work_of(self.complete[name].runs[0])
+                counted.setdefault(repr((sorted(parameters.items()), data)), {}).update(values[name])
             found |= dict.fromkeys(members, Spread.of(counted, resolution))
         return found
 

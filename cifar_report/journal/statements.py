@@ -172,7 +172,7 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
 def _words(t: Tested, journal: Journal) -> str:
     if t.contrast is None:
         single = [name for name in _names([t]) if len(journal.complete[name].runs) == 1]
-        return f"{t.text}: {UNKNOWN.format(listing(single))}"
+        return f"{t.text}: {UNKNOWN.format(listing(single or ['each']))}"
     offset = float(t.text.partition("+")[2] or 0)
     word: str = t.direction or "open"
     if t.equivalent:
