@@ -326,7 +326,7 @@ def test_records_are_of_the_protocol_that_the_text_states(folder, name):
     for run in [record(folder, name)] if folder == "cpu" else whole(folder, name):
         assert (run.precision, run.environment.threads, run.data.validation) == ("float32", 1, "test")
         assert "unofficial copy" in run.data.source
-        assert run.weights.is_local
+        assert run.weights.provenance == "local file"
         if folder == "cpu":
             assert (run.data.test_size, run.environment.device_name) == (2000, "Intel(R) Xeon(R) Processor")
         else:

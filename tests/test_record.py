@@ -7,11 +7,8 @@ import pytest
 from records import write_run
 
 from cifar_report.experiments.catalog import load_experiment
-from cifar_report.experiments.schema import validate
 from cifar_report.records.files import atomic_file
 from cifar_report.records.record import now, read_record, read_runs, recorded_folder, run_folder
-from cifar_report.training.build import build_model
-from cifar_report.training.cost import training_pflop
 
 CONTRACT = [
     "schema_version",
@@ -112,19 +109,6 @@ def test_folds_have_folders_of_their_own(tmp_path):
     assert recorded_folder(tmp_path, of_fold) == folders[3]
 
 
-@pytest.mark.parametrize(("asked", "meant"), [("auto", "float32"), ("float32", "float32"), ("amp", "bfloat16")])
-def test_records_of_version_1_say_what_they_computed_in(tmp_path, asked, meant):
-    write_run(tmp_path, "EXP003")
-    path = run_folder(tmp_path, "EXP003", 0) / "run.json"
-    content = json.loads(path.read_text())
-    content |= {"schema_version": 1, "parameters": content["parameters"] | {"precision": asked}}
-    del content["precision"], content["training_pflop"]
-    path.write_text(json.dumps(content))
-    record = read_record(path.parent)
-    assert record is not None
-    assert record.precision == record.parameters["precision"] == meant
-
-
 def test_files_are_synchronized_through_a_writable_descriptor(tmp_path, monkeypatch):
     """Windows refuses any other."""
     flags = []
@@ -133,19 +117,3 @@ def test_files_are_synchronized_through_a_writable_descriptor(tmp_path, monkeypa
         temporary.write_text("a")
     assert flags == [0]
     assert (tmp_path / "a.txt").read_text() == "a"
-
-
-@pytest.mark.parametrize(("name", "model"), [("EXP000", "net"), ("EXP003", "lenet")])
-def test_records_of_version_1_say_what_they_cost(tmp_path, name, model):
-    write_run(tmp_path, name)
-    path = run_folder(tmp_path, name, 0) / "run.json"
-    content = json.loads(path.read_text()) | {"schema_version": 1}
-    del content["precision"], content["training_pflop"]
-    content["model"] |= {"name": model}
-    path.write_text(json.dumps(content))
-    record = read_record(path.parent)
-    assert record is not None
-    assert record.data is not None
-    parameters = validate({"model": model, "epochs": len(record.epochs)})
-    cost = training_pflop(build_model(parameters)[0], parameters, images=record.data.train_size, frozen_once=False)
-    assert record.training_pflop == pytest.approx(cost)

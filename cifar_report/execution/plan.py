@@ -41,6 +41,7 @@ from cifar_report.training.weights import find_weights
 # Only `predict` needs the trained weights, so records are kept and shared without them.
 WITHOUT_WEIGHTS = "its trained weights are not stored here"
 
+FEWEST_STEPS = 4  # of a schedule: with fewer it has no shape, and PyTorch divides by zero
 # Overrides that the command line expresses in another way.
 RESERVED = {"experiment": "name the experiment instead", "seed": "use --seeds", "output_dir": "use --output"}
 
@@ -233,17 +234,20 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
         problems["weights"] = str(error)
     family = load_catalog().family_of[swept_parameters(e.experiment)[0]]
     facts = key_facts(e, family.notebook_path, data_sha256, weights.sha256 if weights else None)
-    local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}" if weights else None
+    own = weights is not None and weights.provenance == "local file"
+    local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}" if weights and own else None
     found = {name: problem for name, problem in problems.items() if problem}
-    return [PlannedRun(run, family, facts, found, local if weights and weights.is_local else None) for run in seeded]
+    return [PlannedRun(run, family, facts, found, local) for run in seeded]
 
 
 def _check_parts(images: Images, e: Experiment) -> None:
-    """Refuse a split that leaves nothing to validate with, or a class without images to train on."""
+    """Refuse a split that leaves nothing to validate with, a class without images to train on, and too few steps."""
     train, validation, _ = split(images.labels, images.train_size, e)
     classes = len(np.unique(images.labels[train]))
     if not len(validation) or classes < min(len(images.classes), e.train_limit or math.inf):
         raise RequestError("a class has too few images to train on or to validate with: lower holdout_size or folds")
+    if e.schedule != "constant" and math.ceil(len(train) / e.batch_size) * e.epochs < FEWEST_STEPS:
+        raise RequestError(f"schedule={e.schedule} needs {FEWEST_STEPS} training steps: more epochs or smaller batches")
 
 
 def check_writable(folder: Path) -> Path:

@@ -88,10 +88,10 @@ class Result:
         """What stood in for the original's data, weights and precision."""
         found = []
         for run in self.runs:
-            if run.data and not run.data.is_official:
+            if run.data and run.data.provenance != "official":
                 names = {"cifar10": "copy of CIFAR-10", "digits": "handwritten digits", "folder": "other pictures"}
                 found.append(names[run.data.name])
-            if run.weights and run.weights.is_local:
+            if run.weights and run.weights.provenance == "local file":
                 found.append(LOCAL_WEIGHTS)
             if run.precision not in (None, "float32"):
                 found.append(str(run.precision))

@@ -14,17 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
 from cifar_report.records.files import CHECKPOINT, HISTORY, PROGRESS, RECORD, write_text
 
-SCHEMA_VERSION = 2  # 2: precision, training_pflop, provenance, fold
+SCHEMA_VERSION = 2
 # How a record begins to warn that its sessions were not alike, so that it need not reproduce to the last bit.
 RESUMED_ELSEWHERE = "its epochs were trained under different conditions"
-# Operations of training on one image, for records of version 1, which did not say (`training/cost.py`).
-OPERATIONS_OF_VERSION_1 = {"net": 3_204_720, "lenet": 19_027_248}
 
 
 class _Record(BaseModel):
@@ -95,11 +93,6 @@ class DataRecord(_Record):
         """In the order of their labels."""
         return self.classes or CLASSES[self.name]
 
-    @property
-    def is_official(self) -> bool:
-        """Whether they are the official archive's: version 1 of the records said so in `source` alone."""
-        return self.provenance == "official" or (self.provenance is None and self.source == "official archive")
-
 
 class WeightsRecord(_Record):
     """Which pretrained weights a run started from."""
@@ -108,11 +101,6 @@ class WeightsRecord(_Record):
     source: str
     sha256: str
     provenance: Provenance | None = None
-
-    @property
-    def is_local(self) -> bool:
-        """Whether they are a file that the user named: version 1 of the records said so in `source` alone."""
-        return "local file" in (self.provenance, self.source)
 
 
 class EnvironmentRecord(_Record):
@@ -172,19 +160,6 @@ class RunRecord(_Record):
     training_pflop: float | None = None  # 10^15 operations, forward and backward
     warnings: list[str] = []
     environment: EnvironmentRecord | None = None
-
-    @model_validator(mode="after")
-    def _said_by_version_1(self) -> RunRecord:
-        """Version 1 recorded neither cost nor precision: on a CPU `auto` was float32 and `amp` bfloat16."""
-        if self.schema_version == 1 and self.data and self.model and self.model.name in OPERATIONS_OF_VERSION_1:
-            images = self.data.train_size * len(self.epochs)
-            self.training_pflop = OPERATIONS_OF_VERSION_1[self.model.name] * images / 1e15
-        if self.schema_version == 1 and self.environment and self.environment.device == "cpu":
-            meant = {"auto": "float32", "amp": "bfloat16"}
-            asked = self.parameters.get("precision", "auto")
-            self.precision = meant.get(asked, asked)
-            self.parameters = self.parameters | {"precision": self.precision}
-        return self
 
 
 class Progress(_Record):
