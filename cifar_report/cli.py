@@ -319,6 +319,8 @@ def diff(
         old, new = read_side(before), read_side(after)
         found = changes(old, new)
         note = f"{len(found)} differ of {len(old.rows)} and {len(new.rows)} runs; p values are Holm-adjusted"
+        if old.left_out or new.left_out:
+            note += f"; not compared: {old.left_out} and {new.left_out} runs of earlier settings"
     rows = []
     for c in found:
         test = f"{c.verdict}, {p_text(c.p)} ({c.test})" if c.p is not None else c.test

@@ -147,6 +147,7 @@ def test_select_refuses(word, message):
         (["epochs=3", "lr=1e-3"], {"epochs": "3", "lr": "1e-3"}),
         (["augment=[rotation, crop] epochs=3"], {"augment": "[rotation, crop]", "epochs": "3"}),
         (["data_dir=/my data/cifar"], {"data_dir": "/my data/cifar"}),
+        (["data_dir=/my,odd=name"], {"data_dir": "/my,odd=name"}),
     ],
 )
 def test_parse_overrides(texts, expected):
@@ -156,6 +157,12 @@ def test_parse_overrides(texts, expected):
 def test_a_parameter_is_set_once():
     with pytest.raises(RequestError, match="--set names 'lr' twice"):
         parse_overrides(["lr=1", "epochs=2 lr=3"])
+
+
+@pytest.mark.parametrize("text", ["epochs=1,lr=0.5", "lr=0.01,0.02, epochs=3"])
+def test_pairs_with_commas_between_them_are_refused(text):
+    with pytest.raises(RequestError, match="pairs with spaces between them, not commas"):
+        parse_overrides([text])
 
 
 @pytest.mark.parametrize("text", ["epochs", "=3", "3 epochs=2", ""])

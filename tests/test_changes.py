@@ -77,6 +77,17 @@ def test_records_older_than_a_parameter_have_its_default(tmp_path):
     assert comparison.caveat is None
 
 
+def test_runs_of_earlier_settings_are_said_to_be_left_out(tmp_path, capsys):
+    for side in ("old", "new"):
+        write_run(tmp_path / side, "EXP003", 0.70, seed=1)
+    earlier = write_run(tmp_path / "old", "EXP003", 0.60, parameters={"lr": 0.02})
+    earlier = earlier.model_copy(update={"finished_at": "2025-01-01T00:00:00+00:00"})
+    write_record(run_folder(tmp_path / "old", "EXP003", 0), earlier)
+    assert main(["diff", str(tmp_path / "old"), str(tmp_path / "new")]) == 0
+    assert "0 differ of 1 and 1 runs" in (told := capsys.readouterr().out)
+    assert "not compared: 1 and 0 runs of earlier settings" in told
+
+
 def test_reports_are_compared_by_their_counts(tmp_path):
     for name, accuracy in (("old", 0.70), ("new", 0.75)):
         write_run(tmp_path / name, "EXP003", accuracy)

@@ -157,6 +157,13 @@ def test_differences_name_what_changed():
     assert validate({"lr": 0.1, "seed": 3}).differences(Experiment()) == {"lr": (0.01, 0.1)}
 
 
+def test_what_acts_on_neither_side_is_no_difference():
+    idle = validate({"holdout_size": 1000, "init_layers": "linear"})
+    assert idle.differences(Experiment()) == {}
+    held_out = validate({"holdout_size": 1000, "validation": "holdout"})
+    assert held_out.differences(Experiment()) == {"validation": ("test", "holdout"), "holdout_size": (5000, 1000)}
+
+
 def test_from_variables_takes_parameters_and_leaves_what_is_no_plain_value():
     assert from_variables({"epochs": 3, "figures": object(), "_": 1, "In": [""], "Out": {}}).epochs == 3
 

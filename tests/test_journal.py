@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from records import write_run
+from records import LABELS, write_run
 from scipy import stats
 
 from cifar_report.experiments.catalog import load_catalog
@@ -410,6 +410,20 @@ def test_a_model_that_guesses_is_said_to_and_no_more(tmp_path):
     assert ("EXP002 is not shown to be above chance (10 %): its interval over the test images is 9.2 %") in sentences
     assert "validation loss" not in sentences
     assert "confused" not in sentences
+
+
+def test_chance_is_what_the_largest_class_gives(tmp_path):
+    """Of 1,000 images 400 are of one class: 0.42 is no more than naming it always, whatever the number of classes."""
+    for name, accuracy in (("EXP001", 0.7), ("EXP002", 0.42)):
+        folder = run_folder(tmp_path, name, 0)
+        write_run(tmp_path, name, accuracy)
+        labels = np.where(np.arange(1000) % 10 < 4, 0, LABELS).astype(np.uint8)
+        predicted = np.where(np.arange(1000) < 1000 * accuracy, labels, labels + 1).astype(np.uint8)
+        logits, index = np.eye(11, dtype=np.float16)[predicted], np.arange(1000)
+        np.savez(folder / "predictions.npz", logits=logits, labels=labels, predicted=predicted, index=index)
+    sentences = "\n".join(family(Journal(tmp_path), "architectures"))
+    assert "EXP002 is not shown to be above chance (40 %): its interval over the test images is 39.0 %" in sentences
+    assert "EXP001 is not shown" not in sentences
 
 
 def test_a_repetition_is_called_one(tmp_path):

@@ -63,6 +63,13 @@ def test_a_kept_lock_holds_until_it_is_released(tmp_path):
     assert not is_locked(tmp_path)
 
 
+def test_a_run_that_is_given_up_for_another_is_free(tmp_path):
+    keep_lock(tmp_path / "first")
+    keep_lock(tmp_path / "second")
+    assert [is_locked(tmp_path / name) for name in ("first", "second")] == [False, True]
+    release_lock(tmp_path / "second")
+
+
 def _keep(folder, result):
     try:
         keep_lock(folder)

@@ -152,3 +152,11 @@ def test_real_results_are_not_verified_with_stand_ins(tmp_path, no_data):
     assert said == [
         "EXP011 seed 0: cannot be verified here: its data and weights are not on this machine and were not compared"
     ]
+
+
+def test_a_schedule_of_too_few_steps_is_refused(tmp_path):
+    few = {"dataset": "digits", "epochs": "3", "batch_size": "4096", "schedule": "triangular"}
+    with pytest.raises(RequestError, match="schedule=triangular needs 4 training steps"):
+        planned(tmp_path, "EXP000", overrides=few)
+    assert planned(tmp_path, "EXP000", overrides=few | {"schedule": "constant"}).parameters.epochs == 3
+    assert planned(tmp_path, "EXP000", overrides=few | {"epochs": "4"}).parameters.epochs == 4

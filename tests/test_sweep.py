@@ -165,6 +165,17 @@ def test_a_fold_with_several_seeds_has_their_range(tmp_path):
     assert (result.interval, result.interval_kind) == ((0.70, 0.74), "range of 2 runs, 1 fold")
 
 
+def test_folds_are_not_called_seeds(tmp_path):
+    for name in ("EXP001", "EXP003"):
+        for fold, accuracy in enumerate((0.70, 0.74, 0.72)):
+            record = write_run(tmp_path, name, accuracy)
+            folder = run_folder(tmp_path, name, 0, fold=fold, folds=3)
+            run_folder(tmp_path, name, 0).rename(folder)
+            parameters = {**record.parameters, "validation": "fold", "fold": fold, "folds": 3}
+            write_record(folder, record.model_copy(update={"parameters": parameters}))
+    assert Journal(tmp_path).comparisons["EXP003"].test == "t-test, pooled spread, independent, n = 3 folds"
+
+
 def test_folds_are_one_result_with_a_range(tmp_path):
     for fold, accuracy in enumerate((0.70, 0.74, 0.72)):
         record = write_run(tmp_path, "EXP003", accuracy)

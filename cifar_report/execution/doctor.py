@@ -32,7 +32,6 @@ from cifar_report.training.precision import TYPES, cpu_has_bfloat16, require_sup
 from cifar_report.training.weights import find_weights
 
 ROOM = 5 * 2**30  # bytes that the runs of a whole journal take, about
-PYTHONS = ("3.11", "3.12", "3.13")  # that the tests run with
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,7 @@ def examine(output_dir: Path) -> Iterator[Finding]:
 
 
 def _python() -> str:
-    if not (version := platform.python_version()).startswith(PYTHONS):
-        raise MissingError(f"{version}: not one of those tested, {', '.join(PYTHONS)}")
-    return f"{version} on {platform.platform(terse=True)}"
+    return f"{platform.python_version()} on {platform.platform(terse=True)}"
 
 
 def _package() -> str:

@@ -231,6 +231,8 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
             name, _, value = text[start:end].partition("=")
             if name in overrides:
                 raise RequestError(f"--set names '{name}' twice")
+            if value.strip().endswith(",") or {*re.findall(r",\s*(\w+)=", value)} & Experiment.model_fields.keys():
+                raise RequestError(f"--set takes pairs with spaces between them, not commas: '{text}'")
             overrides[name] = value.strip()
     return overrides
 

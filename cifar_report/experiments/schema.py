@@ -249,8 +249,8 @@ def with_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def differences(
     base: Mapping[str, Any], current: Mapping[str, Any], *, ignored: Container[str] = ("experiment", "seed")
 ) -> dict[str, tuple[Any, Any]]:
-    """Parameters whose values differ: name -> (value in `base`, value in `current`)."""
-    names = [name for name in {**base, **current} if name not in ignored]
+    """Parameters whose values differ, and act on either side: name -> (value in `base`, value in `current`)."""
+    names = [name for name in {**effective(base), **effective(current)} if name not in ignored]
     return {name: (base.get(name), current.get(name)) for name in names if base.get(name) != current.get(name)}
 
 

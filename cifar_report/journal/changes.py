@@ -26,17 +26,7 @@ from cifar_report.records.record import run_folder, run_name
 Pair = tuple[str, tuple[int, ...]]  # experiment, and seed; of a fold also which, and of how many
 Row = Mapping[str, Any]
 METRICS = ["test_loss", "epochs", "best_epoch", "model_parameters", "trainable_parameters", "train_images"]
-COLUMNS = {
-    "experiment",
-    "seed",
-    "status",
-    "correct",
-    "test_images",
-    "dataset",
-    "data_sha256",
-    "key",
-    "settings",
-}  # what is needed
+NEEDED = {"experiment", "seed", "status", "correct", "test_images", "dataset", "data_sha256", "key", "settings"}
 
 
 @dataclass(frozen=True)
@@ -71,11 +61,13 @@ class Side:
 
     rows: dict[Pair, Row]
     folder: Path | None = None
+    left_out: int = 0  # complete runs of other parameters, data or weights than the latest of their experiment
 
     @classmethod
     def of(cls, journal: Journal) -> Side:
         """A side that is a journal."""
-        return cls(rows_by_run(results_frame(journal)), journal.output_dir)
+        left_out = sum(len(result.left_out) for result in journal.results.values())
+        return cls(rows_by_run(results_frame(journal)), journal.output_dir, left_out)
 
 
 def read_side(what: str) -> Side:
@@ -114,7 +106,7 @@ def read_results(table: Path) -> dict[Pair, Row]:
     """
     try:
         frame = pd.read_csv(table, dtype={"experiment": str, "key": str})
-        if missing := COLUMNS - set(frame.columns):
+        if missing := NEEDED - set(frame.columns):
             raise ValueError(f"it has no column '{min(missing)}'; an older version of cifar-report may have made it")
         for settings in frame["settings"]:
             json.loads(settings)

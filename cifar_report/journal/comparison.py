@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import differences, with_defaults
-from cifar_report.formatting import listing, p_text, points
+from cifar_report.formatting import counted, listing, p_text, points
 from cifar_report.journal.budget import unlike
 from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, mcnemar, verdict
 
@@ -102,7 +102,8 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         difference, p, interval, n = found.difference, found.p, found.interval, found.seeds
         p_equivalent = found.p_equivalent(load_catalog().margin / 100)
         how = "paired by seed" if found.paired else "independent"
-        test = f"t-test, pooled spread, {how}, n = {n} seed{'s' if n > 1 else ''}"
+        unit = "seed" if pairs[0][1].parameters.get("fold") is None else "fold"
+        test = f"t-test, pooled spread, {how}, n = {counted(n, unit)}"
     else:
         answers = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
         shared = answers[0].shared_with(answers[1]) if answers[0] and answers[1] and seeds else None

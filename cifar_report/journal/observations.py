@@ -33,7 +33,8 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     complete = [result for result in results if result.runs]
     if not complete:
         return []
-    learned = [result for result in complete if not _guesses(result)]  # else curves and classes have nothing to say
+    guesses = [_guesses(result) for result in complete]  # where there is one, curves and classes have nothing to say
+    learned = [result for result, guess in zip(complete, guesses, strict=True) if not guess]
     curves = journal.means.reindex([result.entry.id for result in learned])
     alike = [curves.loc[[result.entry.id for result in group]] for group in of_equal_work(learned)]
     classes, classes_of = _classes(learned, journal)
@@ -42,7 +43,7 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     answers = grouped((f"{c.answer.capitalize()}, in points", str(c)) for c in compared if c)
     found: list[tuple[str, Iterable[str | None], Sequence[str]]] = [
         ("Differences", (f"{answer}: {'; '.join(of)}." for answer, of in answers.items()), ["ladder"]),
-        ("Chance level", map(_guesses, complete), ["learning"]),
+        ("Chance level", guesses, ["learning"]),
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
         ("Convergence", (_fastest(figures) for figures in alike if figures.epochs.iloc[0] > 2), ["curves"]),
@@ -57,13 +58,15 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
 def _guesses(result: Result) -> str | None:
     """A sentence if no run of an experiment is shown to be above chance."""
     intervals = [wilson_interval(run.test.correct, run.test.total) for run in result.runs if run.test]
-    data = result.runs[0].data
-    if data is None or any(low > 1 / len(data.class_names) for low, _ in intervals):
+    if (predictions := result.predictions(result.runs[0])) is None:
+        return None
+    chance = np.bincount(predictions.labels).max() / len(predictions.labels)  # right with the largest class alone
+    if any(low > chance for low, _ in intervals):
         return None
     low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
     return (
-        f"{result.entry.id} is not shown to be above chance ({percent(1 / len(data.class_names))}): its interval "
-        f"over the test images is {percent(low, 1)} to {percent(high, 1)}."
+        f"{result.entry.id} is not shown to be above chance ({percent(chance)}): its interval over the test images is "
+        f"{percent(low, 1)} to {percent(high, 1)}."
     )
 
 

@@ -50,11 +50,15 @@ def folder_lock(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
 def keep_lock(folder: Path) -> None:
     """Hold the lock until `release_lock` or the end of this process, if no process that it works for holds it.
 
+    A process keeps one lock: that of a run which was given up for another is released.
+
     Raises:
         HeldError: another process holds it. RequestError: the file system has no locks.
     """
     if folder in _kept:
         return
+    for given_up in list(_kept):
+        release_lock(given_up)
     with ExitStack() as stack:
         try:
             stack.enter_context(folder_lock(folder))
