@@ -110,6 +110,20 @@ def test_pdf_is_made_again_only_for_another_page(report):
     make_report(report.parent.parent, executor=notebook_executor, profile="full")
 
 
+def test_a_damaged_pdf_is_made_again(tmp_path):
+    pdf, told = tmp_path / "report.pdf", []
+    write_pdf("<html><p>One.</p></html>", pdf, told.append)
+    if told:
+        pytest.skip(told[0])
+    whole = pdf.read_bytes()
+    pdf.write_bytes(whole[:100])
+    write_pdf("<html><p>One.</p></html>", pdf, told.append)
+    assert pdf.read_bytes()[-6:] == whole[-6:]
+    before = pdf.stat().st_mtime_ns
+    write_pdf("<html><p>One.</p></html>", pdf, told.append)
+    assert pdf.stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize(
     ("error", "words"), [(ImportError("no"), "pip install weasyprint"), (OSError("no pango"), "libpango-1.0-0")]
 )

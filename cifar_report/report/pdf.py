@@ -25,10 +25,9 @@ def what_is_missing() -> str:
 
 
 def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
-    """The page on paper, made by WeasyPrint; unless the PDF is that of this very page already."""
-    mark = target.with_name(".report.pdf.sha256")
-    digest = hashlib.sha256(page.encode()).hexdigest()
-    if target.is_file() and mark.is_file() and mark.read_text() == digest:
+    """The page on paper, made by WeasyPrint; unless the PDF is that of this very page already, and undamaged."""
+    mark, of = target.with_name(".report.pdf.sha256"), page.encode()
+    if target.is_file() and mark.is_file() and mark.read_text() == _digest(of, target):
         return
     try:
         target.unlink(missing_ok=True)  # one of another page would contradict this one
@@ -47,4 +46,8 @@ def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     except Exception as error:  # the page is there, and worth more than no report
         say(f"no PDF was made: WeasyPrint failed with {type(error).__name__}: {error}")
         return
-    mark.write_text(digest)
+    mark.write_text(_digest(of, target))
+
+
+def _digest(page: bytes, pdf: Path) -> str:
+    return hashlib.sha256(page + pdf.read_bytes()).hexdigest()
