@@ -1,7 +1,7 @@
 """Downloads that are either whole and verified, or an error: nothing half-done is ever used.
 
-Addresses stand where they are used: CIFAR-10's in `sources.py`, the weights' in `training/weights.py`. pooch writes to a
-temporary file, compares the digest and renames; a broken download starts again from nothing.
+Addresses stand where they are used: CIFAR-10's in `sources.py`, the weights' in `training/weights.py`. pooch writes to
+a temporary file, compares the digest and renames; a broken download starts again from nothing.
 """
 
 from __future__ import annotations
