@@ -1,6 +1,7 @@
 """An experiment of one's own: `cifar-report new`."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,15 @@ def clone(tmp_path, monkeypatch):
     load_catalog.cache_clear()
     yield tmp_path / "params"
     load_catalog.cache_clear()
+
+
+def test_an_installed_package_gets_no_experiments(monkeypatch, capsys):
+    """The next installation would remove them."""
+    package = Path(addition.__file__).parents[1]
+    monkeypatch.setattr(addition, "packaged_folder", lambda name: package / name)
+    assert main(["new", "EXP100", "--from", "EXP003", "--set", "lr=0.02"]) == 2
+    assert "adds files to a clone of the repository" in capsys.readouterr().err
+    assert not (package / "params").exists()
 
 
 def test_a_new_experiment_is_the_old_one_with_what_differs(clone, capsys):

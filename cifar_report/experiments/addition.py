@@ -22,9 +22,12 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
         both files.
 
     Raises:
-        RequestError: the experiment exists, its name or a parameter is wrong, or it is no other than `base`.
+        RequestError: the experiment exists, its name or a parameter is wrong, it is no other than `base`, or the
+            package is installed without a clone.
     """
     parameters, catalog = packaged_folder("params"), load_catalog()
+    if parameters.parent == Path(__file__).resolve().parents[1]:  # where the next installation would replace them
+        raise RequestError("`new` adds files to a clone of the repository; here cifar-report is installed without one")
     name, bases = name.upper(), catalog.select([base])
     if len(bases) > 1:
         raise RequestError(f"--from takes one experiment, not {base}")
