@@ -20,7 +20,7 @@ help:  ## show this help
 	@echo 'make notebooks [REPO=owner/name REF=v1.0]  write the cells that notebooks share, and where Colab finds them'
 	@echo 'make verify-code ONLY=EXP003 SEEDS=0,1,2  see whether the code gives the bits of the committed records'
 	@echo 'make gpu-check  whether training on this GPU keeps what the package promises (on a CPU, what applies there)'
-	@echo 'make findings  write docs/findings.md anew, from the committed records'
+	@echo 'make findings  write docs/findings.md, README'"'"'s tables and the records'"'"' note anew, from the committed records'
 	@echo 'make mutants [COUNT=200 SEED=0]  change the code in one small way after another: do the tests notice?'
 	@echo 'make soak [COUNT=100 SEED=0]  kill runs at random, fill their disk, damage their files: is anything lost?'
 	@echo 'make docs    write the documentation as a site, with the reference report: build/site/index.html'

@@ -68,13 +68,17 @@ app = typer.Typer(
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; none: all")]
 Profile = Annotated[str | None, typer.Option(help="quick, reference or full; default: full with a GPU, else quick")]
-Seeds = Annotated[str | None, typer.Option(help="comma-separated; default: 0, of a report without runs: all")]
-Output = Annotated[Path | None, typer.Option(help="folder for runs/ and report/; default: outputs/<profile>")]
+Seeds = Annotated[str | None, typer.Option(help="comma-separated; default: 0; of show and report --no-run: all")]
+Output = Annotated[
+    Path | None, typer.Option(help="folder for runs/ and report/; default: outputs/<profile>, of doctor: outputs")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="set a parameter; repeat it, or give pairs: 'epochs=3 lr=0.01'"),
 ]
-Jobs = Annotated[int | None, typer.Option(min=1, help="runs at a time; default: what fits GPUs or cluster, else two")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="runs at a time; default: as many as GPUs or cluster have room for, else two")
+]
 RunsPerGpu = Annotated[int, typer.Option(min=1, help="runs that share a GPU")]
 Executor = Annotated[Literal["local", "ray"], typer.Option(help="where runs are executed")]
 RayAddress = Annotated[
@@ -236,7 +240,7 @@ def doctor(output: Output = None) -> int:
 def fetch(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
 ) -> int:
-    """Download the images and weights that experiments need. Execute no run; exit with 1 if something is missing."""
+    """Download the images and weights that experiments need. Execute no run; exit with 1 or 2 if something is missing."""
     from cifar_report.data.cache import load_images
     from cifar_report.training.weights import find_weights
 

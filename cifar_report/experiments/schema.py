@@ -105,14 +105,16 @@ class Experiment(BaseModel):
         None, description="folder with <model>.safetensors; null: $CIFAR_REPORT_WEIGHTS, then download"
     )
     trainable: Literal["all", "head", "last_two_layers"] = Field(
-        "all", description="layers that learn: all, head, last_two_layers; all but all need pretrained weights"
+        "all", description="layers that learn: all, head, last_two_layers; the last two need pretrained weights"
     )
     frozen_batchnorm: Literal["evaluate", "train"] = Field(
         "evaluate",
         description="BatchNorm in frozen layers: evaluate (keeps its ImageNet statistics), train (uses each batch's)",
     )
     init: Initialization = Field(
-        "default", description="initialization of convolution and linear weights; default: PyTorch's own"
+        "default",
+        description="initialization of convolution and linear weights; default (PyTorch's own), "
+        + ", ".join(get_args(Initialization)[1:]),
     )
     init_layers: Literal["all", "linear"] = Field(
         "all", description="layers that init covers: all, linear (convolutions keep PyTorch's own weights)"
@@ -135,14 +137,16 @@ class Experiment(BaseModel):
     batch_size: Count = Field(64, ge=1, le=65_536, description="images per training step")
     optimizer: Literal["sgd", "adam", "rmsprop", "adamax", "muon"] = Field(
         "sgd",
-        description="sgd, adam, rmsprop, adamax, muon (of convolutions); what is not named here is PyTorch's default",
+        description="sgd, adam, rmsprop, adamax, muon (for convolutions, SGD for the rest); what is not named here is PyTorch's default",
     )
     lr: Number = Field(
         0.01, gt=0, le=100, description="learning rate at the start (of one_cycle and triangular: the maximum)"
     )
     momentum: Number = Field(0.9, ge=0, lt=1, description="momentum of sgd, rmsprop and muon; 0 with other optimizers")
     nesterov: bool = Field(True, description="Nesterov momentum; sgd only")
-    weight_decay: Number = Field(0.0, ge=0, description="L2 penalty added to the gradient")
+    weight_decay: Number = Field(
+        0.0, ge=0, description="L2 penalty added to the gradient; with muon, not of convolutions"
+    )
     schedule: Literal["constant", "step", "linear", "cosine", "one_cycle", "triangular"] = Field(
         "constant",
         description="learning rate over time: constant; step (a tenth from half on, a hundredth from three quarters); "
