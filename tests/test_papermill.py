@@ -1,6 +1,9 @@
 """Parameter overrides as papermill's users write them, from the command line and from Python."""
 
 import ast
+import os
+import subprocess
+import sys
 
 import nbformat
 import papermill
@@ -101,3 +104,12 @@ def test_overrides_from_python(tmp_path, parameters, name, value):
 def test_what_papermill_would_pass_on_wrongly_is_refused(tmp_path, words, message):
     with pytest.raises(RequestError, match=message):
         given(tmp_path, *words)
+
+
+def test_a_wrong_parameter_is_one_sentence_in_a_notebook(tmp_path):
+    code = "from cifar_report.experiments.schema import from_variables; lr = 'banana'; from_variables(globals())"
+    command = [sys.executable, "-m", "IPython", "--colors=NoColor", "--HistoryManager.enabled=False", "-c", code]
+    environment = os.environ | {"IPYTHONDIR": str(tmp_path)}
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert "RequestError: parameter 'lr' in the notebook's parameters cell cannot be 'banana'" in shown.stdout
+    assert len(shown.stdout.strip().splitlines()) == 1

@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class RequestError(Exception):
     """A request, file or parameter is wrong; `str(error)` is one clear sentence, shown without a traceback."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it, by IPython's protocol."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> RequestError:
     """The error for a name that does not exist: `unknown parameter 'epoch' in exp003.yaml; did you mean 'epochs'?`."""
