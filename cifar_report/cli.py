@@ -240,7 +240,7 @@ def doctor(output: Output = None) -> int:
 def fetch(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
 ) -> int:
-    """Download the images and weights that experiments need. Execute no run; exit with 1 or 2 if something is missing."""
+    """Download the images and weights that experiments need; exit with 1 or 2 if something is missing."""
     from cifar_report.data.cache import load_images
     from cifar_report.training.weights import find_weights
 
