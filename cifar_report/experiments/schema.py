@@ -137,7 +137,7 @@ class Experiment(BaseModel):
     batch_size: Count = Field(64, ge=1, le=65_536, description="images per training step")
     optimizer: Literal["sgd", "adam", "rmsprop", "adamax", "muon"] = Field(
         "sgd",
-        description="sgd, adam, rmsprop, adamax, muon (for convolutions; else SGD); what is not named is PyTorch's default",
+        description="sgd, adam, rmsprop, adamax, muon (convolutions; else sgd); what is not named is PyTorch's default",
     )
     lr: Number = Field(
         0.01, gt=0, le=100, description="learning rate at the start (of one_cycle and triangular: the maximum)"
