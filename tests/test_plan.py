@@ -154,9 +154,9 @@ def test_real_results_are_not_verified_with_stand_ins(tmp_path, no_data):
     ]
 
 
-def test_a_schedule_of_too_few_steps_is_refused(tmp_path):
+def test_a_triangle_of_three_steps_is_refused(tmp_path):
     few = {"dataset": "digits", "epochs": "3", "batch_size": "4096", "schedule": "triangular"}
-    with pytest.raises(RequestError, match="schedule=triangular needs 4 training steps"):
+    with pytest.raises(RequestError, match="schedule=triangular cannot have three training steps"):
         planned(tmp_path, "EXP000", overrides=few)
     assert planned(tmp_path, "EXP000", overrides=few | {"schedule": "constant"}).parameters.epochs == 3
     assert planned(tmp_path, "EXP000", overrides=few | {"epochs": "4"}).parameters.epochs == 4

@@ -41,7 +41,6 @@ from cifar_report.training.weights import find_weights
 # Only `predict` needs the trained weights, so records are kept and shared without them.
 WITHOUT_WEIGHTS = "its trained weights are not stored here"
 
-FEWEST_STEPS = 4  # of a schedule: with fewer it has no shape, and PyTorch divides by zero
 # Overrides that the command line expresses in another way.
 RESERVED = {"experiment": "name the experiment instead", "seed": "use --seeds", "output_dir": "use --output"}
 
@@ -241,13 +240,13 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
 
 
 def _check_parts(images: Images, e: Experiment) -> None:
-    """Refuse a split that leaves nothing to validate with, a class without images to train on, and too few steps."""
+    """Refuse a split that leaves nothing to validate with, a class without images to train on, and a rise of no step."""
     train, validation, _ = split(images.labels, images.train_size, e)
     classes = len(np.unique(images.labels[train]))
     if not len(validation) or classes < min(len(images.classes), e.train_limit or math.inf):
         raise RequestError("a class has too few images to train on or to validate with: lower holdout_size or folds")
-    if e.schedule != "constant" and math.ceil(len(train) / e.batch_size) * e.epochs < FEWEST_STEPS:
-        raise RequestError(f"schedule={e.schedule} needs {FEWEST_STEPS} training steps: more epochs or smaller batches")
+    if e.schedule == "triangular" and math.ceil(len(train) / e.batch_size) * e.epochs == 3:
+        raise RequestError("schedule=triangular cannot have three training steps: set more epochs or smaller batches")
 
 
 def check_writable(folder: Path) -> Path:
