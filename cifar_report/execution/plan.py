@@ -240,7 +240,7 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
 
 
 def _check_parts(images: Images, e: Experiment) -> None:
-    """Refuse a split that leaves nothing to validate with, a class without images to train on, and a rise of no step."""
+    """Refuse a split with nothing to validate with, a class without images to train on, and a rise of no steps."""
     train, validation, _ = split(images.labels, images.train_size, e)
     classes = len(np.unique(images.labels[train]))
     if not len(validation) or classes < min(len(images.classes), e.train_limit or math.inf):
