@@ -104,7 +104,7 @@ def page(journal: Journal) -> str:
         "## What does not",
         _list(finding for finding in original if finding.answer == "does not hold"),
         *_differ(journal),
-        "## Single runs that differ",
+        "## Too few runs to judge",
         *_single(journal),
         "## What it could not have known",
         *_spread(journal),
@@ -164,6 +164,7 @@ FITTED = {
 
 
 def _fitted(journal: Journal, name: str) -> str:
+    """What is known of a setting that does not give the original's curve: a text of `FITTED` with its figures."""
     written, fitted = journal.results[name], journal.results[f"{name}B"]
     return (
         f"{FITTED[name]}: {name} {_percent(written)}, {name}B {_percent(fitted)}, the original "
@@ -179,16 +180,16 @@ def _differ(journal: Journal) -> Iterable[str]:
         if found and found.interval and found.answer.startswith("ours is"):
             low, high = (100 * end for end in found.interval)
             yield (
-                f"The final figure of {name}, with other ImageNet weights than the original's, does not agree: one new "
-                f"run of ours is expected between {low:.1f} and {high:.1f}. {_fitted(journal, name)}"
+                f"The final figure of {name} does not agree: one new run of ours is expected between {low:.1f} and "
+                f"{high:.1f} (substitutes: {listing(found.substitutes)})."
+                + (f" {_fitted(journal, name)}" if name in FITTED else "")
             )
 
 
 def _single(journal: Journal) -> Iterable[str]:
-    """What single runs suggest."""
-    yield "These have one seed each, so they are not judged; other ImageNet weights may have a part in the first."
-    yield _fitted(journal, "EXP011")
-    second = journal.results["EXP002"]
+    """What runs suggest that are too few to be judged."""
+    first, second = (journal.results[name] for name in ("EXP011", "EXP002"))
+    yield f"{_fitted(journal, first.entry.id)} Other ImageNet weights may have a part in it, too."
     yield (
         f"EfficientNet-B0 from scratch ends at {_percent(second)}, where the original has "
         f"{second.entry.reference_accuracy:.2f}. Why is not known ([readings](readings.md))."
@@ -376,8 +377,7 @@ def _pretrained_or_not(journal: Journal) -> str:
     return (
         f"Pretrained or from scratch, for nearly the same operations? From ImageNet's weights {ends[0]}; from scratch "
         f"{ends[1]}. For fewer, {ends[2]}; {ends[3]}. What training on ImageNet took is not counted, the "
-        "networks and their precision differ"
-        + (", and of a single run of EXP074 nothing is said." if len(results[0].runs) == 1 else ".")
+        "networks and their precision differ" + (", and EXP074 is a single run." if len(results[0].runs) == 1 else ".")
     )
 
 

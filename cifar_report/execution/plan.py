@@ -233,8 +233,9 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
         problems["weights"] = str(error)
     family = load_catalog().family_of[swept_parameters(e.experiment)[0]]
     facts = key_facts(e, family.notebook_path, data_sha256, weights.sha256 if weights else None)
-    own = weights is not None and weights.provenance == "local file"
-    local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}" if weights and own else None
+    local = None
+    if weights and weights.provenance == "local file":
+        local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}"
     found = {name: problem for name, problem in problems.items() if problem}
     return [PlannedRun(run, family, facts, found, local) for run in seeded]
 

@@ -57,8 +57,6 @@ def keep_lock(folder: Path) -> None:
     """
     if folder in _kept:
         return
-    for given_up in list(_kept):
-        release_lock(given_up)
     with ExitStack() as stack:
         try:
             stack.enter_context(folder_lock(folder))
@@ -66,6 +64,8 @@ def keep_lock(folder: Path) -> None:
             pid, host = _holder(folder)
             if host != socket.gethostname() or pid not in [process.pid for process in psutil.Process().parents()]:
                 raise
+        for given_up in list(_kept):
+            release_lock(given_up)
         _kept[folder] = stack.pop_all()
 
 

@@ -26,8 +26,8 @@ def what_is_missing() -> str:
 
 def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     """The page on paper, made by WeasyPrint; unless the PDF is that of this very page already, and undamaged."""
-    mark, of = target.with_name(".report.pdf.sha256"), page.encode()
-    if target.is_file() and mark.is_file() and mark.read_text() == _digest(of, target):
+    mark, source = target.with_name(".report.pdf.sha256"), page.encode()
+    if target.is_file() and mark.is_file() and mark.read_text() == _digest(source, target):
         return
     try:
         target.unlink(missing_ok=True)  # one of another page would contradict this one
@@ -46,7 +46,7 @@ def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     except Exception as error:  # the page is there, and worth more than no report
         say(f"no PDF was made: WeasyPrint failed with {type(error).__name__}: {error}")
         return
-    mark.write_text(_digest(of, target))
+    mark.write_text(_digest(source, target))
 
 
 def _digest(page: bytes, pdf: Path) -> str:
