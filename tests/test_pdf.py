@@ -95,16 +95,20 @@ def test_no_heading_is_left_alone_at_the_foot_of_a_page(report):
             assert lines[-1]["chars"][0]["size"] < 11, (page.page_number, lines[-1]["text"])
 
 
-def test_pdf_is_made_again_only_for_another_page(report):
+def test_pdf_is_made_again_only_for_another_page_and_damaged_markdown_is(report):
     pdf = report.with_suffix(".pdf")
     make_report(
         report.parent.parent, executor=notebook_executor, profile="full"
     )  # now it says that nothing changed since the first
     text = report.with_suffix(".md")
     assert "Nothing: all runs are those of the report of" in text.read_text()
-    before = pdf.stat().st_mtime_ns, text.stat().st_mtime_ns
+    figure = report.parent / "figures" / "ladder.svg"
+    before, whole = pdf.stat().st_mtime_ns, (text.read_text(), figure.read_text())
+    for damaged in (text, figure):
+        damaged.write_text("<sv")
     make_report(report.parent.parent, executor=notebook_executor, profile="full")
-    assert (pdf.stat().st_mtime_ns, text.stat().st_mtime_ns) == before
+    assert pdf.stat().st_mtime_ns == before
+    assert (text.read_text(), figure.read_text()) == whole
     make_report(report.parent.parent, executor=notebook_executor, profile="full", experiments=["EXP000"])
     assert "EXP011" not in text.read_text().split("## Results at a glance")[1].split("## Introduction")[0]
     make_report(report.parent.parent, executor=notebook_executor, profile="full")

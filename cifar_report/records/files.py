@@ -44,12 +44,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_if_changed(path: Path, text: str) -> bool:
     """Write a file, unless it says the same already: its time tells when it last changed. Returns whether it did."""
-    if says(path, text):
+    if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
         return False
     write_text(path, text)
     return True
-
-
-def says(path: Path, text: str) -> bool:
-    """Whether a file holds just this text."""
-    return path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text

@@ -20,7 +20,7 @@ from cifar_report.formatting import as_text
 from cifar_report.journal.budget import at_full_budget
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.results_table import results_frame
-from cifar_report.records.files import NOTEBOOK, says, write_if_changed, write_text
+from cifar_report.records.files import NOTEBOOK, write_if_changed, write_text
 from cifar_report.records.key import COLAB
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer
@@ -76,9 +76,7 @@ def make_report(
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
         page = _to_html(executed, "report.html.j2", load_catalog().title, script=script, cover=_cover(journal, profile))
         page = page.replace("<!-- contents -->", _contents(page))
-        if not says(folder / "report.html", page):
-            (folder / "report.md").unlink(missing_ok=True)  # it is that of another page
-            write_if_changed(folder / "report.html", page)
+        write_if_changed(folder / "report.html", page)
         table = results_frame(journal)
         texts = table.select_dtypes(exclude="number").columns
         table[texts] = table[texts].map(as_text)
@@ -87,8 +85,7 @@ def make_report(
         else:
             write_if_changed(folder / "results.csv", table.to_csv(index=False, float_format="%.6g"))
         write_pdf(page, folder / "report.pdf", say)
-        if not (folder / "report.md").is_file():
-            write_markdown(page, folder, say)
+        write_markdown(page, folder, say)
     return folder / "report.html"
 
 

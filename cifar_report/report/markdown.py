@@ -18,6 +18,7 @@ def write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:
         from bs4 import BeautifulSoup
         from markdownify import MarkdownConverter
     except ImportError:
+        (folder / "report.md").unlink(missing_ok=True)  # it may be that of another page
         say("no report.md was made: pip install markdownify")
         return
     main = BeautifulSoup(page, "html.parser").main
