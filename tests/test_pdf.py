@@ -12,6 +12,7 @@ from cifar_report.execution.kernel import notebook_executor
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.records.record import ErrorRecord, run_folder, write_record
 from cifar_report.report.export import make_report
+from cifar_report.report.markdown import write_markdown
 from cifar_report.report.pdf import write_pdf
 
 pdfplumber = pytest.importorskip("pdfplumber", reason="needs pdfplumber: pip install -e '.[dev]'")
@@ -174,6 +175,12 @@ def test_markdown_has_the_tables_and_names_its_figures(report):
     for name in figures:
         assert (report.parent / name).read_text().startswith("<svg")
     assert "data:" not in text
+
+
+def test_what_stands_small_in_a_cell_is_a_word_of_its_own(tmp_path):
+    row = "<tr><th>LeNet<small>weights: local file</small></th><td>75<small>to 76</small></td></tr>"
+    write_markdown(f"<main><table><tr><th>a</th><th>b</th></tr>{row}</table></main>", tmp_path, print)
+    assert "| LeNet weights: local file | 75 to 76 |" in (tmp_path / "report.md").read_text()
 
 
 def test_markdown_links_lead_somewhere_and_hostile_text_is_text(report):

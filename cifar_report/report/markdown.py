@@ -81,7 +81,7 @@ def _plain_structure(main: Any) -> None:
         line.find("dd").unwrap()
     for terms in main.find_all("dl"):
         terms.name = "ul"
-    for small in main.select("td small"):
+    for small in main.select("td small, th small"):
         small.insert_before(" ")
     for line_break in main.select("td br"):
         line_break.replace_with(", ")
