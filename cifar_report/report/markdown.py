@@ -68,8 +68,8 @@ def _plain_structure(main: Any) -> None:
     linked = {str(link["href"])[1:] for link in main.find_all("a", href=re.compile("^#"))}
     for target in [element for element in main.find_all(id=True) if element["id"] in linked]:
         anchor = BeautifulSoup("", "html.parser").new_tag("a", id=target["id"])
-        if target.name in ("li", "h2", "h3", "h4"):
-            target.insert(0, anchor)
+        if target.name in ("li", "h2", "h3", "h4", "tr"):
+            (target.find(["th", "td"]) or target).insert(0, anchor)
         else:
             target.insert_before(anchor)
     for term in main.find_all("dt"):
