@@ -374,7 +374,11 @@ def predict(
     names = _recorded([experiment], output / "runs")
     if len(names) > 1:
         raise RequestError(f"predict takes one experiment, not {experiment}")
-    predictions, unreadable = predict(pictures, run_folder(output, names[0], seed), top=max(1, top))
+    folder = run_folder(output, names[0], seed)
+    if not folder.is_dir() and (folds := sorted(folder.parent.glob(f"{folder.name}-fold-*"))):
+        folder = folds[0]
+        print(f"cifar-report: with the weights of {folder.name}", file=sys.stderr)
+    predictions, unreadable = predict(pictures, folder, top=max(1, top))
     if csv:
         write_csv(predictions, sys.stdout)
     for prediction in predictions if not csv else ():

@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,17 @@ def test_pictures_get_the_predictions_of_the_run(finished, tmp_path):
         assert prediction.classes[0][0] == dataset.classes[int(expected.argmax())]
         assert sum(share for _, share in prediction.classes) == pytest.approx(1, abs=1e-5)
         assert prediction.classes[0][1] == pytest.approx(float(expected.max()), abs=1e-3)
+
+
+def test_of_folds_the_first_predicts_and_is_named(finished, tmp_path, capsys):
+    output, dataset, _ = finished
+    save(dataset.test.images[0], tmp_path / "0.png")
+    for fold in ("fold-1-of-2", "fold-0-of-2"):
+        shutil.copytree(run_folder(output, "EXP003", 0), tmp_path / "runs" / "exp003" / f"seed-0-{fold}")
+    words = ["predict", str(tmp_path / "0.png"), "--experiment", "EXP003", "--output", str(tmp_path)]
+    assert main(words) == 0
+    assert capsys.readouterr().err == "cifar-report: with the weights of seed-0-fold-0-of-2\n"
+    assert main([*words, "--seed", "1"]) == 2
 
 
 def test_pictures_of_any_size_and_mode_become_the_central_square(tmp_path):
