@@ -12,13 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar_report.execution.resources import cores
+from cifar_report.execution.resources import THREAD_VARIABLES, cores
 from cifar_report.experiments.schema import Experiment, validate
 
 for _name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS"):  # tests work in folders of their own
     if os.environ.get(_name):
         os.environ[_name] = os.path.abspath(os.environ[_name])  # noqa: PTH100
-torch.set_num_threads(min(2, cores()))
+# Tests that run side by side share the cores, and so does what they start: more threads than cores wait for each other.
+_workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+_threads = max(1, min(2, cores() // int(_workers or 1)))
+torch.set_num_threads(_threads)
+for _name in THREAD_VARIABLES if _workers else ():  # not in the process that starts the workers
+    os.environ.setdefault(_name, str(_threads))
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_interrupted_training_equals_an_uninterrupted_one(tiny, checkpoint, give
 
 def execute(parameters) -> None:
     """A whole run, as a notebook drives it."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     run = Run.start(parameters.model_dump(), family="baseline")
     run.load_dataset()
     run.build_model()

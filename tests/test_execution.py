@@ -290,6 +290,7 @@ def test_kernel_is_this_environments(tmp_path, short_notebook):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_thread_variables")
 def test_parallel_runs_share_the_cores_and_give_each_run_once(tmp_path):
     runs = plan(tmp_path, "EXP000", "EXP003-EXP005")
     said: list[str] = []

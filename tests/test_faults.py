@@ -152,9 +152,14 @@ def test_a_users_start_up_files_reach_no_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere kernels have ports")
-def test_what_a_kernel_needs_lies_in_one_folder_and_goes_with_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize("length", [65, 66])  # up to where a socket's path is short enough
+def test_what_a_kernel_needs_lies_in_one_folder_and_goes_with_it(tmp_path, monkeypatch, length, request):
+    made = tempfile.TemporaryDirectory(dir="/tmp")
+    request.addfinalizer(made.cleanup)
+    folder = Path(made.name, "x" * (length - len(made.name) - 1))
+    folder.mkdir()
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     code = "from ipykernel import get_connection_file; print(get_connection_file())"
     cells = [
         nbformat.v4.new_code_cell("# parameters", metadata={"tags": ["parameters"]}),
@@ -166,6 +171,7 @@ def test_what_a_kernel_needs_lies_in_one_folder_and_goes_with_it(tmp_path, monke
     assert dict(os.environ) == before
     file = Path(nbformat.read(tmp_path / "out" / "a.ipynb", as_version=4).cells[-1].outputs[0].text.strip())
     assert file.parent.name.startswith(kernel.FOLDER)
+    assert (file.parent.parent == folder) is (length == 65)
     assert not file.parent.exists()
     assert not list((tmp_path / "runtime").glob("*"))
 

@@ -81,8 +81,8 @@ def _literal(path: str) -> str:
 
 
 def _short() -> str | None:
-    """A folder whose name leaves room for that of a socket, which has 103 bytes; `None`: the usual one does."""
-    return "/tmp" if os.name == "posix" and len(os.fsencode(tempfile.gettempdir())) > 70 else None  # noqa: S108
+    """A folder whose name leaves room for that of a socket, which may have 103 bytes; `None`: the usual one does."""
+    return "/tmp" if os.name == "posix" and len(os.fsencode(tempfile.gettempdir())) > 65 else None  # noqa: S108
 
 
 @contextmanager
