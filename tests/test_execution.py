@@ -340,7 +340,7 @@ def test_two_pipelines_on_one_folder_execute_each_run_once(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process group")
 def test_interrupt_ends_within_seconds_leaves_no_process_and_the_run_goes_on(tmp_path):
-    words = command(tmp_path, "EXP000", epochs="150", train_limit="1400", test_limit="355")
+    words = command(tmp_path, "EXP000", epochs="40", train_limit="1400", test_limit="355")
     process = subprocess.Popen(
         words,
         stdout=subprocess.PIPE,
@@ -362,7 +362,7 @@ def test_interrupt_ends_within_seconds_leaves_no_process_and_the_run_goes_on(tmp
     rows = len(history.read_text().splitlines())
     time.sleep(1)
     assert len(history.read_text().splitlines()) == rows  # nobody goes on training
-    (run,) = plan(tmp_path, "EXP000", overrides={**TINY, "epochs": "150", "train_limit": "1400", "test_limit": "355"})
+    (run,) = plan(tmp_path, "EXP000", overrides={**TINY, "epochs": "40", "train_limit": "1400", "test_limit": "355"})
     assert run.state().status == "unfinished"
     assert subprocess.run(words, capture_output=True, timeout=200).returncode == 0
     assert run.is_complete()
@@ -501,7 +501,7 @@ def test_what_ran_otherwise_than_planned_is_a_failed_run(tmp_path):
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_costs_its_epochs_only_and_is_told(tmp_path):
-    given = {**TINY, "epochs": "150", "train_limit": "1400", "test_limit": "355"}
+    given = {**TINY, "epochs": "40", "train_limit": "1400", "test_limit": "355"}
     process = subprocess.Popen(command(tmp_path, "EXP000", **{k: v for k, v in given.items() if k != "dataset"}))
     (run,) = plan(tmp_path, "EXP000", overrides=given)
     wait_for(lambda: run.finished_epochs() > 3)
@@ -513,7 +513,7 @@ def test_a_damaged_checkpoint_costs_its_epochs_only_and_is_told(tmp_path):
     with (run.folder / "checkpoint.pt").open("r+b") as stream:
         stream.truncate(1000)
     (record,) = execute_plan([run], say=lambda text: None)
-    assert (record.status, len(record.epochs)) == ("completed", 150)
+    assert (record.status, len(record.epochs)) == ("completed", 40)
     assert record.warnings[0].startswith("its checkpoint was damaged (")
     assert visible(run.folder) == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "notebook.ipynb"}
     page = make_report(tmp_path / "out", executor=notebook_executor, profile="quick").read_text()
