@@ -147,6 +147,24 @@ def test_a_sweep_without_its_base_is_compared_with_the_bases_value(tmp_path):
     assert {name: c.base for name, c in Journal(tmp_path).comparisons.items()} == {"EXP003-LR-0_03": "EXP003-LR-0_003"}
 
 
+def test_a_sweep_of_another_budget_than_its_base_is_compared_within_itself(tmp_path):
+    def base():
+        write_run(tmp_path, "EXP003", 0.75, parameters={"train_limit": 1000})
+
+    swept_run(tmp_path, 0.7, "0.003")
+    base()
+    alone = Journal(tmp_path).comparisons["EXP003-LR-0_003"]
+    assert (alone.base, alone.caveat) == ("EXP003", "train_limit is 1000 and null")
+    for lr in ("0.01", "0.03"):
+        swept_run(tmp_path, 0.72, lr)
+    base()
+    found = Journal(tmp_path).comparisons
+    assert {name: c.base for name, c in found.items()} == dict.fromkeys(
+        ("EXP003-LR-0_003", "EXP003-LR-0_03"), "EXP003-LR-0_01"
+    )
+    assert found["EXP003-LR-0_03"].caveat is None
+
+
 def test_a_sweep_means_no_other_difference(tmp_path):
     swept_run(tmp_path, 0.7, "0.03")
     write_run(tmp_path, "EXP003", 0.75, parameters={"epochs": 7})

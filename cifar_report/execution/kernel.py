@@ -182,9 +182,7 @@ def _wait_for_notebook(connection: Any, parents_end: Any) -> None:
     os.environ.update({**environment, "JPY_PARENT_PID": str(os.getppid())})
     from ipykernel.kernelapp import IPKernelApp
 
-    if (
-        "OMP_NUM_THREADS" in environment and "torch" in sys.modules
-    ):  # which may have been imported before the variable was set
+    if "OMP_NUM_THREADS" in environment and "torch" in sys.modules:  # perhaps imported before the variable was set
         sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
     app = IPKernelApp.instance()
     app.initialize(["-f", connection_file])

@@ -263,25 +263,29 @@ class Journal:
         """Each experiment against the one it builds on, by name; p values Holm-adjusted within the family."""
         found: dict[str, Comparison] = {}
         for _, results in self.families():
-            pairs = [
-                (r, self.complete.get(r.entry.builds_on or "") or _sweeps_base(r, results)) for r in results if r.runs
-            ]
+            complete = [r for r in results if r.runs]
+            pairs = [(r, _compared_with(r, self.complete.get(r.entry.builds_on or ""), complete)) for r in complete]
             found |= adjusted([c for r, base in pairs if base and (c := compare(r, base, self))])
         return found
 
 
-def _sweeps_base(result: Result, results: Sequence[Result]) -> Result | None:
-    """What an experiment of a sweep is compared with where the one that it varies has no run of its own.
+def _compared_with(result: Result, base: Result | None, results: Sequence[Result]) -> Result | None:
+    """What an experiment is compared with: `base`, which it builds on.
 
-    The sweep's experiment that has the varied one's values, or else its first; `None` for that one itself, and for what
-    belongs to no sweep.
+    In a sweep of which no run of `base` differs in what is swept alone, the sweep's experiment that has the base's
+    values, or else its first; `None` for that one itself.
     """
     varied, swept = swept_parameters(result.entry.id)
-    sweep = [r for r in results if r.runs and swept and swept_parameters(r.entry.id) == (varied, swept)]
+    if not swept:
+        return base
+    own, ignored = parameters_of(result.runs[0]), ("experiment", "seed", "fold", *swept)
+    alike = [r for r in results if not differences(parameters_of(r.runs[0]), own, ignored=ignored)]
+    if base in alike:
+        return base
     usual = full_budget_parameters(varied) or {}
-    same = [r for r in sweep if all(parameters_of(r.runs[0])[name] == usual.get(name) for name in swept)]
-    base = next(iter([*same, *sweep]), None)
-    return None if base is result else base
+    sweep = [r for r in alike if swept_parameters(r.entry.id) == (varied, swept)]
+    sweep.sort(key=lambda r: any(parameters_of(r.runs[0])[name] != usual.get(name) for name in swept))
+    return sweep[0] if sweep[0] is not result else base if len(sweep) == 1 else None
 
 
 def sweeps(journal: Journal, family: str) -> list[tuple[str, str, list[tuple[Any, Result]]]]:

@@ -14,6 +14,7 @@ import re
 import urllib.parse
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -298,7 +299,7 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         ]
         handles = [Line2D([], [], label=label, ls="", color="#444444", **look) for label, here, look in kinds if here]
         figure.legend(handles=handles, loc="outside upper right", ncols=3)
-        axes.set_yticks(rows, [_shortened(f"{r.entry.id}  {r.entry.title}") for r in results])
+        axes.set_yticks(rows, [shorten(f"{r.entry.id} {r.entry.title}", 44, placeholder="…") for r in results])
         axes.set(xlabel="test accuracy (%)", ylim=(len(results) - 0.4, -0.6))
         for row, (result, colour) in enumerate(zip(results, colours, strict=True)):
             if row == 0 or results[row - 1].family.name != result.family.name:
@@ -363,10 +364,6 @@ def cheapest(cost: Sequence[float], accuracy: Sequence[float]) -> list[int]:
         if not front or accuracy[at] > accuracy[front[-1]]:
             front.append(at)
     return front
-
-
-def _shortened(name: str, most: int = 44) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def sweep(label: str, points: Sequence[tuple[float, Any]]) -> Picture:
