@@ -152,7 +152,7 @@ class Journal:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """One row a run, completed or failed; see `results_table.runs_frame`."""
+        """One row a run, completed or failed, of an experiment's latest settings; see `results_table.runs_frame`."""
         return runs_frame(self.results.values())
 
     @cached_property
