@@ -247,7 +247,12 @@ SHOWN = {  # by the lessons
         *[r"pixels: at most [01] of 255 grey levels"] * 5,
         *[r"rate (\d\.\de-0\d), moved by \1"] * 7,
     ],
-    "normalization": ["cifar10 +is off by at most 0.0", r"library's at most \de-0[78]"],
+    "normalization": [
+        "cifar10 +is off by at most 0.0",
+        r"library's at most \de-0[78]",
+        r"train\(\): half 0\.[01]\d, .*another image [01]\.",
+        r"eval\(\): half 0\.[4-9]\d, ",
+    ],
 }
 
 

@@ -115,7 +115,7 @@ def test_readme_says_what_three_seeds_showed(journal):
 
 
 def test_what_notebooks_say_of_the_records(journal):
-    """Sentences without figures, in notebooks 0 and 2 to 5."""
+    """Sentences without figures, in notebooks 0, 2 to 5 and 7."""
     means, ends = journal.means, journal.means.accuracy
     at_first = means.first_accuracy
     assert journal.epochs.query("experiment == 'EXP000' and epoch == 20").train_accuracy.mean() < 85  # not by heart
@@ -125,6 +125,10 @@ def test_what_notebooks_say_of_the_records(journal):
     assert means.loss_jitter[optimizers].idxmax() == "EXP008"  # the least steady
     assert at_first["EXP011B"] > at_first["EXP011"] + 10  # far higher at the smaller rate
     assert (means.gain_after_lowest_loss[["EXP003", "EXP007"]] > 0).all()  # accuracy rises beside the loss
+    for name in ("EXP071", "EXP072"):  # in notebook 7
+        assert (journal.comparisons[name].verdict, len(journal.results[name].runs)) == ("equivalent", 3)
+    assert len(journal.results["EXP069"].runs) == 3
+    assert journal.comparisons["EXP065"].verdict == "worse"
     assert means.training_pflop["EXP014"] < 0.1 * means.training_pflop["EXP011"]  # frozen outputs computed once
 
 
