@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
@@ -244,7 +245,7 @@ def fetch(
     from cifar_report.data.cache import load_images
     from cifar_report.training.weights import find_weights
 
-    plan = requested(experiments, profile, seeds, output, sets).plan(remote=True)
+    plan = requested(experiments, profile, seeds, output or Path(gettempdir()), sets).plan(remote=True)
     found = set()
     for planned in plan:
         e = planned.parameters

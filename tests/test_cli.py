@@ -224,6 +224,9 @@ def test_fetch_says_what_there_is_and_runs_nothing(capsys, tmp_path, no_data, mo
     assert "WARNING: CIFAR-10 not found" in out
     assert "WARNING: No ImageNet weights found for vgg16" in out
     assert main([*command, "--set", "offline=fail"]) == 2
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").write_text("no folder")  # nor need there be one
+    assert main(["fetch", "EXP003", "--profile", "quick", "--set", "dataset=digits"]) == 0
     assert "CIFAR-10 is not on this machine" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
