@@ -245,7 +245,7 @@ def fetch(
     from cifar_report.data.cache import load_images
     from cifar_report.training.weights import find_weights
 
-    plan = requested(experiments, profile, seeds, output or Path(gettempdir()), sets).plan(remote=True)
+    plan = requested(experiments, profile, seeds, output or Path(gettempdir()), sets).plan(remote=True)  # none is run
     found = set()
     for planned in plan:
         e = planned.parameters
