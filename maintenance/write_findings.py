@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from cifar_report import Journal
+from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.formatting import listing, p_text, points
 from cifar_report.journal.budget import parameters_of
 from cifar_report.journal.journal import Result
@@ -59,17 +60,17 @@ ABOUT = "\n\n".join(RECORDS.split("\n\n")[:3:2]) + "\n"  # the report explains i
 MINUS = "\N{MINUS SIGN}"
 CURVES = ("EXP000", "EXP003", "EXP007", "EXP008", "EXP010")
 FAMILIES = {
-    "single_augmentation": "Which augmentations matter? Each alone, on the same network, at EXP049's rate and in its "
-    "six epochs. They score each test image once; so scored, EXP049 has {plain}:",
-    "optimizer_initialization": "Do optimizer and initial weights act together? LeNet with other optimizers and other "
-    "initial weights:",
-    "schedules": "Does a falling learning rate help? LeNet's is constant in EXP003; the fast network's rises and falls "
-    "along straight lines in EXP049:",
-    "regularization": "What helps against overfitting, and do the statistics of normalization matter? LeNet as in "
-    "EXP003, with one thing changed, and in EXP073 with four that helped:",
-    "transfer_images": "Are 224 pixels needed, and ImageNet's statistics? ResNet-18 from ImageNet's weights, for half "
-    "of EXP011's operations, a thirtieth of EXP017's (EXP074: three times that):",
-    "tuning": "Could tuning improve the original's settings? {search} EXP067 has the best proposal's settings:",
+    "single_augmentation": "### Which augmentations matter?\n\nEach alone, on the same network, at EXP049's rate and "
+    "in its six epochs. They score each test image once; so scored, EXP049 has {plain}:",
+    "optimizer_initialization": "### Do optimizer and initial weights act together?\n\nLeNet with other optimizers and "
+    "other initial weights:",
+    "schedules": "### Does a falling learning rate help?\n\nLeNet's is constant in EXP003; the fast network's rises "
+    "and falls along straight lines in EXP049:",
+    "regularization": "### What helps against overfitting, and do the statistics of normalization matter?\n\nLeNet as "
+    "in EXP003, with one thing changed, and in EXP073 with four that helped:",
+    "transfer_images": "### Are 224 pixels needed, and ImageNet's statistics?\n\nResNet-18 from ImageNet's weights, "
+    "for half of EXP011's operations, a thirtieth of EXP017's (EXP074: three times that):",
+    "tuning": "### Could tuning improve the original's settings?\n\n{search} EXP067 has the best proposal's settings:",
 }
 TRIALS = ROOT / "outputs" / "reference" / "tuning" / "trials.csv"  # written by search.py
 SPOILT = ROOT / "outputs" / "reference" / "robustness.csv"  # written by robustness.py
@@ -86,17 +87,21 @@ def page(journal: Journal) -> str:
         "percent of the 10,000 test images, differences in points with 95 % intervals; n counts seeds. All are at full "
         "budget, with an unofficial copy of CIFAR-10 and stand-in ImageNet weights; [the end](#what-these-records-are) "
         "says more of them, and [readings](readings.md) how the original was read.",
-        "An interval is for one difference alone. The word beside it allows for the number of comparisons by Holm's "
+        "## In short",
+        _short(journal, found),
+        "## How to read the figures",
+        "- An interval is for one difference alone. The word beside it allows for the number of comparisons by Holm's "
         "adjustment: tables count the comparisons of a family, statements all contrasts of the original's, or of ours "
         "in a family. So one difference can be *better* in a table and *open* in a statement, and *open* though its "
-        "interval leaves out zero. *Equivalent* is less than a point either way, *slightly* better or higher a "
-        "difference that is shown, and shown to be less than a point. `EXP005 = EXP003: \N{MINUS SIGN}0.64` reads: "
-        "the statement says that EXP005 equals EXP003, and EXP005 is 0.64 points lower. "
-        "Experiments of one kind are compared over the seeds that both have where their spread is known well enough "
-        "(five degrees of freedom), others as independent. A statement that something makes no "
+        "interval leaves out zero.\n"
+        "- *Equivalent* is less than a point either way, *slightly* better or higher a "
+        "difference that is shown, and shown to be less than a point.\n- `EXP005 = EXP003: \N{MINUS SIGN}0.64` reads: "
+        "the statement says that EXP005 equals EXP003, and EXP005 is 0.64 points lower.\n"
+        "- Experiments of one kind are compared over the seeds that both have where their spread is known well enough "
+        "(five degrees of freedom), others as independent.\n- A statement that something makes no "
         "difference holds where the difference is shown to be below the margin, and does not hold where one is shown "
         "that may be above it. One that something helps or harms does not hold where the opposite is shown, or where "
-        "no difference is shown, and that it is below the margin: there may still be a small one. A figure of the "
+        "no difference is shown, and that it is below the margin: there may still be a small one.\n- A figure of the "
         "original's *holds* where one new run of ours is expected to have it: others in that range would, too.",
         "## What of the original report holds up",
         _reproduced(journal),
@@ -108,14 +113,68 @@ def page(journal: Journal) -> str:
         *_single(journal),
         "## What it could not have known",
         *_spread(journal),
+        _expected(found, None),
         "## What goes beyond it",
-        *_ladder(journal, [finding for finding in found if finding.statement.ours]),
+        *_beyond(journal, found),
         "## What is open",
         _open(original),
         "## What these records are",
         RECORDS,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _short(journal: Journal, found: Sequence[Finding]) -> str:
+    """The page in a few sentences, each of which has its section."""
+    judged, agree, *_ = _judged(journal)
+    gains = {name: _gain(journal, name) for name in ("EXP054", "EXP063", "EXP069", "EXP070", "EXP073")}
+    most, raised = _tried(journal)
+    lenet, large = journal.accuracy_spreads["EXP003"], journal.complete["EXP070"]
+    right = _right(pd.read_csv(SPOILT)).groupby("experiment").mean()
+    kept = [f"{right.noise[name]:.1f} of {right['as taken'][name]:.1f} %" for name in ("EXP049", "EXP003")]
+    assert lenet is not None
+    parts = [
+        f"**Reproduced?** {len(agree)} of {judged} of the original's final figures that can be judged lie where one "
+        f"new run of ours is expected. {statement_counts(journal)}",
+        f"**Luck.** Runs of LeNet that differ in nothing but their seed have a standard deviation of "
+        f"{100 * lenet.total:.2f} points. The original compares single runs.",
+        f"**What it did not try gains more than what it tried.** Points that LeNet gains from batch "
+        f"normalization: {gains['EXP063']}; from a one-cycle schedule: {gains['EXP054']}; from both with two more "
+        f"changes: {gains['EXP073']}; from other initializations and optimizers: at most +{raised:.2f} "
+        f"({most.entry.id}, n = {len(most.runs)}).",
+        f"**From scratch.** {from_scratch(journal)}",
+        f"**Augmentation.** {_augmentations(journal)}",
+        "**From ImageNet's weights** the size of the images counts: for nearly the same operations, two epochs of 64 "
+        f"pixels gain {gains['EXP069']} points on ten of 32, one of 96 another {gains['EXP070']}, and ends at "
+        f"{_interval(large)}. By which statistics the images are normalized makes "
+        "no difference there.",
+        f"**Accuracy is not everything.** Under noise the fast network (EXP049) keeps {kept[0]}, LeNet {kept[1]}.",
+    ]
+    return "\n".join(f"- {part}" for part in parts)
+
+
+def _gain(journal: Journal, name: str) -> str:
+    """By how many points an experiment is above what it builds on."""
+    found = journal.comparisons[name]
+    return f"{points(found.difference)} ({name}, n = {found.seeds})"
+
+
+def _augmentations(journal: Journal) -> str:
+    """Which augmentations help by themselves, which make no difference, and which harm."""
+    alone = [name for name in _of(journal, "single_augmentation") if name not in ("EXP031", "EXP035")]
+    by_verdict: dict[str, list[str]] = {}
+    for name in alone:
+        title = journal.results[name].entry.title.removeprefix("Fast network, ")
+        found = journal.comparisons[name]
+        by_verdict.setdefault(found.verdict, []).append(f"{title} {_gain(journal, name)}")
+    said = {"better": "Better", "equivalent": "no difference", "worse": "worse", "open": "open"}
+    return (
+        f"{len(alone)} ways to change the images, each alone, in six epochs of the fast network. "
+        + "; ".join(
+            f"{word}: {listing(by_verdict[verdict])}" for verdict, word in said.items() if verdict in by_verdict
+        )
+        + "."
+    )
 
 
 def _list(found: Iterable[Finding]) -> str:
@@ -126,15 +185,21 @@ def _percent(result: Result) -> str:
     return f"{100 * result.accuracy:.2f} (n = {len(result.runs)})"
 
 
-def _reproduced(journal: Journal) -> str:
+def _judged(journal: Journal) -> tuple[int, list[str], list[str], list[str]]:
+    """How many of the original's figures can be judged; those that agree, that spread too widely, that differ."""
     once = [name for name, result in journal.complete.items() if not result.entry.same_as]
     judged = {name: journal.reproduction(name) for name in once}
     answers = {name: found.answer for name, found in judged.items() if found and found.answer != "spread unknown"}
     agree = [name for name, answer in answers.items() if answer == "agrees"]
     wide = [name for name, answer in answers.items() if answer == "too wide to tell"]
     differ = [name for name, answer in answers.items() if answer.startswith("ours is")]
+    return len(answers) - len(wide), agree, wide, differ
+
+
+def _reproduced(journal: Journal) -> str:
+    judged, agree, wide, differ = _judged(journal)
     return (
-        f"{len(agree)} of {len(answers) - len(wide)} of its figures that can be judged lie where one new run of ours "
+        f"{len(agree)} of {judged} of its figures that can be judged lie where one new run of ours "
         f"is expected: {listing(agree)}. These are the small networks, trained from scratch with several seeds."
         + (f" {listing(differ)} is not among them (below)." if differ else "")
         + "".join(_outside(journal.results[name]) for name in agree)
@@ -285,9 +350,28 @@ def _range(journal: Journal, numbers: Sequence[int]) -> float:
     return max(figures) - min(figures)
 
 
-def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
+def _expected(found: Iterable[Finding], family: str | None) -> str:
+    """What is decided of our own statements, those whose experiments end in this family; None: in the original's."""
+    decided = [f for f in found if f.statement.ours and f.answer in ("holds", "does not hold")]
+    lines = [
+        f"- *{f.statement.says}* ({f.statement.of}) It {f.answer}: {f.reason}."
+        for f in decided
+        if _last_family(f.statement) == family
+    ]
+    return "\n".join(["What we expected beforehand, where it is decided:\n", *lines]) if lines else ""
+
+
+def _last_family(statement: Statement) -> str | None:
+    """The last of the families beyond the original that a statement is about."""
+    words = " ".join((*statement.contrasts, *statement.figures, *statement.at_least)).split()
+    about = [f.name for f in load_catalog().families if f.beyond and {e.id for e in f.experiments} & set(words)]
+    return about[-1] if about else None
+
+
+def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
+    yield "### How far does one get from scratch?"
     yield (
-        "How far does one get from scratch? On one small network, EXP022 changes schedule, rate, batch size and weight "
+        "On one small network, EXP022 changes schedule, rate, batch size and weight "
         "decay at once, and each row from there to EXP029 adds an idea to the one above. Its six epochs take longer "
         f"than LeNet's twenty: at best {_fastest(journal, *_of(journal, 'fast_recipe'))} in bfloat16 and "
         f"{_fastest(journal, 'EXP003')} in float32, each on one core beside other work. Up to EXP030 we tuned "
@@ -313,6 +397,7 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         f"{plain:.2f} (EXP050: {before:.2f}). The original's best from scratch is 75.77, and its best of all 95.28, "
         "from pretrained weights at 224 pixels."
     )
+    yield _expected(found, "fast_recipe")
     plain = 100 * journal.complete["EXP049"].accuracy - journal.means.views_gain["EXP049"]
     for family, question in FAMILIES.items():
         if names := _of(journal, family):
@@ -323,24 +408,32 @@ def _ladder(journal: Journal, ours: Sequence[Finding]) -> Iterable[str]:
         if family == "transfer_images":
             yield _pretrained_or_not(journal)
         if family == "optimizer_initialization":
-            yield _interactions(next(f for f in ours if f.statement.of == "Question 4, EXP040-EXP048"))
+            yield _interactions(next(f for f in found if f.statement.of == "Question 4, EXP040-EXP048"))
+        if family == "schedules":
+            yield _schedules(journal)
+        yield _expected(found, family)
+    yield from _robust(journal)
+    yield _calibrated(journal)
+    yield _together(journal)
+
+
+def _schedules(journal: Journal) -> str:
+    """What a falling rate gains, beside what the original varied."""
     falling = [journal.comparisons[name] for name in ("EXP052", "EXP053", "EXP054")]
     gains = sorted(found.difference for found in falling)
-    tried = [journal.complete[f"EXP{n:03}"] for n in (4, 5, 6, 7, 8, 10, *range(40, 49))]
-    most = max(tried, key=lambda result: result.accuracy)
-    raised = 100 * (most.accuracy - journal.complete["EXP003"].accuracy)
-    yield (
+    most, raised = _tried(journal)
+    return (
         f"A schedule, which the original suggests and did not try, raises LeNet {points(gains[0])[1:]} to "
         f"{points(gains[-1])[1:]} points above EXP003 (n = {min(found.seeds for found in falling)}); other "
         f"initializations and optimizers raise it by at most {raised:.2f} ({most.entry.id}, n = {len(most.runs)})."
     )
-    yield from _robust(journal)
-    yield _calibrated(journal)
-    yield _together(journal)
-    decided = [finding for finding in ours if finding.answer in ("holds", "does not hold")]
-    if decided:
-        yield "Of what we expected of our own experiments, this is decided:"
-        yield "\n".join(f"- *{f.statement.says}* ({f.statement.of}) It {f.answer}: {f.reason}." for f in decided)
+
+
+def _tried(journal: Journal) -> tuple[Result, float]:
+    """The most accurate LeNet of another initialization or optimizer than EXP003's, and by how many points."""
+    tried = [journal.complete[f"EXP{n:03}"] for n in (4, 5, 6, 7, 8, 10, *range(40, 49))]
+    most = max(tried, key=lambda result: result.accuracy)
+    return most, 100 * (most.accuracy - journal.complete["EXP003"].accuracy)
 
 
 def _interactions(finding: Finding) -> str:
@@ -348,7 +441,7 @@ def _interactions(finding: Finding) -> str:
     shown = sum(bool(t.direction) for t in finding.tested)
     small = sum(t.equivalent for t in finding.tested)
     return (
-        f"Together or each alone? Of {len(finding.tested)} interactions (an initialization's gain with one optimizer "
+        f"Of {len(finding.tested)} interactions (an initialization's gain with one optimizer "
         f"less its gain with another, halved), {shown} are shown to differ from zero, {small} to be below "
         f"{finding.tested[0].margin:g} points, {sum(t.answer == 'open' for t in finding.tested)} are open."
     )
@@ -375,7 +468,7 @@ def _pretrained_or_not(journal: Journal) -> str:
     results = [journal.complete[name] for name in ("EXP074", "EXP051", "EXP070", "EXP049")]
     ends = [f"{r.entry.id} has {_interval(r)}, for {r.runs[0].training_pflop:.3f} PFLOP" for r in results]
     return (
-        f"Pretrained or from scratch, for nearly the same operations? From ImageNet's weights {ends[0]}; from scratch "
+        f"Pretrained or from scratch, for nearly the same operations: from ImageNet's weights {ends[0]}; from scratch "
         f"{ends[1]}. For fewer, {ends[2]}; {ends[3]}. What training on ImageNet took is not counted, the "
         "networks and their precision differ" + (", and EXP074 is a single run." if len(results[0].runs) == 1 else ".")
     )
@@ -404,10 +497,10 @@ def _search() -> str:
 def _robust(journal: Journal) -> Iterable[str]:
     """How networks do on spoilt test images, one view an image."""
     ways = ["as taken", "noise", "blur", "JPEG"]
-    counts = pd.read_csv(SPOILT).pivot(index=["experiment", "seed"], columns="spoilt", values="correct")
-    by_run = counts[ways] / 100  # per cent of 10,000 images
+    by_run = _right(pd.read_csv(SPOILT))[ways]
+    yield "### Do the gains survive noise, blur and compression?"
     yield (
-        "Do the gains survive noise, blur and compression? Test images with one of them, each at the "
+        "Test images with one of them, each at the "
         "third of the five strengths of CIFAR-10-C; per cent of all 10,000 that are "
         "[right](../outputs/reference/robustness.csv), one view an image, means over n seeds "
         "(lowest and highest):"
@@ -433,6 +526,11 @@ def _robust(journal: Journal) -> Iterable[str]:
     )
 
 
+def _right(counts: pd.DataFrame) -> pd.DataFrame:
+    """Per cent of the 10,000 test images that are right, a row a run, a column a way of spoiling them."""
+    return counts.pivot(index=["experiment", "seed"], columns="spoilt", values="correct") / 100
+
+
 def _ends(figures: pd.Series) -> str:
     return f" ({figures.min():.1f}-{figures.max():.1f})" if len(figures) > 1 else ""
 
@@ -450,8 +548,8 @@ def _calibrated(journal: Journal) -> str:
             f"{temperature:.2f} it is {100 * after:.1f} (n = {len(found)})"
         )
     return (
-        f"How sure are they? {'. '.join(parts)}. Each half of the test images chose the number for the other; LeNet "
-        "learned from plain labels, the fast network from smoothed ones."
+        f"### How sure are they?\n\n{'. '.join(parts)}. Each half of the test images chose the number for the other; "
+        "LeNet learned from plain labels, the fast network from smoothed ones."
     )
 
 
@@ -488,8 +586,8 @@ def _together(journal: Journal) -> str:
             f"{alone:.2f} on average, for {cost:.3f} PFLOP"
         )
     return (
-        "How accurate is an average over several seeds? With the mean of their probabilities, the first seeds on "
-        f"record are right for: {'; '.join(parts)} (Wilson's intervals, over the test images)."
+        "### How accurate is an average over several seeds?\n\nWith the mean of their probabilities, the first seeds "
+        f"on record are right for: {'; '.join(parts)} (Wilson's intervals, over the test images)."
     )
 
 
