@@ -1,5 +1,7 @@
 """What the original report says, as data, and what made-up records say of it."""
 
+import re
+
 import pytest
 from records import write_run
 
@@ -255,19 +257,25 @@ def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):
     for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.76), ("EXP004", 0.70), ("EXP005", 0.60)):
         runs(tmp_path, name, accuracy)
     html = " ".join(abstract(Journal(tmp_path)).html.split())
-    assert "EXP003</a> better than EXP001 (+6.00" in html
-    assert "EXP004</a> equivalent to EXP001" in html
-    assert "EXP005</a> worse than EXP001" in html
+    said = {part.partition("</b>")[0]: part for part in html.split("<b>What ")}
+    assert re.search(r"<li><b>\+6\.00</b> \([^)]*\): LeNet, Xavier uniform, .*EXP003</a> vs&nbsp;EXP001</li>", html)
+    assert "EXP003</a> vs&nbsp;EXP001" in said["helped, in points."]
+    assert "EXP004</a> vs&nbsp;EXP001" in said["changed less than a point."]
+    assert "EXP005</a> vs&nbsp;EXP001" in said["harmed."]
     assert "Highest accuracy.</b> EXP003, LeNet, Xavier uniform: 76.00" in html
     assert "compare trained models" not in html
     runs(tmp_path, "EXP006", 0.705)
     html = " ".join(abstract(Journal(tmp_path)).html.split())
-    assert 'LeNet, Kaiming uniform: <a href="#EXP006">EXP006</a> slightly better than EXP001 (+0.50' in html
+    assert re.search(r"<li><b>\+0\.50</b> .*EXP006</a> vs&nbsp;EXP001, slightly</li>", html)
     for number, name in enumerate(("EXP052", "EXP053", "EXP054", "EXP060", "EXP063")):
         runs(tmp_path, name, 0.80 + number / 50)
     helped = " ".join(abstract(Journal(tmp_path)).html.split()).partition("What harmed.")[0]
-    assert helped.index("EXP063</a> better than EXP003 (+12.00") < helped.index("EXP060</a> better than EXP003 (+10.00")
-    short = '; also: <a href="#EXP052">EXP052</a> (+4.00), <a href="#EXP006">EXP006</a> (+0.50).'
+    assert (
+        helped.index("<li><b>+12.00</b> (")
+        < helped.index("EXP063</a> vs&nbsp;EXP003")
+        < helped.index("<li><b>+10.00</b> (")
+    )
+    short = '<li>also: <a href="#EXP052">EXP052</a>&nbsp;+4.00, <a href="#EXP006">EXP006</a>&nbsp;+0.50</li>'
     assert short in helped  # the five largest are told in full
 
 
