@@ -264,7 +264,7 @@ class Run:
         record = self.record()
         write_record(self.folder, record)
         self._checkpoint.remove()
-        self._backup.complete(RESULT_FILES)
+        self._backup.save(RESULT_FILES)
         release_lock(self.folder)
         print(f"complete: {self.folder / 'run.json'}")
         return record

@@ -92,10 +92,8 @@ def find_images(sha256: str) -> Images | None:
 
 def _cached(name: str, read: Callable[[], Images]) -> Images:
     folder = cache_folder() / "datasets" / f"{name}-v{FORMAT}"
-    try:
+    with contextlib.suppress(*DAMAGED):  # made again
         return _open(folder)
-    except DAMAGED:  # made again
-        pass
     images = read()
     images = replace(images, sha256=sources.content_digest(images.pixels, images.labels))
     try:

@@ -31,7 +31,6 @@ def execute_on_ray(
     jobs: int | None = None,
     runs_per_gpu: int = 1,
     say: Callable[[str], None] = print,
-    execute: Callable[..., RunRecord] | None = None,
 ) -> list[RunRecord]:
     """Execute the runs of the plan that are not complete, each as a Ray task on the output folder that all nodes share.
 
@@ -44,7 +43,6 @@ def execute_on_ray(
         jobs: number of runs that share the cluster's cores; `None`: one core a run, or with GPUs each GPU's share.
         runs_per_gpu: how many runs share a GPU.
         say: called with each line to show.
-        execute: what a task does, for tests; gets a run, its threads, environment variables and working folder.
 
     Returns:
         the records of the runs executed, completed or failed.
@@ -71,24 +69,18 @@ def execute_on_ray(
             max_retries=RETRIES,
             max_calls=0,  # Ray's processes are kept between runs: what holds GPU memory is each run's own process
             scheduling_strategy="SPREAD",
-        )(execute or _execute_here)
+        )(_execute_here)
         settings = {n: v for n, v in os.environ.items() if n.startswith("CIFAR_REPORT_") or n == "TORCH_HOME"}
         tasks = {
             task.options(name=run.name).remote(run, threads, settings, str(Path.cwd())): run
             for run in longest_first(missing)
         }
-        return _collect(ray, tasks, say, check=_seen_here if execute is None else lambda run, record: record)
+        return _collect(ray, tasks, say)
     finally:
         ray.shutdown()
 
 
-def _collect(
-    ray: Any,
-    tasks: dict[Any, PlannedRun],
-    say: Callable[[str], None],
-    *,
-    check: Callable[[PlannedRun, RunRecord], RunRecord],
-) -> list[RunRecord]:
+def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None]) -> list[RunRecord]:
     records: list[RunRecord] = []
     waiting, started = list(tasks), perf_counter()
     try:
@@ -96,7 +88,7 @@ def _collect(
             done, waiting = ray.wait(waiting)
             for reference in done:
                 try:
-                    record = check(tasks[reference], ray.get(reference))
+                    record = _seen_here(tasks[reference], ray.get(reference))
                 except ray.exceptions.RayError as error:  # the node of every retry died, or Ray itself ended the task
                     record = _lost_by_ray(tasks[reference], error, started)
                 records.append(record)

@@ -50,7 +50,7 @@ class MissingError(RequestError):
 def examine(output_dir: Path) -> Iterator[Finding]:
     """Examine one thing after the other; each text names the remedy where there is something to do."""
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("Python", _python),
+        ("Python", lambda: f"{platform.python_version()} on {platform.platform(terse=True)}"),
         ("this package", _package),
         ("packages it needs", _packages),
         ("PyTorch", lambda: f"{torch.__version__}, {counted(torch.get_num_threads(), 'thread')} on {cores()} cores"),
@@ -73,10 +73,6 @@ def examine(output_dir: Path) -> Iterator[Finding]:
         except Exception as error:  # whatever is broken is what was looked for
             text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
             yield Finding(name, "broken", text)
-
-
-def _python() -> str:
-    return f"{platform.python_version()} on {platform.platform(terse=True)}"
 
 
 def _package() -> str:

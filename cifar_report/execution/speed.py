@@ -14,7 +14,7 @@ from cifar_report.data.dataset import load_dataset
 from cifar_report.data.download import cache_folder
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import RELATIVE_COST, STARTUP
-from cifar_report.experiments.schema import Experiment
+from cifar_report.experiments.schema import PLACE_PARAMETERS, Experiment
 from cifar_report.records.files import write_text
 from cifar_report.training.build import build_model
 from cifar_report.training.environment import describe_environment
@@ -59,9 +59,7 @@ def _measured(e: Experiment, validation: float) -> list[float]:
     small = {"train_limit": images, "test_limit": max(1, round(images * validation)), "batch_size": batch, "lr": 1e-6}
     fixed = {"dataset": "digits", "validation": "test", "weights": None, "schedule": "constant", "compile": False}
     e = e.model_copy(update={**small, **fixed, "precision": choose_precision(e, device), "seed": 0})
-    work = e.model_dump(
-        mode="json", exclude={"experiment", "epochs", "data_dir", "weights_dir", "output_dir", "device"}
-    )
+    work = e.model_dump(mode="json", exclude={"experiment", "epochs", *PLACE_PARAMETERS})
     key = json.dumps([machine.device_name, machine.threads, machine.torch, work])
     known: dict[str, list[float]] = {}
     with suppress(OSError, ValueError, TypeError):

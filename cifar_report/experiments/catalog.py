@@ -182,8 +182,7 @@ def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping
     """
     path = packaged_folder("params") / f"{name.lower()}.yaml"
     if not path.is_file():
-        known = load_catalog().entries
-        raise unknown("experiment", name, known)
+        raise unknown("experiment", name, load_catalog().entries)
     parameters = read_yaml(path)
     resolved = validate(parameters, where=str(path))
     if resolved.experiment != name.upper():

@@ -187,7 +187,8 @@ def _changed(name: str, before: Side, after: Side, pair: Pair) -> Change:
         for key in METRICS
         if number(old.get(key)) != number(new.get(key)) and "completed" == old["status"] == new["status"]
     }
-    difference, p, test = _test(old, new, [_folder(side, pair) for side in (before, after)])
+    folders = [side.folder and run_folder(side.folder, pair[0], *pair[1]) for side in (before, after)]
+    difference, p, test = _test(old, new, folders)
     return Change(
         name, what, _accuracy(old), _accuracy(new), difference, p, test, metrics=metrics, parameters=parameters
     )
@@ -209,11 +210,6 @@ def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None,
         return difference, mcnemar(right_before, right_after), f"McNemar, {len(right_after):,} images"
     counts = [[int(row["correct"]), int(row["test_images"]) - int(row["correct"])] for row in (old, new)]
     return after - before, float(stats.fisher_exact(counts).pvalue), "Fisher's exact test on the counts"
-
-
-def _folder(side: Side, pair: Pair) -> Path | None:
-    name, (seed, *fold) = pair
-    return side.folder and run_folder(side.folder, name, seed, **dict(zip(("fold", "folds"), fold, strict=False)))
 
 
 def _accuracy(row: Row | None) -> float | None:

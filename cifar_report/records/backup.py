@@ -61,13 +61,7 @@ class Backup:
     def save_state(self) -> None:
         """Copy the state of an unfinished run, if there is a newer one than the copy's."""
         state = self.folder / CHECKPOINT
-        if self.copy is None or not state.is_file() or state.stat().st_mtime_ns == self._saved:
-            return
-        try:
-            (self.copy / RECORD).unlink(missing_ok=True)  # of an earlier run: this one is not complete
-        except OSError as error:
-            self._lost(error)
-        if self.save(UNFINISHED):
+        if state.is_file() and state.stat().st_mtime_ns != self._saved and self.save(UNFINISHED):
             self._saved = state.stat().st_mtime_ns
 
     def save(self, names: tuple[str, ...]) -> bool:
@@ -77,23 +71,18 @@ class Backup:
         try:
             for half_written in self.copy.glob(".*-*.*"):  # by a process that was killed
                 half_written.unlink(missing_ok=True)
+            if CHECKPOINT in names:  # a result there is of an earlier run: this one is not complete
+                (self.copy / RECORD).unlink(missing_ok=True)
             for name in names:
                 if (self.folder / name).is_file():
                     with atomic_file(self.copy / name) as temporary:
                         shutil.copyfile(self.folder / name, temporary)
+            if RECORD in names:  # of a complete run the state is needed no more
+                (self.copy / CHECKPOINT).unlink(missing_ok=True)
         except OSError as error:
             self._lost(error)
             return False
         return True
-
-    def complete(self, names: tuple[str, ...]) -> None:
-        """Copy a complete run's files; its state is needed no more."""
-        self.save(names)
-        if self.copy is not None:
-            try:
-                (self.copy / CHECKPOINT).unlink(missing_ok=True)
-            except OSError as error:
-                self._lost(error)
 
     def _lost(self, error: OSError) -> None:
         if not self._warned:

@@ -171,7 +171,7 @@ class Progress(_Record):
 
 
 def run_folder(
-    output_dir: str | Path, experiment: str, seed: int, *, fold: int | None = None, folds: int | None = None
+    output_dir: str | Path, experiment: str, seed: int, fold: int | None = None, folds: int | None = None
 ) -> Path:
     """Folder of one run: `<output_dir>/runs/exp003/seed-0`, of one fold `…/seed-0-fold-1-of-5`."""
     part = "" if fold is None else f"-fold-{fold}-of-{folds}"
@@ -217,11 +217,9 @@ def read_history(folder: Path) -> list[EpochRecord]:
 
 def read_progress(folder: Path) -> Progress | None:
     """What an interrupted run left to go on from; `None` where there is no checkpoint, or none that says what it is."""
-    try:
+    with suppress(OSError, ValidationError):
         if (folder / CHECKPOINT).is_file():
             return Progress.model_validate_json((folder / PROGRESS).read_bytes())
-    except (OSError, ValidationError):
-        pass
     return None
 
 

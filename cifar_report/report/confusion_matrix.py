@@ -21,7 +21,12 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = 
     wide = len(classes) > MOST_CLASSES
     heads = "" if wide else "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
     rows = "".join(_row(counts[index], index, name, cells=not wide) for index, name in enumerate(classes))
-    text = confusion_text(counts, classes)
+    off = counts - np.diag(np.diag(counts))
+    worst = np.unravel_index(off.argmax(), off.shape)
+    text = (
+        f"Confusion matrix. {np.trace(counts):,} of {counts.sum():,} images are right; most frequent mistake: "
+        f"{off[worst]:,} images of {classes[worst[0]]} taken for {classes[worst[1]]}."
+    )
     return Fragment(
         f'<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(text)}">'
         f'<table class="confusion"><caption>{caption or escape(text)}</caption><thead><tr>'
@@ -49,13 +54,3 @@ def _shaded(count: int, share: float) -> str:
     red, green, blue = (round(255 - share * (255 - full)) for full in (8, 64, 129))
     ink = "#fff" if share > 0.7 else "#000"
     return f'<td style="background:#{red:02x}{green:02x}{blue:02x};color:{ink}">{count:,}</td>'
-
-
-def confusion_text(counts: np.ndarray, classes: Sequence[str]) -> str:
-    """What a confusion matrix shows, in a sentence."""
-    off = counts - np.diag(np.diag(counts))
-    worst = np.unravel_index(off.argmax(), off.shape)
-    return (
-        f"Confusion matrix. {np.trace(counts):,} of {counts.sum():,} images are right; most frequent mistake: "
-        f"{off[worst]:,} images of {classes[worst[0]]} taken for {classes[worst[1]]}."
-    )

@@ -8,9 +8,9 @@ import hashlib
 import html
 import importlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,10 @@ def make_report(
     for module in ("IPython.paths", "nbconvert", "papermill"):
         importlib.import_module(module)
     folder = output_dir / "report"
-    with folder_lock(folder, wait=PATIENCE), _garbage_left():
+    with folder_lock(folder, wait=PATIENCE), ExitStack() as afterwards:
+        gc.disable()  # looking for garbage all the while took a quarter of the time that a PDF takes
+        afterwards.callback(gc.collect)
+        afterwards.callback(gc.enable)  # the last is called first
         for record in sorted(output_dir.glob("runs/*/seed-*/run.json")):
             refuse_newer(record.parent)
         journal = Journal(output_dir, experiments, seeds)
@@ -87,17 +90,6 @@ def make_report(
         write_pdf(page, folder / "report.pdf", say)
         write_markdown(page, folder, say)
     return folder / "report.html"
-
-
-@contextmanager
-def _garbage_left() -> Iterator[None]:
-    """Look for garbage once, at the end: looking for it all the while took a quarter of the time that a PDF takes."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.collect()
 
 
 def _export_notebooks(journal: Journal, folder: Path) -> None:

@@ -71,18 +71,15 @@ def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str],
     return image_grid(np.array(cells), [*classes] * height, alt, columns=len(classes), captions=len(classes))
 
 
-def confident_mistakes(
-    images: np.ndarray, predictions: Predictions, classes: Sequence[str], *, count: int = 10
-) -> Fragment:
-    """The wrong answers the model was surest of, each with label, answer and probability.
+def confident_mistakes(images: np.ndarray, predictions: Predictions, classes: Sequence[str]) -> Fragment:
+    """The ten wrong answers the model was surest of, each with label, answer and probability.
 
     Args:
         images: the test images that were answered, uint8 (N, 3, H, W).
         predictions: the answers, in the same order.
         classes: their names.
-        count: how many to show at most.
     """
-    wrong = predictions.confident_mistakes(count)
+    wrong = predictions.confident_mistakes(10)
     told = [
         (classes[predictions.labels[i]], classes[predictions.predicted[i]], percent(predictions.confidence[i]))
         for i in wrong

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from cifar_report.experiments.schema import shown
 from cifar_report.formatting import duration, number, p_text, points
@@ -50,9 +50,8 @@ def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
 
 def inline(page: Path) -> Fragment:
     """A page in a frame of its own, for a notebook to show."""
-    source = escape(page.read_text(encoding="utf-8"))
     frame = Markup('<iframe srcdoc="{}" title="Report" style="width:100%;height:50rem;border:1px solid #888"></iframe>')
-    return Fragment(frame.format(source), f"The report: {page}")
+    return Fragment(frame.format(page.read_text(encoding="utf-8")), f"The report: {page}")
 
 
 def table_number(anchor: str) -> int:

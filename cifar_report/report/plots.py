@@ -106,14 +106,13 @@ def render(figure: Figure, alt: str, panels: Sequence[Panel] = (), remark: str =
     figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<\?xml.*?\?>|<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r">[^<]*<|\d+\.\d{3,}", _to_hundredths, svg)  # of a point; what is text stays as it is
+    # To hundredths of a point; what is text stays as it is.
+    svg = re.sub(
+        r">[^<]*<|\d+\.\d{3,}", lambda found: found[0] if found[0][0] == ">" else f"{float(found[0]):.2f}", svg
+    )
     svg = re.sub(r"\s+", " ", svg).strip()
     width, height = (round(inches * 100) for inches in figure.get_size_inches())
     return Picture(svg, width, height, alt, tuple(panels), remark)
-
-
-def _to_hundredths(found: re.Match[str]) -> str:
-    return found[0] if found[0].startswith(">") else f"{float(found[0]):.2f}"
 
 
 def _plots(width: float, height: float, count: int = 1, *, bottom: float = 0.45) -> tuple[Figure, list[Axes]]:

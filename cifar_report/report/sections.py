@@ -31,8 +31,9 @@ from cifar_report.journal.statistics import calibration
 from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, now, recorded_folder
-from cifar_report.report import confusion_matrix, image_grids, plots
-from cifar_report.report.layout import Fragment, figure, fragment, reference
+from cifar_report.report import image_grids, plots
+from cifar_report.report.confusion_matrix import confusion_matrix
+from cifar_report.report.layout import Fragment, figure, fragment, reference, table_number
 from cifar_report.training.environment import git_state
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
@@ -198,7 +199,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
             f"{family.title}: training and validation loss, and validation accuracy; rings mark the epoch with the "
             "lowest validation loss"
             + ("; lines are means over seeds, bands reach from the lowest to the highest seed" if several else "")
-            + (f"; dotted: {listing(dotted)}, which they build on" if dotted else "")
+            + (f"; dotted, of what they build on: {listing(dotted)}" if dotted else "")
             + f"{picture.remark}."
         )
         curves = figure(picture, caption, f"curves-{family.name}")
@@ -270,14 +271,10 @@ def _detail(result: Result) -> Fragment:
         run, predictions = found[0]
         assert run.data is not None  # a complete run has data
         which = f"{name}, seed {run.seed}" if len(result.runs) > 1 else name
-        confusion = fragment(
-            "confusion.html.j2",
-            name=name,
-            which=which,
-            counts=predictions.confusion_matrix(),
-            classes=run.data.class_names,
-            confusion_matrix=confusion_matrix,
-        )
+        number, counts = table_number(f"confusion-{name}"), predictions.confusion_matrix()
+        caption = Markup("<b>Table {}.</b> {}: classes; rows are labels, columns what the model took them for.")
+        table = confusion_matrix(counts, run.data.class_names, caption.format(number, which))
+        confusion = Markup('<div id="confusion-{}">{}</div>').format(name, table)
         curve = calibration(predictions.confidence, predictions.correct)
         reliability = figure(
             plots.reliability(curve, name),
