@@ -430,7 +430,7 @@ def test_a_repetition_is_called_one(tmp_path):
     write_run(tmp_path, "EXP003")
     write_run(tmp_path, "EXP009")
     sentences = "\n".join(family(Journal(tmp_path), "optimizers"))
-    assert "The same parameters, in points: EXP009 against EXP003 +0.00 (p = 1.000, n = 1)." in sentences
+    assert "The same parameters, in points: EXP009 against EXP003 +0.00 (n = 1)." in sentences
 
 
 def test_epochs_of_unlike_work_are_not_compared(tmp_path):

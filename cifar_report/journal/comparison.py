@@ -64,8 +64,9 @@ class Comparison:
 
     def __str__(self) -> str:
         test = f"{points(self.interval[0])} to {points(self.interval[1])}" if self.interval else p_text(self.p)
+        test = f"{test}, " if self.changed else ""  # the same training, done twice
         return (
-            f"{self.experiment} against {self.base} {points(self.difference)} ({test}, n = {self.seeds})"
+            f"{self.experiment} against {self.base} {points(self.difference)} ({test}n = {self.seeds})"
             f"{f', {self.verdict} ({self.caveat})' if self.caveat else ''}"
         )
 

@@ -38,7 +38,7 @@ MEASURES = {
     "rise of validation loss": Measure("loss_rise", "percentage points", 0.1),
     "jitter of validation loss": Measure("loss_jitter", "nats", 0.001),
     "epochs to 95 % of the highest accuracy": Measure("epochs_to_95_percent", "epochs", 1, wide=5),
-    "epochs to a point below the highest accuracy": Measure("epochs_to_plateau", "epochs", 1, wide=5),
+    "epochs to within a point of the highest accuracy": Measure("epochs_to_plateau", "epochs", 1, wide=5),
     "epochs to the lowest validation loss": Measure("best_epoch", "epochs", 1, wide=5),
     "training cost": Measure("training_pflop", "PFLOP", 1e-6, exact=True),
 }

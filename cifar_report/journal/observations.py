@@ -37,6 +37,7 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     learned = [result for result, guess in zip(complete, guesses, strict=True) if not guess]
     curves = journal.means.reindex([result.entry.id for result in learned])
     alike = [curves.loc[[result.entry.id for result in group]] for group in of_equal_work(learned)]
+    long = (figures for figures in alike if figures.loss_jitter.notna().all())
     classes, classes_of = _classes(learned, journal)
     confusions, confusions_of = _confusions(learned)
     compared = (journal.comparisons.get(result.entry.id) for result in complete)
@@ -47,7 +48,7 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
         ("Overfitting", _overfitting(curves), ["curves"]),
         ("Plateau", _plateau(curves), ["curves"]),
         ("Convergence", (_fastest(figures) for figures in alike if figures.epochs.iloc[0] > 2), ["curves"]),
-        ("Stability", map(_steadiest, alike), ["curves", "learning"]),
+        ("Stability", map(_steadiest, long), ["curves", "learning"]),
         ("Classes", classes, classes_of or ["learning"]),
         ("Confusions", confusions, confusions_of),
     ]
@@ -103,11 +104,10 @@ def _fastest(alike: pd.DataFrame) -> str:
     return f"{of}: {_ranked(alike.epochs_to_95_percent, '.3g')}."
 
 
-def _steadiest(alike: pd.DataFrame) -> str | None:
+def _steadiest(alike: pd.DataFrame) -> str:
     """Whose validation loss jumps least."""
-    figures = "" if alike.loss_jitter.isna().any() else _ranked(alike.loss_jitter, ".3f")
     of = "Jitter of the validation loss (standard deviation of its steps after the first third)"
-    return f"{of}: {figures}." if figures else None
+    return f"{of}: {_ranked(alike.loss_jitter, '.3f')}."
 
 
 def _ranked(figures: pd.Series, digits: str) -> str:
@@ -164,8 +164,8 @@ def _confusions(results: Sequence[Result]) -> tuple[list[str], list[str]]:
         one, two = np.unravel_index(both.argmax(), both.shape)
         share = percent(both.max() / int((~predictions.correct).sum()))
         figures = f"{counts[one, two]:,} and {counts[two, one]:,} images, {share} of all its mistakes"
-        name = f"{run.experiment} (seed {run.seed})" if len(result.runs) > 1 else run.experiment
-        pairs.append((f"{names[one]} and {names[two]}", f"{name} ({figures})"))
+        seed = f"seed {run.seed}: " if len(result.runs) > 1 else ""
+        pairs.append((f"{names[one]} and {names[two]}", f"{run.experiment} ({seed}{figures})"))
         shown_by.append(result.entry.id)
     sentences = [f"Most often confused: {pair}, in {listing(parts)}." for pair, parts in grouped(pairs).items()]
     return sentences, shown_by

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cifar_report.experiments.catalog import Statement, load_catalog
-from cifar_report.formatting import duration, listing
+from cifar_report.formatting import duration, listing, points
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
@@ -178,8 +178,8 @@ def _words(t: Tested, journal: Journal) -> str:
     if t.equivalent:
         word = f"slightly {word}, by less than {t.margin:g}" if t.direction else f"equivalent within {t.margin:g}"
     digits, figures = 2 if t.margin >= 0.1 else 3, (t.contrast.difference, *t.contrast.interval)
-    difference, low, high = (f"{round(offset + figure, 9):+.{digits}f}" for figure in figures)
-    figure = f"{difference} ({low} to {high}) {t.unit}".replace("-", "\N{MINUS SIGN}")
+    difference, low, high = (points((offset + figure) / 100, digits) for figure in figures)
+    figure = f"{difference} ({low} to {high}) {t.unit}" if low != high else f"{difference} {t.unit}"
     return f"{t.text}: {figure}, {word}, n = {t.contrast.seeds}"
 
 
@@ -220,13 +220,14 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         name = max(on_cifar10, key=lambda n: journal.complete[n].accuracy, default="") if best else word
         spread, runs = spreads.get(name), list(values.get(name, {}).values())
         small = not best and bool(_small(journal, [name]))
+        unit = "%" if measure.column.endswith("accuracy") else measure.unit
+        mean, n = sum(runs) / max(1, len(runs)), f"n = {len(runs)}"
         if not runs or small or (spread is None and not best):
             answers.append("open")
             missing = f"not on record: {name or 'any run on CIFAR-10'}"
-            reasons.append(missing if not runs else f"not at full budget: {name}" if small else UNKNOWN.format(name))
+            unknown = f"{name}: {mean:.1f} {unit}, {UNKNOWN.format(name)}"
+            reasons.append(missing if not runs else f"not at full budget: {name}" if small else unknown)
             continue
-        mean, n = sum(runs) / len(runs), f"n = {len(runs)}"
-        unit = "%" if measure.column.endswith("accuracy") else measure.unit
         if statement.figures and spread:
             low, high = spread.prediction(mean, len(runs))
             wide = high - low > 2 * measure.wide
@@ -248,7 +249,8 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         )
         answers.append("holds" if low >= bound else "does not hold" if high < bound and everything else "open")
         of = f"{name}, the best of {len(on_cifar10)} by test accuracy," if best else name
-        reasons.append(f"{of} {mean:.2f} ({low:.2f} to {high:.2f}) {unit}, {n}")
+        figure = f"{mean:.2f} ({low:.2f} to {high:.2f}) {unit}, {n}".replace("-", "\N{MINUS SIGN}")
+        reasons.append(f"{of} {figure}")
         if answers[-1] == "open" and not everything:
             reasons.append("not everything is on record at full budget")
     return Finding(statement, _together(answers), "; ".join(filter(None, [*reasons, statement.caveat])))
