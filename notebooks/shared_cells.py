@@ -43,9 +43,11 @@ del DRIVE_FOLDER
 # %% [markdown] id="parameters-text"
 # ## Parameters
 #
-# Everything that defines the run. `papermill -p`, a file of `params/`, or an edit of this cell changes it; a misspelt name or an impossible value is refused below, before anything is trained.
+# Every experiment has a number, such as EXP003, and a notebook holds a *family* of them. EXP000 to EXP020 repeat those of *the original report*, a student's course work of 2020; later numbers are ours.
 #
-# To repeat another experiment of this family, write its name in `experiment`, and run this cell and the next: it lists every parameter that the experiment's file sets differently. Set those here, and run both again.
+# The next cell has everything that defines the run. `papermill -p`, a file of `params/`, or an edit of it changes that; a misspelt name or an impossible value is refused below, before anything is trained.
+#
+# To repeat another experiment of this family, write its name in `experiment`, and run this cell and the next: it lists every parameter that the experiment's file sets differently. Set those here, and run both again. To start anew, always begin with this cell: further down `dataset` and `model` are no longer names, but the images and the network.
 #
 # On a CPU the small networks take minutes, EfficientNet-B0, ResNet-18 and MobileNetV2 up to two hours, VGG-16 by its operations about a day, and an epoch of 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5` (the baseline needs 20,000 images to get beyond guessing); with pretrained networks 500 images and one epoch.
 
@@ -121,7 +123,8 @@ record = run.complete()
 # %% id="own-picture" tags=["show"]
 picture = None  # such as "cat.jpg", or a folder of pictures
 if picture:
-    print(*predict([picture], run.folder)[0], sep="\n")
+    guesses, unreadable = predict([picture], run.folder)
+    print(*guesses, *(f"{path}: {reason}" for path, reason in unreadable), sep="\n")
 
 # %% id="comparison" tags=["show"]
 journal = Journal(parameters.output_dir)
