@@ -118,7 +118,7 @@ def test_complete_runs_come_back_to_a_new_machine(tiny, tmp_path, drive):
 
 def test_a_notebook_run_by_hand_gets_its_complete_run_back(tiny, tmp_path, drive, capsys, monkeypatch):
     parameters = tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a" / "quick"))
-    record = play(parameters).record()
+    record = read_record(play(parameters).folder)
     capsys.readouterr()
 
     def interrupted(run):
