@@ -11,6 +11,7 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import p_text
 from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command, unlike
+from cifar_report.journal.comparison import WIDE
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import curve_measures, jitter
 from cifar_report.journal.observations import observe
@@ -520,6 +521,15 @@ def test_the_originals_accuracy_is_judged_at_full_budget_only(tmp_path, accuracy
     for seed in (1, 2):
         (run_folder(tmp_path, "EXP003", seed) / "run.json").unlink()
     assert Journal(tmp_path).reproduction("EXP003") is None
+
+
+def test_a_figure_outside_a_wide_interval_does_not_agree(tmp_path):
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "EXP003", 0.9 + seed / 50, seed=seed)
+    found = Journal(tmp_path).reproduction("EXP003")
+    low, high = found.interval
+    assert high - low > 2 * WIDE
+    assert found.answer == "ours is above"
 
 
 def test_one_run_borrows_the_spread_of_its_network_or_says_that_it_is_unknown(tmp_path):

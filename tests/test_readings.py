@@ -11,6 +11,7 @@ import torch
 from cifar_report.experiments.catalog import load_catalog, load_experiment
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import listing
+from cifar_report.journal.journal import Journal
 from cifar_report.records.record import RunRecord, read_record, run_folder
 from cifar_report.training.augmentation import rotation
 from cifar_report.training.choices import chosen
@@ -79,7 +80,7 @@ def full_budget(experiment: str) -> list[RunRecord]:
     assert {(run.data.train_size, run.data.test_size, len(run.epochs), run.precision) for run in runs} == {
         (50_000, 10_000, 20, "float32")
     }
-    assert {run.environment.threads for run in runs} == {1}
+    assert {run.environment.threads for run in runs} == ({1, 2} if experiment == "EXP002" else {1})
     return runs
 
 
@@ -249,13 +250,27 @@ def test_what_the_text_concludes_from_the_distances():
 
 
 def test_what_the_text_says_of_exp002():
-    run = record("runs", "EXP002")
-    done = (run.precision, run.environment.threads, run.data.train_size, run.test.total, len(run.epochs))
-    assert done == ("float32", 2, 50_000, 10_000, 20)
-    first, last = run.epochs[0], run.epochs[-1]
-    stated = f"(EXP002, seed 0, two threads), the record has {in_words(run)}; its validation loss after epoch 1 is"
-    assert f"{stated} {first.validation_loss:.2f}." in text()
-    assert f"where ours is {last.train_loss:.2f}." in text()
+    runs = full_budget("EXP002")
+    assert [run.seed for run in runs] == [0, 1, 2]
+    mean, theirs = ours("EXP002"), original()["EXP002"]
+    end = np.mean([100 * run.test.accuracy for run in runs])
+    first = [100 * run.epochs[0].validation_accuracy for run in runs]
+    assert (
+        f"(EXP002, seeds 0 to 2), the record has {mean['accuracy']:.1f} % after epoch 1, a lowest validation loss of "
+        f"{mean['lowest loss']:.3f} and {end:.2f} % at the end; the validation loss after epoch 1 is "
+        f"{mean['first loss']:.2f}."
+    ) in text()
+    assert f"epochs lie between {min(first):.1f} and {max(first):.1f} % on record" in text()
+    assert f"where ours is {np.mean([run.epochs[-1].train_loss for run in runs]):.2f}." in text()
+    far = {
+        key: abs(mean[key] - theirs[key])
+        / (READING_ERROR[key] ** 2 + np.var([points(run)[key] for run in runs], ddof=1) * (1 + 1 / 3)) ** 0.5
+        for key in theirs
+    }
+    accuracy, loss, lowest = (far[key] for key in ("accuracy", "first loss", "lowest loss"))
+    assert f"are {accuracy:.1f} and {loss:.1f} for the first epoch and {lowest:.1f} for the lowest" in text()
+    low, _ = Journal(REFERENCE).reproduction("EXP002").interval
+    assert f"no new run of ours is expected below {100 * low:.1f}" in text()
 
 
 def in_words(run: RunRecord) -> str:

@@ -133,6 +133,7 @@ def test_a_wide_prediction_says_nothing(tmp_path, judged, spread, answer):
         write_run(tmp_path, "EXP000", 0.75 + seed * spread, seed=seed + 1)
     found = judged(figures={"EXP000": 75})
     assert (found.answer, "too wide to tell" in found.reason) == (answer, answer == "open")
+    assert judged(figures={"EXP000": 70}).answer == "does not hold"  # outside, however wide
 
 
 def test_a_bound_is_reached_by_the_interval(tmp_path, judged):

@@ -230,8 +230,9 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
             continue
         if statement.figures and spread:
             low, high = spread.prediction(mean, len(runs))
-            wide = high - low > 2 * measure.wide
-            answers.append("open" if wide else "holds" if low <= bound <= high else "does not hold")
+            inside = low <= bound <= high
+            wide = inside and high - low > 2 * measure.wide
+            answers.append("open" if wide else "holds" if inside else "does not hold")
             reasons.append(
                 f"{name}: {mean:.1f} {unit} and the original's {bound:g}; one new run {low:.1f} to {high:.1f}, "
                 f"{n}{', too wide to tell' if wide else ''}"
