@@ -47,7 +47,7 @@ del DRIVE_FOLDER
 #
 # The next cell has everything that defines the run. `papermill -p`, a file of `params/`, or an edit of it changes that; a misspelt name or an impossible value is refused below, before anything is trained.
 #
-# To repeat another experiment of this family, write its name in `experiment`, and run this cell and the next: it lists every parameter that the experiment's file sets differently. Set those here, and run both again. To start anew, always begin with this cell: further down `dataset` and `model` are no longer names, but the images and the network.
+# To repeat another experiment of this family, write its name in `experiment`, and run that cell and the one below it, which lists every parameter that the experiment's file sets differently. Set those here, and run both again. To start anew, always begin with the parameters: further down `dataset` and `model` are no longer names, but the images and the network.
 #
 # On a CPU the small networks take minutes, EfficientNet-B0, ResNet-18 and MobileNetV2 up to two hours, VGG-16 by its operations about a day, and an epoch of 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5` (the baseline needs 20,000 images to get beyond guessing); with pretrained networks 500 images and one epoch.
 
