@@ -274,7 +274,7 @@ def _detail(result: Result) -> Fragment:
         number, counts = table_number(f"confusion-{name}"), predictions.confusion_matrix()
         caption = Markup("<b>Table {}.</b> {}: classes; rows are labels, columns what the model took them for.")
         table = confusion_matrix(counts, run.data.class_names, caption.format(number, which))
-        confusion = Markup('<div id="confusion-{}">{}</div>').format(name, table)
+        confusion = Markup('<div id="confusion-{}">{}</div>').format(name, Markup(table.html))  # noqa: S704 - our own table
         curve = calibration(predictions.confidence, predictions.correct)
         reliability = figure(
             plots.reliability(curve, name),
