@@ -17,7 +17,12 @@ def percent(fraction: float, digits: int = 0) -> str:
 
 def points(fraction: float, digits: int = 2) -> str:
     """A difference of two fractions in percentage points, with its sign: `+1.24`, `−0.30`."""
-    rounded = round(round(100 * fraction, 9), digits) + 0.0  # no minus before 0.00
+    return signed(100 * fraction, digits)
+
+
+def signed(difference: float, digits: int = 2) -> str:
+    """A difference in its own unit, with its sign: `+1.24`, `−0.30`."""
+    rounded = round(round(difference, 9), digits) + 0.0  # no minus before 0.00
     return f"{rounded:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 

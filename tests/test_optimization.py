@@ -39,6 +39,28 @@ def test_muon_turns_a_step_of_a_convolution_to_a_matrix_with_equal_singular_valu
     assert torch.nn.functional.cosine_similarity((u @ v).flatten(), orthogonal(exact.reshape(shape)).flatten(), 0) > 0.9
 
 
+def test_most_singular_values_of_muons_step_are_near_one():
+    """As notebook 8 says of a layer of the fast network."""
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(128, 128, 3, 3)).flatten(1).float())
+    assert ((values > 0.7) & (values < 1.2)).float().mean() > 0.5
+    assert values.max() < 1.21
+
+
+def test_rmsprop_reaches_a_minimum_and_does_not_stay():
+    """As notebook 3 says of one weight with the loss w² / 2."""
+    weight = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    descent, path = optim.RMSprop([weight], lr=0.05), []
+    for _ in range(2000):
+        descent.zero_grad()
+        (weight**2 / 2).backward()
+        descent.step()
+        path.append(weight.item())
+    assert min(path[:100]) > 0
+    assert path[39] < 1e-9
+    assert [abs(weight) for weight in path[-4:]] == pytest.approx([0.025] * 4, rel=0.03)
+
+
 @pytest.mark.skipif(not hasattr(optim, "Muon"), reason="this PyTorch has no Muon")
 def test_muons_steps_are_those_of_pytorchs_muon_on_flat_convolutions():
     """PyTorch's takes matrices only, and does not keep the weights' length."""

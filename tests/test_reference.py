@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
@@ -118,7 +119,7 @@ def test_readme_says_what_three_seeds_showed(journal):
 
 
 def test_what_notebooks_say_of_the_records(journal):
-    """Sentences without figures, in notebooks 0, 2 to 5 and 7."""
+    """Most without figures, in notebooks 0, 2 to 5, 7 and 13."""
     means, ends = journal.means, journal.means.accuracy
     at_first = means.first_accuracy
     assert journal.epochs.query("experiment == 'EXP000' and epoch == 20").train_accuracy.mean() < 85  # not by heart
@@ -132,6 +133,11 @@ def test_what_notebooks_say_of_the_records(journal):
         assert (journal.comparisons[name].verdict, len(journal.results[name].runs)) == ("equivalent", 3)
     assert len(journal.results["EXP069"].runs) == 3
     assert journal.comparisons["EXP065"].verdict == "worse"
+    trials = pd.read_csv(REFERENCE / "tuning" / "trials.csv")  # in notebook 13
+    last = [float(accuracy) for accuracy in trials.accuracies[0].split()[-3:]]
+    best = trials[1:].sort_values("accuracy").iloc[-1]
+    assert (round(100 * min(last), 2), round(100 * max(last), 2)) == (71.62, 74.76)
+    assert (round(100 * best.accuracy, 2), best.epochs, len(trials)) == (73.44, 18, 40)
     assert means.training_pflop["EXP014"] < 0.1 * means.training_pflop["EXP011"]  # frozen outputs computed once
 
 

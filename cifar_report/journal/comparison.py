@@ -157,7 +157,7 @@ def reproduction(result: Result, journal: Journal) -> Reproduction | None:
         return Reproduction("spread unknown", substitutes=substitutes)
     low, high = interval = spread.prediction(result.accuracy, len(result.runs))
     reference = result.entry.reference_accuracy / 100
-    if low <= reference <= high:  # from a wide interval a figure may be far, but it agrees too easily
+    if low <= reference <= high:  # in a wide interval any figure would agree
         answer = "too wide to tell" if high - low > 2 * WIDE else "agrees"
     else:
         answer = "ours is above" if reference < low else "ours is below"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cifar_report.experiments.catalog import Statement, load_catalog
-from cifar_report.formatting import duration, listing, points
+from cifar_report.formatting import duration, listing, signed
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
@@ -178,7 +178,7 @@ def _words(t: Tested, journal: Journal) -> str:
     if t.equivalent:
         word = f"slightly {word}, by less than {t.margin:g}" if t.direction else f"equivalent within {t.margin:g}"
     digits, figures = 2 if t.margin >= 0.1 else 3, (t.contrast.difference, *t.contrast.interval)
-    difference, low, high = (points((offset + figure) / 100, digits) for figure in figures)
+    difference, low, high = (signed(offset + figure, digits) for figure in figures)
     figure = f"{difference} ({low} to {high}) {t.unit}" if low != high else f"{difference} {t.unit}"
     return f"{t.text}: {figure}, {word}, n = {t.contrast.seeds}"
 

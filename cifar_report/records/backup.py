@@ -65,7 +65,10 @@ class Backup:
             self._saved = state.stat().st_mtime_ns
 
     def save(self, names: tuple[str, ...]) -> bool:
-        """Copy files of the run, each in one step; say whether all were copied."""
+        """Copy files of the run, each in one step; say whether all were copied.
+
+        The copy has a result or the state of an unfinished run, never both: the one that is copied replaces the other.
+        """
         if self.copy is None:
             return False
         try:

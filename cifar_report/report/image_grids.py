@@ -72,7 +72,7 @@ def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str],
 
 
 def confident_mistakes(images: np.ndarray, predictions: Predictions, classes: Sequence[str]) -> Fragment:
-    """The ten wrong answers the model was surest of, each with label, answer and probability.
+    """The wrong answers the model was surest of, ten at most, each with label, answer and probability.
 
     Args:
         images: the test images that were answered, uint8 (N, 3, H, W).
