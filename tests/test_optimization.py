@@ -42,9 +42,11 @@ def test_muon_turns_a_step_of_a_convolution_to_a_matrix_with_equal_singular_valu
 def test_most_singular_values_of_muons_step_are_near_one():
     """As notebook 8 says of a layer of the fast network."""
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonal(torch.randn(128, 128, 3, 3)).flatten(1).float())
+    step = orthogonal(torch.randn(128, 128, 3, 3)).flatten(1).float()
+    values = torch.linalg.svdvals(step)
     assert ((values > 0.7) & (values < 1.2)).float().mean() > 0.5
     assert values.max() < 1.21
+    assert 0.7 < step.norm() / len(step) ** 0.5 < 1  # nearly as long as the weights, whose length is the root of 128
 
 
 def test_rmsprop_reaches_a_minimum_and_does_not_stay():
