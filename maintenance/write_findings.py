@@ -20,7 +20,7 @@ from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.formatting import listing, p_text, points
 from cifar_report.journal.budget import parameters_of
 from cifar_report.journal.journal import Result
-from cifar_report.journal.statements import Finding, findings
+from cifar_report.journal.statements import Finding, findings, named
 from cifar_report.journal.statistics import Spread, calibration, wilson_interval
 from cifar_report.records.files import write_if_changed
 
@@ -33,10 +33,10 @@ RECORDS = """\
 The originals: 20 epochs on all 50,000 images, the final epoch scored on the 10,000 test images, which also validated,
 as in the original report; float32, torch 2.14.1, one thread a run (EXP002, seed 0: two), on Intel Xeon and AMD EPYC.
 EXP009 is EXP003 by another name, and gave the same answer to every image, seed by seed. EXP011, EXP013 and EXP014 start
-from stand-in ImageNet weights (quantised networks, not torchvision's), as EXP017C, EXP068 to EXP072 and EXP074 do;
-EXP013's come from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 are on record on smaller
-subsets only (EXP017C is EXP017's first epoch), EXP016 with EXP013's weights, which allow no comparison where
-convolutions are frozen, and VGG-16's three not at all, for want of its weights.
+from stand-in ImageNet weights (quantised networks, not torchvision's), as EXP011B, EXP014B, EXP017C, EXP068 to EXP072
+and EXP074 do; EXP013's come from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 are on
+record on smaller subsets only (EXP017C is EXP017's first epoch), EXP016 with EXP013's weights, which allow no
+comparison where convolutions are frozen, and VGG-16's three not at all, for want of its weights.
 
 Intervals of means, and where one new run is expected, follow from the spread that runs of the same network, optimizer,
 budget and precision share, those with a constant and with a changing learning rate apart. Where no experiment of that
@@ -49,7 +49,10 @@ record; those of ours before their records were looked at: of EXP049 to EXP051, 
 held-out images, of EXP073 to EXP075 when the experiments that they combine, compare or build on were known. Two that
 our records suggested are called post hoc in the report. That a figure outside an interval does not agree, even where
 the interval is wider than two points either way, was decided when EXP002 had three seeds; it changes its answer alone.
-Seeds were added while results were known, and no rule said when to stop: p values do not allow for that.
+The pairs without EXP003 were added to two statements when the records were known; that the optimizer makes no
+difference does not hold since. Intervals of differences are, since EXP074 was on record, over all seeds or over the
+shared ones, whichever gives the narrower; no answer changed. Seeds were added while results were known, and no rule
+said when to stop: p values do not allow for that.
 
 Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.33 points, seven more moved its mean
 below 63 % and its spread above 0.8.
@@ -101,8 +104,9 @@ def page(journal: Journal) -> str:
         "- *Equivalent* is less than a point either way, *slightly* better or higher a "
         "difference that is shown, and shown to be less than a point.\n- `B = A: \N{MINUS SIGN}0.50` reads: "
         "the statement says that B equals A, and B is 0.50 points lower.\n"
-        "- Experiments of one kind are compared over the seeds that both have where their spread is known well enough "
-        "(five degrees of freedom), others as independent.\n- A statement that something makes no "
+        "- A difference is that of the means over all seeds, or, for experiments of one kind whose spread is known well "
+        "enough (five degrees of freedom), over the seeds that both have, where that gives the narrower interval; n "
+        "counts the seeds of the side that has fewer, or those that both have.\n- A statement that something makes no "
         "difference holds where the difference is shown to be below the margin, and does not hold where one is shown "
         "that may be above it. One that something helps or harms does not hold where the opposite is shown, or where "
         "no difference is shown, and that it is below the margin: there may still be a small one.\n- A figure of the "
@@ -177,14 +181,10 @@ def _augmentations(journal: Journal) -> str:
         title = journal.results[name].entry.title.removeprefix("Fast network, ")
         found = journal.comparisons[name]
         by_verdict.setdefault(found.verdict, []).append(f"{title} {_gain(journal, name)}")
-    said = {"better": "Better", "equivalent": "no difference", "worse": "worse", "open": "open"}
-    return (
-        f"{len(alone)} ways to change the images, each alone, in six epochs of the fast network. "
-        + "; ".join(
-            f"{word}: {listing(by_verdict[verdict])}" for verdict, word in said.items() if verdict in by_verdict
-        )
-        + "."
-    )
+    order = ("better", "slightly better", "equivalent", "open", "slightly worse", "worse")
+    said = [f"{verdict}: {listing(by_verdict.pop(verdict))}" for verdict in order if verdict in by_verdict]
+    assert not by_verdict, by_verdict
+    return f"{len(alone)} ways to change the images, each alone, in six epochs of the fast network: {'; '.join(said)}."
 
 
 def _list(found: Iterable[Finding]) -> str:
@@ -379,8 +379,7 @@ def _expected(found: Iterable[Finding], family: str | None) -> str:
 
 def _last_family(statement: Statement) -> str | None:
     """The last of the families beyond the original that a statement is about."""
-    words = " ".join((*statement.contrasts, *statement.figures, *statement.at_least)).split()
-    about = [f.name for f in load_catalog().families if f.beyond and {e.id for e in f.experiments} & set(words)]
+    about = [f.name for f in load_catalog().families if f.beyond and {e.id for e in f.experiments} & named(statement)]
     return about[-1] if about else None
 
 
@@ -414,9 +413,9 @@ def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
         "PFLOP are 10^15 floating point operations of a training: forward and backward passes over its images, "
         "without kernel taps that see only padding, a frozen part once; not validation, augmentation, views of test "
         "images or the optimizer (Muon computes 2 % more). The usual count includes those taps: for ResNet-18 at 32 "
-        "pixels it is a quarter higher (EXP011: 0.217). Differences are to the experiment that a row builds on, over "
-        "the n seeds that both have, and so not always those of the means shown; with 95 % intervals where the "
-        "spread is known. These can be the narrower ones: the runs of both inform them. The fast networks compute in "
+        "pixels it is a quarter higher (EXP011: 0.217). Differences are to the experiment that a row builds on; over "
+        "shared seeds they are not always those of the means shown. Their 95 % intervals can be narrower than those "
+        "of the means: the runs of both inform them. The fast networks compute in "
         f"bfloat16, on one core. {listing(_mirrored(journal))} score a test image together with its mirror image, "
         f"{listing(_mirrored(journal, shifted=True))} with shifted ones, too."
     )

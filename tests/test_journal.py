@@ -11,7 +11,7 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import p_text
 from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command, unlike
-from cifar_report.journal.comparison import WIDE
+from cifar_report.journal.comparison import WIDE, compare
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import curve_measures, jitter
 from cifar_report.journal.observations import observe
@@ -45,15 +45,18 @@ def test_one_run_has_a_wilson_interval_unless_others_tell_the_spread(tmp_path):
     one = Journal(tmp_path).results["EXP003"]
     assert one.interval == wilson_interval(700, 1000)
     assert one.interval_kind == "Wilson, n = 1"
-    write_run(tmp_path, "EXP003", 0.8, seed=1)
+    write_run(tmp_path, "EXP003", 0.72, seed=1)
     two = Journal(tmp_path).results["EXP003"]
-    assert two.accuracy == pytest.approx(0.75)
-    assert two.interval == pytest.approx((0.75 - 12.7062 * 0.05, 0.75 + 12.7062 * 0.05), abs=1e-3)
+    assert two.accuracy == pytest.approx(0.71)
+    assert two.interval == pytest.approx((0.71 - 12.7062 * 0.01, 0.71 + 12.7062 * 0.01), abs=1e-3)
     assert two.interval_kind == "t, n = 2, 1 df"
     write_run(tmp_path, "EXP004", 0.6)
     other = Journal(tmp_path).results["EXP004"]
-    assert other.interval == pytest.approx((0.6 - 12.7062 * 0.05 * 2**0.5, 0.6 + 12.7062 * 0.05 * 2**0.5), abs=1e-3)
+    assert other.interval == pytest.approx((0.6 - 12.7062 * 0.01 * 2**0.5, 0.6 + 12.7062 * 0.01 * 2**0.5), abs=1e-3)
     assert other.interval_kind == "t, n = 1, 1 df"
+    for seed, accuracy in enumerate((0.99, 1.0)):
+        write_run(tmp_path, "EXP000", accuracy, seed=seed)
+    assert Journal(tmp_path).results["EXP000"].interval[1] == 1  # no accuracy is above
 
 
 def test_a_repetition_has_the_spread_of_its_own_seeds_too(tmp_path):
@@ -584,6 +587,39 @@ def test_one_command_reproduces_all_seeds_and_folds(tmp_path):
     folds = [write_run(tmp_path, "EXP003", parameters={"validation": "fold", "folds": 2, "fold": f}) for f in (0, 1)]
     assert reproduce_command(folds, family).endswith("--seeds 0 --set 'validation=fold folds=2'")
     assert "fold=1" in reproduce_command(folds[1:], family)
+
+
+def test_a_caveat_belongs_to_one_pair_of_experiments_in_either_order(tmp_path):
+    for name in ("EXP021", "EXP022", "EXP003"):
+        write_run(tmp_path, name, 0.7)
+    journal = Journal(tmp_path)
+    own, base, other = (journal.results[name] for name in ("EXP021", "EXP003", "EXP022"))
+    assert own.entry.caveat in compare(own, base, journal).caveat
+    assert own.entry.caveat in compare(base, own, journal).caveat
+    assert own.entry.caveat not in (compare(own, other, journal).caveat or "")
+
+
+def test_folds_are_paired_with_their_like(tmp_path):
+    for name, folds in (("EXP003", (0, 1, 2)), ("EXP004", (0, 1))):
+        for fold in folds:
+            run = write_run(tmp_path, name, 0.7, parameters={"validation": "fold", "folds": 3, "fold": fold})
+            write_record(run_folder(tmp_path, name, 0, fold=fold, folds=3), run)
+            shutil.copy(
+                run_folder(tmp_path, name, 0) / "predictions.npz", run_folder(tmp_path, name, 0, fold=fold, folds=3)
+            )
+        shutil.rmtree(run_folder(tmp_path, name, 0))
+    journal = Journal(tmp_path)
+    found = compare(journal.results["EXP004"], journal.results["EXP003"], journal)
+    assert "fold" not in found.changed
+
+
+def test_the_spread_of_one_kind_does_not_depend_on_anothers_test_images(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "EXP003", 0.7, seed=seed, index=np.arange(100))
+    before = Journal(tmp_path).accuracy_spreads["EXP003"]
+    write_run(tmp_path, "EXP000", 0.6)
+    assert Journal(tmp_path).accuracy_spreads["EXP003"] == before
+    assert before.total == pytest.approx(0.01)
 
 
 def test_what_an_experiment_of_ones_own_changes_makes_no_comparison_unlike(tmp_path):

@@ -98,6 +98,8 @@ def test_confusion_matrix_names_the_most_frequent_mistake():
     table = confusion_matrix.confusion_matrix(counts, [f"class {k}" for k in range(10)])
     assert "900 of 910 images are right" in table.text
     assert "10 images of class 3 taken for class 5" in table.text
+    faultless = confusion_matrix.confusion_matrix(np.diag([90] * 10), [f"class {k}" for k in range(10)])
+    assert faultless.text == "Confusion matrix. 900 of 900 images are right."
     assert "<td><b>90.0</b></td><td>82.6–94.5</td>" in table.html  # 90 of 100, Wilson
 
 

@@ -115,7 +115,7 @@ def test_later_seeds_alone_test_what_earlier_ones_suggested(tmp_path, judged):
     assert "n = 6" in every.reason
     assert "n = 3" in later.reason
     (all_seeds,), (later_seeds,) = every.tested, later.tested
-    assert later_seeds.contrast.unit == pytest.approx(all_seeds.contrast.unit)
+    assert later_seeds.contrast.kinds[0].variance == pytest.approx(all_seeds.contrast.kinds[0].variance)
     assert all_seeds.contrast.difference > later_seeds.contrast.difference + 0.4
 
 
@@ -157,6 +157,39 @@ def test_the_seeds_that_would_decide_allow_for_as_many_contrasts_as_are_planned(
         needed = [t.contrast.seeds_needed(1, alpha=0.05 / len(contrasts), equivalence=False) for t in found.tested]
         assert found.answer == "open"
         assert f"; {max(needed)} seeds would decide with 80 % power" in found.reason
+
+
+def test_a_hypothesis_counts_once_however_it_is_put(tmp_path, monkeypatch):
+    for name, accuracy in (("EXP003", 0.7), ("EXP004", 0.702), ("EXP005", 0.71)):
+        runs(tmp_path, name, accuracy)
+
+    def judged(*contrasts, margins=(1, 1, 1, 1)):
+        given = [
+            Statement(of="EXP003", says=text, contrasts=[text], margin=margin)
+            for text, margin in zip(contrasts, margins, strict=False)
+        ]
+        only = load_catalog().model_copy(update={"statements": given})
+        monkeypatch.setattr(statements, "load_catalog", lambda: only)
+        return [finding.tested[0] for finding in findings(Journal(tmp_path))]
+
+    once = judged("EXP004 > EXP003", "EXP005 > EXP003")
+    put_otherwise = judged("EXP004 > EXP003", "EXP005 > EXP003", "EXP003 < EXP004", "EXP004 = EXP003")
+    assert [t.p for t in put_otherwise] == [once[0].p, once[1].p, once[0].p, once[0].p]
+    narrow, wide = judged("EXP005 = EXP003", "EXP005 = EXP003", margins=(0.5, 3))  # each with its own margin
+    assert (narrow.equivalent, wide.equivalent) == (False, True)
+
+
+def test_only_the_runs_that_would_decide_are_counted(tmp_path, judged):
+    """Ten minutes a run. EXP004's part is decided, and of EXP003 six seeds are there that EXP005 has yet to train."""
+    for name, accuracy, signs in (("EXP003", 0.70, "+-+-+-"), ("EXP004", 0.80, "++--++"), ("EXP005", 0.705, "-+")):
+        for seed, sign in enumerate(signs):
+            write_run(tmp_path, name, accuracy + float(f"{sign}0.01"), seed=seed)
+    found = judged(contrasts=["EXP004 > EXP003", "EXP005 > EXP003"])
+    assert found.answer == "open"
+    needed = int(re.search(r"(\d+) seeds would decide", found.reason)[1])
+    hours = ((needed - 6) + (needed - 2)) / 6
+    assert f"seeds would decide with 80 % power, {hours:.1f} h more of training" in found.reason
+    assert "would decide" not in judged(contrasts=["EXP005 > EXP003", "EXP006 > EXP003"]).reason  # EXP006 is not there
 
 
 def test_nothing_is_said_from_later_seeds_that_are_not_there(tmp_path, judged):
@@ -288,6 +321,7 @@ def test_what_we_expected_is_judged_and_listed_apart(tmp_path, monkeypatch):
     ours = [
         Statement(of="EXP022", says="Large steps help.", contrasts=["EXP022 > EXP021"], ours=True),
         Statement(of="EXP024", says="It has no record.", contrasts=["EXP024 > EXP023"], ours=True),
+        Statement(of="EXP050", says="Nor has this one.", at_least={"EXP050": 94}, ours=True),
     ]
 
     def judged(*found):
@@ -304,7 +338,8 @@ def test_what_we_expected_is_judged_and_listed_apart(tmp_path, monkeypatch):
     table = statement_table(journal, ours=True).html
     assert "Large steps help." in table
     assert "It has no record." not in table
-    assert "Not listed, for want of a record: 1." in table
+    assert "Nor has this one." not in table
+    assert "Not listed, for want of a record: 2." in table
     assert "One of the original" not in table
     assert "Large steps help." not in statement_table(journal).html
     assert "Of 1 statements and questions of the original" in abstract(journal).html

@@ -91,7 +91,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
 
     Returns `None` where neither is possible.
     """
-    before, after = ({run.seed: run for run in r.runs} for r in (base, result))
+    before, after = ({(run.seed, run.parameters.get("fold") or 0): run for run in r.runs} for r in (base, result))
     seeds = sorted(before.keys() & after.keys())
     pairs = [(before[seed], after[seed]) for seed in seeds] or [(base.runs[0], result.runs[0])]
     if any(old.data is None or new.data is None or old.data.sha256 != new.data.sha256 for old, new in pairs):
@@ -117,7 +117,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     caveats = [
         unlike(*pairs[0], paired=found is not None),
         f"the seeds of {listing(mixed)} were trained by different code" if mixed else None,
-        result.entry.caveat,
+        *(a.entry.caveat for a, b in ((result, base), (base, result)) if a.entry.builds_on == b.entry.id),
     ]
     return Comparison(
         experiment=result.entry.id,
@@ -155,7 +155,8 @@ def reproduction(result: Result, journal: Journal) -> Reproduction | None:
     substitutes, spread = tuple(result.substitutes), journal.accuracy_spreads[result.entry.id]
     if spread is None:
         return Reproduction("spread unknown", substitutes=substitutes)
-    low, high = interval = spread.prediction(result.accuracy, len(result.runs))
+    low, high = spread.prediction(result.accuracy, len(result.runs))
+    low, high = interval = max(0.0, low), min(1.0, high)
     reference = result.entry.reference_accuracy / 100
     if low <= reference <= high:  # in a wide interval any figure would agree
         answer = "too wide to tell" if high - low > 2 * WIDE else "agrees"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -63,7 +63,8 @@ class Result:
         Folds share training images, so of several only the range is given.
         """
         if self.spread:
-            return self.spread.interval(self.accuracy, len(self.runs))
+            low, high = self.spread.interval(self.accuracy, len(self.runs))
+            return max(0.0, low), min(1.0, high)
         if len(self.runs) > 1:
             return min(self.accuracies), max(self.accuracies)
         test = self.runs[0].test
@@ -209,8 +210,11 @@ class Journal:
         found = grouped((name, ((int(seed), int(fold)), float(value))) for name, seed, fold, value in rows)
         return {name: dict(values) for name, values in found.items()}
 
-    def spreads(self, values: Values, resolution: float) -> dict[str, Spread | None]:
-        """Of each experiment the spread of its group. Experiments of the same parameters count once."""
+    def spreads(self, values: Values, resolution: Mapping[str, float]) -> dict[str, Spread | None]:
+        """Of each experiment the spread of its group. Experiments of the same parameters count once.
+
+        `resolution`: of each experiment the smallest difference between two of its values.
+        """
         found: dict[str, Spread | None] = {}
         for group in set(self.groups.values()):
             members = [name for name in values if self.groups[name] == group]
@@ -218,13 +222,14 @@ class Journal:
             for name in members:
                 parameters, *data = work_of(self.complete[name].runs[0])
                 counted.setdefault(repr((sorted(parameters.items()), data)), {}).update(values[name])
-            found |= dict.fromkeys(members, Spread.of(counted, resolution))
+            floor = max((resolution[name] for name in members), default=0.0)
+            found |= dict.fromkeys(members, Spread.of(counted, floor))
         return found
 
     @cached_property
-    def resolution(self) -> float:
-        """Smallest difference between two accuracies: one image."""
-        return min((1 / run.test.total for r in self.complete.values() for run in r.runs if run.test), default=1.0)
+    def resolution(self) -> dict[str, float]:
+        """Of each experiment the smallest difference between two accuracies: one image."""
+        return {name: max(1 / run.test.total for run in r.runs if run.test) for name, r in self.complete.items()}
 
     @cached_property
     def accuracy_spreads(self) -> dict[str, Spread | None]:
@@ -251,7 +256,7 @@ class Journal:
                     seed = run.seed, int(run.parameters.get("fold") or 0)
                     found.setdefault(of, {}).setdefault(name, {})[seed] = float(right.mean())
                     one[of] = max(one.get(of, 0.0), 1 / len(right))
-        return {of: (values, self.spreads(values, one[of])) for of, values in found.items()}
+        return {of: (values, self.spreads(values, dict.fromkeys(values, one[of]))) for of, values in found.items()}
 
     def reproduction(self, name: str) -> Reproduction | None:
         """The original's accuracy against ours; `None` where there is none, or the work was another's."""

@@ -26,6 +26,7 @@ class Tested:
     unit: str
     margin: float
     contrast: Contrast | None
+    hypothesis: tuple  # what is tested, its group first: `A > B`, `B < A` and `A = B` all ask whether the two differ
     p: float = 1.0
     p_equivalent: float = 1.0
     missing: tuple[str, ...] = ()  # experiments that are not on record
@@ -69,31 +70,40 @@ class Finding:
 def family_findings(journal: Journal, family: str) -> list[Finding]:
     """The statements that experiments of a family test."""
     names = {entry.id for entry in load_catalog().family_named(family).experiments}
-    tests = ((f, (*f.statement.contrasts, *f.statement.figures, *f.statement.at_least)) for f in findings(journal))
-    return [finding for finding, words in tests if names & set(" ".join(words).split())]
+    return [finding for finding in findings(journal) if names & named(finding.statement)]
+
+
+def named(statement: Statement) -> set[str]:
+    """The experiments that a statement names."""
+    words = " ".join((*statement.contrasts, *statement.figures, *statement.at_least)).split()
+    return {word for word in words if word in load_catalog().entries}
 
 
 def findings(journal: Journal) -> list[Finding]:
-    """Every statement, judged. p values are Holm-adjusted within each group of `_group`."""
+    """Every statement, judged. p values are Holm-adjusted within each group of `_group`, a hypothesis counting once."""
     statements = load_catalog().statements
-    keys = [[(_group(s), text, s.measure, s.seeds_from) for text in s.contrasts] for s in statements]
-    tested = {k: _tested(journal, s, k[1]) for s, several in zip(statements, keys, strict=True) for k in several}
-    for of in {_group(s) for s in statements}:
-        known = {key: (t, t.contrast) for key, t in tested.items() if key[0] == of and t.contrast}
-        p = holm({key: c.p for key, (_, c) in known.items()})
-        p_equivalent = holm({key: c.p_equivalent(t.margin) for key, (t, c) in known.items()})
-        tested |= {key: replace(t, p=p[key], p_equivalent=p_equivalent[key]) for key, (t, _) in known.items()}
-    counts = Counter(of for several in keys for of, *_ in several)
-    return [
-        _finding(journal, s, tuple(tested[key] for key in several), SIGNIFICANCE / max(1, counts[_group(s)]))
-        for s, several in zip(statements, keys, strict=True)
-    ]
+    tested = [[_tested(journal, s, text) for text in s.contrasts] for s in statements]
+    every = [t for several in tested for t in several]
+    p: dict[tuple, float] = {}
+    p_equivalent: dict[tuple, float] = {}
+    for of in {t.hypothesis[0] for t in every}:
+        known = [(t, t.contrast) for t in every if t.contrast and t.hypothesis[0] == of]
+        p |= holm({t.hypothesis: c.p for t, c in known})
+        p_equivalent |= holm({(t.hypothesis, t.margin): c.p_equivalent(t.margin) for t, c in known})
+    counts = Counter(of for of, *_ in {t.hypothesis for t in every})
+    found = []
+    for s, several in zip(statements, tested, strict=True):
+        judged = (
+            replace(t, p=p[t.hypothesis], p_equivalent=p_equivalent[t.hypothesis, t.margin]) if t.contrast else t
+            for t in several
+        )
+        found.append(_finding(journal, s, tuple(judged), SIGNIFICANCE / max(1, counts[_group(s)])))
+    return found
 
 
 def _group(statement: Statement) -> tuple[bool, str]:
     """Planned contrasts, and those that our records suggested (post hoc), apart; of ours, those of each family."""
-    words = {word for text in statement.contrasts for word in text.split()}
-    families = [family.name for family in load_catalog().families for e in family.experiments if e.id in words]
+    families = [f.name for f in load_catalog().families if {e.id for e in f.experiments} & named(statement)]
     return statement.post_hoc, families[-1] if statement.ours and families else ""
 
 
@@ -108,12 +118,14 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
         found = replace(found, difference=found.difference - float(offset))
     margin = statement.margin or load_catalog().margin
     small = _small(journal, [*above, *below])
+    asked = (tuple(above), tuple(below), offset) if offset else frozenset({frozenset(above), frozenset(below)})
     return Tested(
         text=text,
         relation=relation,  # type: ignore[arg-type]
         unit=measure.unit,
         margin=margin,
         contrast=None if small else found,
+        hypothesis=(_group(statement), asked, statement.measure, statement.seeds_from),
         missing=tuple(name for name in (*above, *below) if name not in values and name not in small),
         small=tuple(small),
     )
@@ -122,9 +134,10 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
 def _values(journal: Journal, statement: Statement) -> tuple[Values, Mapping[str, Spread | None]]:
     """The statement's measure of its runs, and its spreads, of all runs."""
     measure = MEASURES[statement.measure]
-    every, step = journal.values(measure.column), measure.step or 100 * journal.resolution
-    exact = dict.fromkeys(every, Spread(step, 1000, step, 1000))
-    spreads = exact if measure.exact else journal.spreads(every, step)
+    every = journal.values(measure.column)
+    steps = {name: measure.step or 100 * journal.resolution[name] for name in every}
+    exact = {name: Spread(step, 1000, step, 1000) for name, step in steps.items()}
+    spreads = exact if measure.exact else journal.spreads(every, steps)
     return journal.values(measure.column, statement.seeds_from), spreads
 
 
@@ -161,7 +174,7 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
     if small:
         reasons.append(f"not at full budget: {listing(small)}")
     if answer == "open":
-        reasons += _to_decide(journal, tested, alpha)
+        reasons += _to_decide(journal, statement, tested, alpha)
     if not missing and not small:
         reasons += _caveats(journal, _names(tested))
     if statement.caveat:
@@ -189,24 +202,24 @@ def _names(tested: Iterable[Tested]) -> list[str]:
     return list(dict.fromkeys(word for word in words if word not in "<>="))
 
 
-def _to_decide(journal: Journal, tested: Sequence[Tested], alpha: float) -> list[str]:
+def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested], alpha: float) -> list[str]:
     """How many seeds would decide an open statement, and what they would cost."""
-    needed: list[int] = []
-    for t in tested:
-        if t.contrast is None or t.answer != "open":
-            continue
+    undecided, needed = [t for t in tested if t.answer == "open"], 0
+    for t in undecided:
+        if t.contrast is None:
+            return []
         n = t.contrast.seeds_needed(t.margin, alpha=alpha, equivalence=t.relation == "=")
         if n is None:
             return ["more than 1,000 seeds would be needed"]
-        needed.append(max(n, t.contrast.seeds + 1))
-    if not needed:
-        return []
-    seconds = sum(
-        max(0, max(needed) - len(result.runs)) * sum(r.seconds.total for r in result.runs) / len(result.runs)
-        for name in _names(tested)
-        if (result := journal.complete.get(name))
-    )
-    return [f"{max(needed)} seeds would decide with 80 % power, {duration(math.ceil(seconds))} more of training"]
+        needed = max(needed, n, t.contrast.seeds + 1)
+    values, names = _values(journal, statement)[0], _names(undecided)
+    common = Counter(seed for name in names for seed in values[name]).most_common(needed)  # those that most have
+    seconds = 0.0
+    for name in names:
+        runs = journal.complete[name].runs
+        missing = needed - sum(seed in values[name] for seed, _ in common)
+        seconds += missing * sum(run.seconds.total for run in runs) / len(runs)
+    return [f"{needed} seeds would decide with 80 % power, {duration(math.ceil(seconds))} more of training"]
 
 
 def _bounds(journal: Journal, statement: Statement) -> Finding:

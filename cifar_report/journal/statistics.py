@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from cifar_report.formatting import Key
+from cifar_report.formatting import Key, grouped
 
 SIGNIFICANCE = 0.05
 LEVEL = 0.95
@@ -121,8 +121,8 @@ class Spread:
         seed = np.array([[row[1] == other for other in seeds[1:]] for row in table], dtype=float).reshape(len(y), -1)
         total = _deviation(y, experiment)
         both = np.hstack([experiment, seed])
-        residual = _deviation(y, both) if len(names) > 1 else None
-        (t, t_df), (r, r_df) = total or (0.0, df), residual or total or (0.0, df)
+        residual = _deviation(y, both) if len(names) > 1 else total
+        (t, t_df), (r, r_df) = total or (0.0, df), residual or (0.0, 0)
         return cls(max(t, resolution), t_df, max(r, resolution), r_df)
 
     def interval(self, mean: float, n: int) -> tuple[float, float]:
@@ -145,6 +145,14 @@ def _deviation(y: np.ndarray, design: np.ndarray) -> tuple[float, int] | None:
     return (math.sqrt(float(((y - design @ solution) ** 2).sum()) / df), df) if df > 0 else None
 
 
+class Kind(NamedTuple):
+    """The runs of one kind in a contrast: its variance with one seed a side, and how well that is known."""
+
+    variance: float
+    df: float
+    seeds: tuple[int, ...]  # of each experiment, those on record
+
+
 @dataclass(frozen=True)
 class Contrast:
     """A difference between two sides, each the mean of experiments, with its standard error."""
@@ -153,7 +161,7 @@ class Contrast:
     error: float  # standard error
     df: float
     seeds: int  # of the side that has fewer
-    unit: float  # standard error with a single seed a side
+    kinds: tuple[Kind, ...]
     paired: bool  # over the same seeds of one kind of run
 
     @property
@@ -174,10 +182,12 @@ class Contrast:
     def seeds_needed(self, margin: float, *, alpha: float, equivalence: bool) -> int | None:
         """Seeds a side for 80 % power: to show a difference of the margin, or equivalence where there is none.
 
-        Degrees of freedom grow with the seeds.
+        Each new run adds a degree of freedom to its kind.
         """
+        variances = [kind.variance for kind in self.kinds]
         for n in range(2, MOST_SEEDS + 1):
-            error, df = self.unit / math.sqrt(n), self.df * max(1.0, (n - 1) / max(1, self.seeds - 1))
+            df = _welch(variances, [kind.df + sum(max(0, n - seeds) for seeds in kind.seeds) for kind in self.kinds])
+            error = math.sqrt(sum(variances) / n)
             if equivalence:
                 power = 2 * stats.t.cdf(margin / error - stats.t.ppf(1 - alpha, df), df) - 1
             else:
@@ -192,30 +202,36 @@ def contrast(
 ) -> Contrast | None:
     """The mean of `above` less the mean of `below`; `None` where a run or the spread is missing.
 
-    Experiments of one kind (a group) are compared over the seeds that all of them have, on the
-    residual spread, where that has `PAIRED_FROM` degrees of freedom: with few, pairing costs more than it gains. Others
-    are compared as independent, each with its group's total spread (Welch 1947).
+    They are compared as independent, each with its group's total spread (Welch 1947). Experiments of one kind (a group)
+    are compared over the seeds that all of them have, on the residual spread, where that has `PAIRED_FROM` degrees of
+    freedom and the interval is then the narrower one, which the difference has no part in.
     """
     names = [*above, *below]
     own = {name: spread for name in names if values.get(name) and (spread := spreads.get(name))}
     if own.keys() < set(names):
         return None
-    weights = [1 / len(above)] * len(above) + [-1 / len(below)] * len(below)
-    shared = sorted(set.intersection(*(set(values[name]) for name in names)))
-    spread = own[names[0]]
-    if len({groups[name] for name in names}) == 1 and shared and spread.residual_df >= PAIRED_FROM:
-        difference = sum(w * np.mean([values[name][s] for s in shared]) for w, name in zip(weights, names, strict=True))
-        unit = spread.residual * math.sqrt(sum(w**2 for w in weights))
-        n = len(shared)
-        return Contrast(float(difference), unit / math.sqrt(n), spread.residual_df, n, unit, paired=True)
-    difference = sum(w * np.mean(list(values[name].values())) for w, name in zip(weights, names, strict=True))
-    parts: dict = {}  # variance of each group's share, and its degrees of freedom
-    unit = 0.0
-    for w, name in zip(weights, names, strict=True):
-        variance, _ = parts.get(groups[name], (0.0, 0))
-        parts[groups[name]] = (variance + (w * own[name].total) ** 2 / len(values[name]), own[name].total_df)
-        unit += (w * own[name].total) ** 2
-    whole = sum(variance for variance, _ in parts.values())
-    df = whole**2 / sum(variance**2 / df for variance, df in parts.values())
-    seeds = min(len(values[name]) for name in names)
-    return Contrast(float(difference), math.sqrt(whole), df, seeds, math.sqrt(unit), paired=False)
+    weights = {name: above.count(name) / len(above) - below.count(name) / len(below) for name in names}
+    variances = {name: (w * own[name].total) ** 2 for name, w in weights.items()}  # with a single seed
+    counts = {name: len(values[name]) for name in names}
+    members = grouped((groups[name], name) for name in names).values()
+    kinds = tuple(
+        Kind(sum(variances[name] for name in kind), own[kind[0]].total_df, tuple(counts[name] for name in kind))
+        for kind in members
+    )
+    parts = [sum(variances[name] / counts[name] for name in kind) for kind in members]
+    difference = float(sum(w * np.mean(list(values[name].values())) for name, w in weights.items()))
+    df = _welch(parts, [kind.df for kind in kinds])
+    found = Contrast(difference, math.sqrt(sum(parts)), df, min(counts.values()), kinds, paired=False)
+    shared, spread = set.intersection(*(set(values[name]) for name in names)), own[names[0]]
+    if len(members) > 1 or not shared or spread.residual_df < PAIRED_FROM:
+        return found
+    difference = float(sum(w * np.mean([values[name][seed] for seed in shared]) for name, w in weights.items()))
+    n, variance = len(shared), spread.residual**2 * sum(w**2 for w in weights.values())
+    kind = Kind(variance, spread.residual_df, (n,) * (len(names) - 1))
+    paired = Contrast(difference, math.sqrt(variance / n), spread.residual_df, n, (kind,), paired=True)
+    return min(paired, found, key=lambda c: c.interval[1] - c.interval[0])
+
+
+def _welch(variances: Sequence[float], dfs: Sequence[float]) -> float:
+    """Degrees of freedom of a sum of variances that were estimated apart (Welch 1947)."""
+    return sum(variances) ** 2 / sum(variance**2 / df for variance, df in zip(variances, dfs, strict=True))

@@ -23,10 +23,8 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = 
     rows = "".join(_row(counts[index], index, name, cells=not wide) for index, name in enumerate(classes))
     off = counts - np.diag(np.diag(counts))
     worst = np.unravel_index(off.argmax(), off.shape)
-    text = (
-        f"Confusion matrix. {np.trace(counts):,} of {counts.sum():,} images are right; most frequent mistake: "
-        f"{off[worst]:,} images of {classes[worst[0]]} taken for {classes[worst[1]]}."
-    )
+    mistake = f"; most frequent mistake: {off[worst]:,} images of {classes[worst[0]]} taken for {classes[worst[1]]}"
+    text = f"Confusion matrix. {np.trace(counts):,} of {counts.sum():,} images are right{mistake if off.any() else ''}."
     return Fragment(
         f'<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(text)}">'
         f'<table class="confusion"><caption>{caption or escape(text)}</caption><thead><tr>'
