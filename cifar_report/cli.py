@@ -46,15 +46,15 @@ class Commands(TyperGroup):
         """Run the command that was called, then raise `typer.Exit` with its exit code."""
         try:
             code = super().invoke(ctx) or DONE
-        except RequestError as error:
-            print(f"cifar-report: {error}", file=sys.stderr)
-            code = REQUEST_WRONG
         except KeyboardInterrupt:
             print("\ncifar-report: interrupted; the same command continues with the remaining runs", file=sys.stderr)
             code = INTERRUPTED
         except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
             sys.stderr.close()
             code = DONE if ctx.invoked_subcommand in ("list", "parameters", "show", "status") else RUN_FAILED
+        except (RequestError, OSError) as error:
+            print(f"cifar-report: {error}", file=sys.stderr)
+            code = REQUEST_WRONG
         raise typer.Exit(code)
 
 
@@ -159,9 +159,7 @@ def run(
     runs_per_gpu: RunsPerGpu = 1,
     executor: Executor = "local",
     ray_address: RayAddress = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="only show which runs would be executed, and how long")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would be executed, and how long")] = False,
 ) -> int:
     """Execute the runs that are not complete."""
     request = requested(experiments, profile, seeds, output, sets)
@@ -424,13 +422,7 @@ class Request:
         return make_plan(**vars(self), remote=remote, read_only=read_only)
 
 
-def requested(
-    experiments: Iterable[str] | None,
-    profile: str | None,
-    seeds: str | None,
-    output: Path | None,
-    overrides: Iterable[str] | None = None,
-) -> Request:
+def requested(experiments: Names, profile: Profile, seeds: Seeds, output: Output, sets: Sets = None) -> Request:
     """Check the options that commands share.
 
     Raises:
@@ -443,8 +435,8 @@ def requested(
         experiments=tuple(load_catalog().select(experiments)) if experiments else (),
         profile=profile,
         seeds=_parse_seeds(seeds or "0"),
-        overrides=parse_overrides(overrides or ()),
-        output_dir=output or Path("outputs") / profile,
+        overrides=parse_overrides(sets or ()),
+        output_dir=(output or Path("outputs") / profile).expanduser(),
     )
 
 
@@ -517,15 +509,13 @@ def _print_absent(plan: Iterable[PlannedRun]) -> None:
         print(f"not on this machine: {name}")
 
 
-def _print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int, title: str | None = None
-) -> None:
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int, title: str = "") -> None:
     """Print a table; `width` in characters where there is no terminal. Columns of numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=None, pad_edge=False, header_style="bold")
+    table = Table(title=title or None, box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = "%" in column or column == "points"
         table.add_column(column, justify="right" if right else "left", overflow="fold")

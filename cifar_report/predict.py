@@ -94,7 +94,7 @@ def predict(
         try:
             image = torch.from_numpy(read_picture(path, size))
         except Exception as error:  # of a damaged file, whatever the reader of its format raises
-            reason = "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
+            reason = "not a picture that is read here" if isinstance(error, UnidentifiedImageError) else str(error)
             unreadable.append((path, reason))
             continue
         probabilities = model(to_input(image[None], values.image_size, values.normalize)).softmax(1)[0]

@@ -126,6 +126,9 @@ class Run:
 
     def build_model(self) -> nn.Module:
         """Build the model with its initial weights, which the seed decides."""
+        for later in ("history", "evaluation"):  # of a model that was trained before
+            self.__dict__.pop(later, None)
+        self._as_built = True  # with its initial weights
         with self._phase("setup"):
             self.model, self._weights, warning = build_model(self.parameters, len(self.dataset.classes))
             self.model.to(self.device)
@@ -144,6 +147,9 @@ class Run:
         Each finished epoch becomes a row of `history.csv`. If this very run is complete already, its weights are loaded
         instead.
         """
+        if not self._as_built:  # this was interrupted, say: with no checkpoint yet, it starts from the initial weights
+            self.model.load_state_dict(build_model(self.parameters, len(self.dataset.classes))[0].state_dict())
+        self._as_built = False
         self._backup.restore_result(self.key)
         self._finished = self._load_finished()
         if self._finished:
@@ -186,6 +192,7 @@ class Run:
 
     def evaluate(self) -> Evaluation:
         """Score the final model on the test images."""
+        self._require("history")
         with self._phase("evaluate"):
             amp = amp_dtype(self.parameters, self.device)
             self.evaluation = self._last_validation  # of the final model, in the original protocol on the test images
@@ -243,7 +250,7 @@ class Run:
             weights=self._weights,
             precision=choose_precision(self.parameters, self.device),
             training_pflop=self._pflop,
-            warnings=self.warnings,
+            warnings=[*self.warnings, *self._backup.warnings],
             environment=self._environment,
         )
 
@@ -252,6 +259,7 @@ class Run:
 
         They replace the folder's earlier result; a run that was complete already stays as it is.
         """
+        self._require("history" if self._finished else "evaluation")
         if self._finished:
             release_lock(self.folder)
             return self._finished
@@ -282,6 +290,10 @@ class Run:
             return None
         self.model.load_state_dict(state)
         return record
+
+    def _require(self, name: str) -> None:
+        if name not in self.__dict__:
+            raise RequestError(f"there is no {name} of this model yet: execute the cells above first, in their order")
 
     def _append_epoch(self, epoch: EpochRecord) -> None:
         first = epoch.epoch == 1  # whose row replaces what an earlier run left there

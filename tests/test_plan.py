@@ -160,3 +160,7 @@ def test_a_triangle_of_three_steps_is_refused(tmp_path):
         planned(tmp_path, "EXP000", overrides=few)
     assert planned(tmp_path, "EXP000", overrides=few | {"schedule": "constant"}).parameters.epochs == 3
     assert planned(tmp_path, "EXP000", overrides=few | {"epochs": "4"}).parameters.epochs == 4
+    stray = {"dataset": "digits", "epochs": "1", "batch_size": "64", "schedule": "triangular"}
+    assert planned(tmp_path, "EXP000", overrides=stray | {"train_limit": "129"}).parameters.train_limit == 129  # two
+    with pytest.raises(RequestError, match="three training steps"):  # the last image joins the third batch
+        planned(tmp_path, "EXP000", overrides=stray | {"train_limit": "193"})

@@ -80,6 +80,14 @@ def test_pictures_of_any_size_and_mode_become_the_central_square(tmp_path):
     assert (read_picture(tmp_path / "grey.png", 32) == 77).all()
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_values_of_an_unknown_scale_are_refused(tmp_path, kind):
+    """They would be black."""
+    Image.fromarray(np.full((10, 10), 0.9 if kind is np.float32 else 200, dtype=kind)).save(tmp_path / "raw.tiff")
+    with pytest.raises(ValueError, match="the scale of its values is not known"):
+        read_picture(tmp_path / "raw.tiff", 32)
+
+
 def test_transparency_lies_over_white_and_16_bit_grey_is_scaled(tmp_path):
     clear = np.zeros((10, 10, 4), dtype=np.uint8)
     clear[:, :5] = (200, 10, 30, 255)

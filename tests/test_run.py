@@ -65,6 +65,35 @@ def test_what_happens_between_the_steps_does_not_change_the_result(tiny, tmp_pat
     assert torch.equal(run.evaluate().logits, one.evaluation.logits)
 
 
+def test_a_first_epoch_that_was_interrupted_starts_from_the_initial_weights_again(tiny, tmp_path, monkeypatch):
+    one = complete(tiny(output_dir=str(tmp_path / "a")))
+    run = Run.start(tiny(output_dir=str(tmp_path / "b")).model_dump(), family="baseline")
+    run.load_dataset()
+    run.build_model()
+
+    def interrupted(model, *args, **options):
+        with torch.no_grad():
+            next(model.parameters()).add_(1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cifar_report.run.train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.train()
+    run.train()
+    assert run.evaluate().logits.equal(one.evaluation.logits)
+
+
+def test_a_model_that_is_built_anew_is_not_scored_or_saved_before_it_is_trained(tiny, tmp_path):
+    run = complete(tiny(output_dir=str(tmp_path)))
+    before = (run.folder / "model.safetensors").read_bytes()
+    run.build_model()
+    for step in (run.evaluate, run.complete):
+        with pytest.raises(RequestError, match="of this model yet: execute the cells above first"):
+            step()
+    assert (run.folder / "model.safetensors").read_bytes() == before
+
+
 def test_holdout_touches_the_test_images_once_at_the_end(tiny, tmp_path, monkeypatch):
     evaluated = []
 

@@ -14,8 +14,9 @@ from cifar_report.data.sources import Images, every_fifth_tests, identity
 from cifar_report.data.splits import SPLIT_SEED
 from cifar_report.experiments.errors import RequestError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
-UNREADABLE = {".heic", ".heif", ".avif", ".jxl", ".svg", ".dng", ".raw", ".psd"}  # pictures, but not read here
+SUFFIXES = set(".png .jpg .jpeg .jpe .jfif .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm".split())  # noqa: SIM905
+# Pictures, but not read here:
+UNREADABLE = set(".heic .heif .avif .jxl .jp2 .svg .psd .tga .ico .raw .dng .cr2 .nef .arw".split())  # noqa: SIM905
 MOST_PIXELS = 64_000_000  # of a picture: decoding takes some ten bytes each
 MOST_CLASSES, MOST_TESTED = 256, 65_536  # what predictions are written with: uint8 and uint16
 
@@ -33,6 +34,8 @@ def read_picture(path: Path, size: int) -> np.ndarray:
             raise ValueError(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS:,}")
         with suppress(SyntaxError):  # what Pillow raises where a picture's notes are damaged: it is taken as it lies
             ImageOps.exif_transpose(image, in_place=True)  # phones note how they were held
+        if image.mode == "F" or (image.mode == "I" and not 255 < np.asarray(image).max() < 65_536):
+            raise ValueError("the scale of its values is not known: make it a JPEG")
         if image.mode.startswith("I"):
             picture = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
         else:

@@ -44,7 +44,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
     from traitlets.config import Config
 
     # The kernel ends before its folder goes, and also where the folder cannot be made.
-    made = tempfile.TemporaryDirectory(prefix=FOLDER, dir=_short())
+    made = tempfile.TemporaryDirectory(prefix=FOLDER, dir=short_folder())
     with ended(kernel), made as folder, folder_lock(Path(folder)), ended(kernel):
         output.parent.mkdir(parents=True, exist_ok=True)
         # Unix sockets where there are any: no other user of the machine can connect, and two kernels cannot choose the
@@ -69,7 +69,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
 
 def remove_leftovers() -> None:
     """Remove the folders of kernels whose processes were killed."""
-    for folder in Path(_short() or tempfile.gettempdir()).glob(f"{FOLDER}*"):
+    for folder in Path(short_folder() or tempfile.gettempdir()).glob(f"{FOLDER}*"):
         with suppress(OSError):  # another user's
             if time.time() - folder.stat().st_mtime > 60 and not is_locked(folder):  # locked as soon as it is made
                 shutil.rmtree(folder)
@@ -80,7 +80,7 @@ def _literal(path: str) -> str:
     return path.replace("{", "{{").replace("}", "}}")
 
 
-def _short() -> str | None:
+def short_folder() -> str | None:
     """A folder whose name leaves room for that of a socket, which may have 103 bytes; `None`: the usual one does."""
     return "/tmp" if os.name == "posix" and len(os.fsencode(tempfile.gettempdir())) > 65 else None  # noqa: S108
 

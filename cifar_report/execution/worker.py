@@ -7,16 +7,18 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import psutil
 
-from cifar_report.execution.kernel import ForkedKernel, end_with, ended, execute_notebook
+from cifar_report.execution.kernel import ForkedKernel, end_with, ended, execute_notebook, short_folder
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.records.backup import Backup
 from cifar_report.records.files import NOTEBOOK, RECORD
@@ -46,8 +48,12 @@ class Worker:
     @classmethod
     def start(cls, run: PlannedRun, environment: dict[str, str]) -> Worker:
         """Start a process for `run` with exactly these environment variables."""
+        tempfile.tempdir = short_folder() or tempfile.tempdir  # of sockets
         process = _context().Process(target=_work, args=(run, environment, os.getpid()), name=run.name)
-        process.start()
+        # A fork server would import from the working directory first, whatever this process did.
+        path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
+        with mock.patch.dict(os.environ, {"PYTHONSAFEPATH": "1", "PYTHONPATH": path}):
+            process.start()
         return cls(run, process)
 
     def result(self) -> RunRecord | None:

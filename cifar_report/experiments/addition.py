@@ -51,7 +51,8 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
     title = title or f"{catalog.entries[base].title}, " + ", ".join(f"{n} {shown(v)}" for n, (_, v) in changes.items())
     lines = [f"# {title}."]
     for parameter, value in values.items():
-        text = shown(value) if not isinstance(value, str) or re.fullmatch(PLAIN, value) else json.dumps(value)
+        plain = not isinstance(value, str) or re.fullmatch(PLAIN, value)
+        text = shown(value) if plain else json.dumps(value, ensure_ascii=False)
         lines.append(f"{parameter}: {text}" + (f"  # unlike {base}" if parameter in changes else ""))
     entry = f"      - {{id: {name}, title: {json.dumps(title, ensure_ascii=False)}, builds_on: {base}}}\n"
     family = catalog.family_of[base]

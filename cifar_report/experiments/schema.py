@@ -238,6 +238,8 @@ def from_variables(variables: Mapping[str, Any]) -> Experiment:
     where = "the notebook's parameters cell"
     for name, value in variables.items():
         plain = value is None or isinstance(value, bool | int | float | str | list | tuple)
+        if not plain and name in Experiment.model_fields:  # `dataset` and `model` are other things further down
+            raise RequestError(f"{name} is no parameter any more: execute the parameters cell again, then this one")
         if not plain or name.startswith("_") or name in ("In", "Out") or name in Experiment.model_fields:
             continue
         if "run" not in variables or difflib.get_close_matches(name, Experiment.model_fields, n=1, cutoff=0.85):

@@ -148,11 +148,12 @@ def adjusted(found: list[Comparison]) -> Mapping[str, Comparison]:
     }
 
 
-def reproduction(result: Result, journal: Journal) -> Reproduction | None:
+def reproduction(journal: Journal, name: str) -> Reproduction | None:
     """The original's accuracy against ours; `None` where there is none, or the work was another's."""
-    if not result.runs or result.entry.reference_accuracy is None or not result.full_budget:
+    result = journal.complete.get(name)
+    if result is None or result.entry.reference_accuracy is None or not result.full_budget:
         return None
-    substitutes, spread = tuple(result.substitutes), journal.accuracy_spreads[result.entry.id]
+    substitutes, spread = tuple(result.substitutes), journal.accuracy_spreads[name]
     if spread is None:
         return Reproduction("spread unknown", substitutes=substitutes)
     low, high = spread.prediction(result.accuracy, len(result.runs))

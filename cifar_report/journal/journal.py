@@ -17,7 +17,7 @@ from cifar_report.experiments.schema import differences, shown
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import counted, grouped
 from cifar_report.journal.budget import at_full_budget, full_budget_parameters, images_of, parameters_of, work_of
-from cifar_report.journal.comparison import Comparison, Reproduction, adjusted, compare, reproduction
+from cifar_report.journal.comparison import Comparison, adjusted, compare, reproduction
 from cifar_report.journal.results_table import epochs_frame, runs_frame
 from cifar_report.journal.statistics import Spread, Values, wilson_interval
 from cifar_report.records.predictions import Predictions, read_predictions
@@ -222,8 +222,7 @@ class Journal:
             for name in members:
                 parameters, *data = work_of(self.complete[name].runs[0])
                 counted.setdefault(repr((sorted(parameters.items()), data)), {}).update(values[name])
-            floor = max((resolution[name] for name in members), default=0.0)
-            found |= dict.fromkeys(members, Spread.of(counted, floor))
+            found |= dict.fromkeys(members, Spread.of(counted, max((resolution[m] for m in members), default=0)))
         return found
 
     @cached_property
@@ -258,10 +257,7 @@ class Journal:
                     one[of] = max(one.get(of, 0.0), 1 / len(right))
         return {of: (values, self.spreads(values, dict.fromkeys(values, one[of]))) for of, values in found.items()}
 
-    def reproduction(self, name: str) -> Reproduction | None:
-        """The original's accuracy against ours; `None` where there is none, or the work was another's."""
-        result = self.results.get(name)
-        return reproduction(result, self) if result else None
+    reproduction = reproduction
 
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:

@@ -84,8 +84,7 @@ def findings(journal: Journal) -> list[Finding]:
     statements = load_catalog().statements
     tested = [[_tested(journal, s, text) for text in s.contrasts] for s in statements]
     every = [t for several in tested for t in several]
-    p: dict[tuple, float] = {}
-    p_equivalent: dict[tuple, float] = {}
+    p, p_equivalent = dict[tuple, float](), dict[tuple, float]()
     for of in {t.hypothesis[0] for t in every}:
         known = [(t, t.contrast) for t in every if t.contrast and t.hypothesis[0] == of]
         p |= holm({t.hypothesis: c.p for t, c in known})

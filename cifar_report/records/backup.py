@@ -23,7 +23,7 @@ class Backup:
         # <root>/full/exp003/seed-0: copies of different profiles are kept apart
         self.copy = Path(root, self.folder.parents[2].name, *self.folder.parts[-2:]) if root else None
         self._saved = 0  # when the state that the copy has was written
-        self._warned = False
+        self.warnings: list[str] = []
 
     def restore(self) -> bool:
         """Fetch the state of an interrupted run, if this machine has none; say whether it did."""
@@ -88,9 +88,11 @@ class Backup:
         return True
 
     def _lost(self, error: OSError) -> None:
-        if not self._warned:
-            print(f"WARNING: nothing can be copied to {self.copy} ({error.strerror}); the run goes on and tries again")
-        self._warned = True
+        if not self.warnings:
+            self.warnings = [
+                f"nothing can be copied to {self.copy} ({error.strerror}); the run goes on and tries again"
+            ]
+            print(f"WARNING: {self.warnings[0]}")
 
 
 def restore_runs(output_dir: Path) -> int:
