@@ -104,8 +104,8 @@ def page(journal: Journal) -> str:
         "- *Equivalent* is less than a point either way, *slightly* better or higher a "
         "difference that is shown, and shown to be less than a point.\n- `B = A: \N{MINUS SIGN}0.50` reads: "
         "the statement says that B equals A, and B is 0.50 points lower.\n"
-        "- A difference is that of the means over all seeds, or, for experiments of one kind whose spread is known well "
-        "enough (five degrees of freedom), over the seeds that both have, where that gives the narrower interval; n "
+        "- A difference is that of the means over all seeds, or, for experiments of one kind whose spread is known "
+        "well enough (five degrees of freedom), over the seeds that both have, where that gives the narrower interval; n "
         "counts the seeds of the side that has fewer, or those that both have.\n- A statement that something makes no "
         "difference holds where the difference is shown to be below the margin, and does not hold where one is shown "
         "that may be above it. One that something helps or harms does not hold where the opposite is shown, or where "
@@ -416,7 +416,8 @@ def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
         "pixels it is a quarter higher (EXP011: 0.217). Differences are to the experiment that a row builds on; over "
         "shared seeds they are not always those of the means shown. Their 95 % intervals can be narrower than those "
         "of the means: the runs of both inform them. The fast networks compute in "
-        f"bfloat16, on one core. {listing(_mirrored(journal))} score a test image together with its mirror image, "
+        f"bfloat16, on one core{_in_float32(journal)}. {listing(_mirrored(journal))} score a test image together "
+        "with its mirror image, "
         f"{listing(_mirrored(journal, shifted=True))} with shifted ones, too."
     )
     best = _best_from_scratch(journal)
@@ -495,11 +496,13 @@ def _pretrained_or_not(journal: Journal) -> str:
     """What nearly the same operations give from ImageNet's weights and from scratch."""
     names = ("EXP074", _best_from_scratch(journal).entry.id, "EXP070", "EXP049")
     results = [journal.complete[name] for name in names]
+    mixed = len({run.precision for result in results[:2] for run in result.runs}) > 1
     ends = [f"{r.entry.id} has {_interval(r)}, for {r.runs[0].training_pflop:.3f} PFLOP" for r in results]
     return (
         f"Pretrained or from scratch, for nearly the same operations: from ImageNet's weights {ends[0]}; from scratch "
         f"{ends[1]}. For fewer, {ends[2]}; {ends[3]}. What training on ImageNet took is not counted, the "
-        "networks and their precision differ" + (", and EXP074 is a single run." if len(results[0].runs) == 1 else ".")
+        f"networks{' and their precision' if mixed else ''} differ"
+        + (", and EXP074 is a single run." if len(results[0].runs) == 1 else ".")
     )
 
 
@@ -719,6 +722,11 @@ def _best_from_scratch(journal: Journal) -> Result:
     """The best of ours with three seeds and without pretrained weights."""
     several = [r for r in journal.complete.values() if r.family.beyond and len(r.runs) > 2]
     return max((r for r in several if r.runs[0].weights is None), key=lambda result: result.accuracy)
+
+
+def _in_float32(journal: Journal) -> str:
+    names = [name for name in _of(journal, "fast_recipe") if journal.results[name].runs[0].precision == "float32"]
+    return f" ({listing(names)} in float32)" if names else ""
 
 
 def _mirrored(journal: Journal, *, shifted: bool = False) -> list[str]:

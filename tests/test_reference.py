@@ -65,7 +65,7 @@ def test_the_figures_in_the_tables_are_those_of_the_records(journal):
     for name, result in journal.complete.items():
         p = result.runs[0].parameters
         key = tuple(p[n] for n in ("model", "weights", "trainable", "image_size", "optimizer", "epochs"))
-        key += (p.get("schedule", "constant") == "constant",)
+        key += (p.get("schedule", "constant") == "constant", result.runs[0].precision)
         alike.setdefault(key, []).append(name)
     groups = {name: members for members in alike.values() for name in members}
     for name, *figures in rows:
