@@ -105,9 +105,10 @@ def page(journal: Journal) -> str:
         "difference that is shown, and shown to be less than a point.\n- `B = A: \N{MINUS SIGN}0.50` reads: "
         "the statement says that B equals A, and B is 0.50 points lower.\n"
         "- A difference is that of the means over all seeds, or, for experiments of one kind whose spread is known "
-        "well enough (five degrees of freedom), over the seeds that both have, where that gives the narrower interval; n "
-        "counts the seeds of the side that has fewer, or those that both have.\n- A statement that something makes no "
-        "difference holds where the difference is shown to be below the margin, and does not hold where one is shown "
+        "well enough (five degrees of freedom), over the seeds that both have, where that gives the narrower "
+        "interval; n counts the seeds of the side that has fewer, or those that both have.\n- A statement that "
+        "something makes no difference holds where "
+        "the difference is shown to be below the margin, and does not hold where one is shown "
         "that may be above it. One that something helps or harms does not hold where the opposite is shown, or where "
         "no difference is shown, and that it is below the margin: there may still be a small one.\n- A figure of the "
         "original's *holds* where one new run of ours is expected to have it: others in that range would, too.",
