@@ -177,7 +177,7 @@ def test_what_a_kernel_needs_lies_in_one_folder_and_goes_with_it(tmp_path, monke
 
 
 def test_folders_of_kernels_whose_processes_were_killed_are_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(kernel, "_short", lambda: str(tmp_path))
+    monkeypatch.setattr(kernel, "short_folder", lambda: str(tmp_path))
     used, left, new = (tmp_path / f"{kernel.FOLDER}{name}" for name in ("used", "left", "new"))
     other = tmp_path / "cifar-report-verify-x"
     for folder in (used, left, new, other):
