@@ -65,6 +65,7 @@ class Run:
     history: list[EpochRecord]
     evaluation: Evaluation
     _facts: KeyFacts  # what the key is made of; from `build_model`
+    _as_built: bool  # whether the model has its initial weights
     _finished: RunRecord | None  # these from `train`
     _checkpoint: Checkpoint
     _environment: EnvironmentRecord
@@ -128,9 +129,9 @@ class Run:
         """Build the model with its initial weights, which the seed decides."""
         for later in ("history", "evaluation"):  # of a model that was trained before
             self.__dict__.pop(later, None)
-        self._as_built = True  # with its initial weights
         with self._phase("setup"):
             self.model, self._weights, warning = build_model(self.parameters, len(self.dataset.classes))
+            self._as_built = True
             self.model.to(self.device)
             notebook = load_catalog().family_named(self.family).notebook_path
             weights_sha256 = self._weights.sha256 if self._weights else None

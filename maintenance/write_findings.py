@@ -20,7 +20,7 @@ from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.formatting import listing, p_text, points
 from cifar_report.journal.budget import parameters_of
 from cifar_report.journal.journal import Result
-from cifar_report.journal.statements import Finding, findings, named
+from cifar_report.journal.statements import Finding, findings, named, parts
 from cifar_report.journal.statistics import Spread, calibration, wilson_interval
 from cifar_report.records.files import write_if_changed
 
@@ -49,10 +49,10 @@ record; those of ours before their records were looked at: of EXP049 to EXP051, 
 held-out images, of EXP073 to EXP075 when the experiments that they combine, compare or build on were known. Two that
 our records suggested are called post hoc in the report. That a figure outside an interval does not agree, even where
 the interval is wider than two points either way, was decided when EXP002 had three seeds; it changes its answer alone.
-The pairs without EXP003 were added to two statements when the records were known; that the optimizer makes no
-difference does not hold since. Intervals of differences are, since EXP074 was on record, over all seeds or over the
-shared ones, whichever gives the narrower; no answer changed. Seeds were added while results were known, and no rule
-said when to stop: p values do not allow for that.
+The pairs without EXP003 were added to two statements when the records were known: since then, that the optimizer makes
+no difference does not hold. Before EXP075 was on record, differences between experiments of one kind were always taken
+over shared seeds, where that was possible; no answer changed with that. Seeds were added while results were known, and
+no rule said when to stop: p values do not allow for that.
 
 Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.33 points, seven more moved its mean
 below 63 % and its spread above 0.8.
@@ -380,7 +380,8 @@ def _expected(found: Iterable[Finding], family: str | None) -> str:
 
 def _last_family(statement: Statement) -> str | None:
     """The last of the families beyond the original that a statement is about."""
-    about = [f.name for f in load_catalog().families if f.beyond and {e.id for e in f.experiments} & named(statement)]
+    words = named(*parts(statement))
+    about = [f.name for f in load_catalog().families if f.beyond and {e.id for e in f.experiments} & words]
     return about[-1] if about else None
 
 
@@ -393,8 +394,9 @@ def _larger_batches() -> str:
         f"[Two more](../outputs/reference/tuning/muon.csv) chose those of EXP075: batches of 1,000 images led batches "
         f"of 2,000 after {last} of nine epochs, in validation loss ({chosen['validation_loss'][last]:.3f} and "
         f"{other['validation_loss'][last]:.3f} nats) and in training loss ({chosen['train_loss'][last]:.3f} and "
-        f"{other['train_loss'][last]:.3f}); after nine, {100 * chosen['validation_accuracy'].iloc[-1]:.2f} % of the "
-        "5,000 held-out images were right (in the trial of EXP051 93.36)."
+        f"{other['train_loss'][last]:.3f}), and these were ended; after nine, "
+        f"{100 * chosen['validation_accuracy'].iloc[-1]:.2f} % of the 5,000 held-out images were right "
+        "(in the trial of EXP051 93.36)."
     )
 
 

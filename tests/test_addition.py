@@ -83,7 +83,7 @@ def test_what_is_wrong_is_said_and_nothing_is_written(clone, capsys, words, mess
     assert {path.name: path.read_text() for path in clone.glob("*.yaml")} == before
 
 
-@pytest.mark.parametrize("folder", ["/pictures", "2024", "1e5", "true", "my pictures"])
+@pytest.mark.parametrize("folder", ["/pictures", "2024", "1e5", "true", "my pictures", "obst \N{GRINNING FACE}"])
 def test_where_the_pictures_are_is_kept(clone, folder):
     addition.add_experiment("EXP100", "EXP003", parse_overrides(["dataset=folder", f"data_dir={folder}"]))
     assert load_experiment("EXP100").data_dir == folder

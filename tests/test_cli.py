@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import typer
@@ -94,6 +95,21 @@ def test_wrong_usage_is_explained_on_stderr_with_exit_code_2(capsys, arguments, 
     assert out == ""
     assert message in err
     assert "Traceback" not in err
+
+
+def test_an_error_of_the_system_is_one_line_and_exit_code_2(capsys, monkeypatch):
+    def refused():
+        raise PermissionError(13, "Permission denied", "runs")
+
+    monkeypatch.setattr(cli, "load_catalog", refused)
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err == "cifar-report: [Errno 13] Permission denied: 'runs'\n"
+
+
+def test_the_home_folder_is_found_where_the_shell_leaves_its_sign(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert cli.requested(None, "quick", None, Path("~/runs")).output_dir == tmp_path / "runs"
 
 
 def test_interrupt_is_reported_and_exits_with_130(capsys, monkeypatch):

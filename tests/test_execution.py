@@ -668,12 +668,16 @@ def test_gpus_are_those_the_process_may_use(monkeypatch):
 
 @pytest.mark.slow
 def test_nothing_is_imported_from_the_working_directory(tmp_path):
-    """The run is of the package that is installed, and not of a clone, or a file of one's own, that lies here."""
+    """The run is of the package that is installed, and not of a clone, or a file of one's own, that lies here.
+
+    The folder for temporary files has a name too long for a socket in it.
+    """
+    (long := tmp_path / ("x" * 100)).mkdir()
     (tmp_path / "cifar_report").mkdir()
     for name in ("papermill.py", "cifar_report/__init__.py"):
         (tmp_path / name).write_text("raise SystemExit('of the working directory')\n")
     command = [Path(sys.executable).with_name("cifar-report"), "run", "EXP000", "--output", "out"]
     command += ["--set", "dataset=digits epochs=1 train_limit=100"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"TMPDIR": str(long)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_record(tmp_path / "out" / "runs" / "exp000" / "seed-0").status == "completed"

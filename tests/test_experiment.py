@@ -168,6 +168,11 @@ def test_from_variables_takes_parameters_and_leaves_what_is_no_plain_value():
     assert from_variables({"epochs": 3, "figures": object(), "_": 1, "In": [""], "Out": {}}).epochs == 3
 
 
+def test_from_variables_says_what_to_do_where_a_parameter_has_become_something_else():
+    with pytest.raises(RequestError, match="dataset is no parameter any more: execute the parameters cell again"):
+        from_variables({"run": object(), "epochs": 3, "dataset": object()})
+
+
 def test_from_variables_refuses_a_misspelt_parameter():
     with pytest.raises(RequestError, match="unknown parameter 'epoch' in the notebook's parameters cell"):
         from_variables({"epochs": 20, "epoch": 3})

@@ -120,7 +120,7 @@ def test_seeds_needed_are_those_of_a_power_table(margin):
 
 
 def test_runs_of_one_kind_do_not_sharpen_what_is_known_of_another():
-    """In 20,000 simulated trials the power is 80 % at the seeds named, and not with one fewer."""
+    """In 20,000 simulated trials the power is 80 % at the seeds named, and not with two fewer."""
     kinds = (Kind(0.6**2, 1, (2,)), Kind(0.2**2, 40, (3,)))
     n = Contrast(2.2, 0.1, 1.1, 2, kinds, paired=False).seeds_needed(1.0, alpha=0.01, equivalence=False)
     random = np.random.default_rng(0)

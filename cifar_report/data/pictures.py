@@ -14,9 +14,9 @@ from cifar_report.data.sources import Images, every_fifth_tests, identity
 from cifar_report.data.splits import SPLIT_SEED
 from cifar_report.experiments.errors import RequestError
 
-SUFFIXES = set(".png .jpg .jpeg .jpe .jfif .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm".split())  # noqa: SIM905
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # Pictures, but not read here:
-UNREADABLE = set(".heic .heif .avif .jxl .jp2 .svg .psd .tga .ico .raw .dng .cr2 .nef .arw".split())  # noqa: SIM905
+UNREADABLE = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".dng", ".raw", ".psd", ".tga", ".pbm", ".pnm"}
 MOST_PIXELS = 64_000_000  # of a picture: decoding takes some ten bytes each
 MOST_CLASSES, MOST_TESTED = 256, 65_536  # what predictions are written with: uint8 and uint16
 

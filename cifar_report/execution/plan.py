@@ -246,8 +246,8 @@ def _check_parts(images: Images, e: Experiment) -> None:
     classes = len(np.unique(images.labels[train]))
     if not len(validation) or classes < min(len(images.classes), e.train_limit or math.inf):
         raise RequestError("a class has too few images to train on or to validate with: lower holdout_size or folds")
-    whole, rest = divmod(len(train), e.batch_size)  # a last batch of one image joins the one before
-    if e.schedule == "triangular" and (whole + (rest > (whole > 0))) * e.epochs == 3:
+    batches = max(1, math.ceil((len(train) - 1) / e.batch_size))  # a last one of one image joins the one before
+    if e.schedule == "triangular" and batches * e.epochs == 3:
         raise RequestError("schedule=triangular cannot have three training steps: set more epochs or smaller batches")
 
 

@@ -102,9 +102,8 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     if found:
         difference, p, interval, n = found.difference, found.p, found.interval, found.seeds
         p_equivalent = found.p_equivalent(load_catalog().margin / 100)
-        how = "paired by seed" if found.paired else "independent"
         unit = "seed" if pairs[0][1].parameters.get("fold") is None else "fold"
-        test = f"t-test, pooled spread, {how}, n = {counted(n, unit)}"
+        test = f"t-test, pooled spread, {'paired by seed' if found.paired else 'independent'}, n = {counted(n, unit)}"
     else:
         answers = base.predictions(pairs[0][0]), result.predictions(pairs[0][1])
         shared = answers[0].shared_with(answers[1]) if answers[0] and answers[1] and seeds else None

@@ -17,7 +17,7 @@ from cifar_report.experiments.schema import differences, shown
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import counted, grouped
 from cifar_report.journal.budget import at_full_budget, full_budget_parameters, images_of, parameters_of, work_of
-from cifar_report.journal.comparison import Comparison, adjusted, compare, reproduction
+from cifar_report.journal.comparison import Comparison, Reproduction, adjusted, compare, reproduction
 from cifar_report.journal.results_table import epochs_frame, runs_frame
 from cifar_report.journal.statistics import Spread, Values, wilson_interval
 from cifar_report.records.predictions import Predictions, read_predictions
@@ -257,7 +257,9 @@ class Journal:
                     one[of] = max(one.get(of, 0.0), 1 / len(right))
         return {of: (values, self.spreads(values, dict.fromkeys(values, one[of]))) for of, values in found.items()}
 
-    reproduction = reproduction
+    def reproduction(self, name: str) -> Reproduction | None:
+        """The original's accuracy against ours; `None` where there is none, or the work was another's."""
+        return reproduction(self, name)
 
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:

@@ -70,13 +70,17 @@ class Finding:
 def family_findings(journal: Journal, family: str) -> list[Finding]:
     """The statements that experiments of a family test."""
     names = {entry.id for entry in load_catalog().family_named(family).experiments}
-    return [finding for finding in findings(journal) if names & named(finding.statement)]
+    return [finding for finding in findings(journal) if names & named(*parts(finding.statement))]
 
 
-def named(statement: Statement) -> set[str]:
-    """The experiments that a statement names."""
-    words = " ".join((*statement.contrasts, *statement.figures, *statement.at_least)).split()
-    return {word for word in words if word in load_catalog().entries}
+def parts(statement: Statement) -> tuple[str, ...]:
+    """The contrasts of a statement, or the experiments whose figures it is about."""
+    return (*statement.contrasts, *statement.figures, *statement.at_least)
+
+
+def named(*parts: str) -> set[str]:
+    """The experiments that parts of statements name."""
+    return load_catalog().entries.keys() & " ".join(parts).split()
 
 
 def findings(journal: Journal) -> list[Finding]:
@@ -102,7 +106,7 @@ def findings(journal: Journal) -> list[Finding]:
 
 def _group(statement: Statement) -> tuple[bool, str]:
     """Planned contrasts, and those that our records suggested (post hoc), apart; of ours, those of each family."""
-    families = [f.name for f in load_catalog().families if {e.id for e in f.experiments} & named(statement)]
+    families = [f.name for f in load_catalog().families if {e.id for e in f.experiments} & named(*parts(statement))]
     return statement.post_hoc, families[-1] if statement.ours and families else ""
 
 
@@ -211,7 +215,7 @@ def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested],
         if n is None:
             return ["more than 1,000 seeds would be needed"]
         needed = max(needed, n, t.contrast.seeds + 1)
-    values, names = _values(journal, statement)[0], _names(undecided)
+    values, names = journal.values(MEASURES[statement.measure].column, statement.seeds_from), _names(undecided)
     common = Counter(seed for name in names for seed in values[name]).most_common(needed)  # those that most have
     seconds = 0.0
     for name in names:

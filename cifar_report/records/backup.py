@@ -89,10 +89,8 @@ class Backup:
 
     def _lost(self, error: OSError) -> None:
         if not self.warnings:
-            self.warnings = [
-                f"nothing can be copied to {self.copy} ({error.strerror}); the run goes on and tries again"
-            ]
-            print(f"WARNING: {self.warnings[0]}")
+            self.warnings = [f"copying to or from {self.copy} failed ({error.strerror})"]
+            print(f"WARNING: {self.warnings[0]}; the run goes on and tries again")
 
 
 def restore_runs(output_dir: Path) -> int:

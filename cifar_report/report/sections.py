@@ -26,7 +26,7 @@ from cifar_report.journal.budget import (
 from cifar_report.journal.changes import Side, changes, read_results
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
-from cifar_report.journal.statements import findings
+from cifar_report.journal.statements import findings, named, parts
 from cifar_report.journal.statistics import calibration
 from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.predictions import Predictions
@@ -335,7 +335,7 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
         text = "These statements are about CIFAR-10, and no run here is on it."
         return fragment("note.html.j2", text=text, anchor="questions" if ours else "statements")
     every = [finding for finding in findings(journal) if finding.statement.ours is ours]
-    found = [f for f in every if not ours or any(not t.missing for t in f.tested) or "not on record" not in f.reason]
+    found = [f for f in every if not ours or any(named(p) <= journal.complete.keys() for p in parts(f.statement))]
     if not found:
         return fragment("note.html.j2", text="No experiment beyond the original report is on record here.")
     answers = [finding.answer for finding in found]
