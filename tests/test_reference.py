@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.catalog import load_catalog, load_experiment
+from cifar_report.experiments.schema import Experiment
 from cifar_report.journal.journal import Journal
 from cifar_report.records.record import read_record
 from cifar_report.report.sections import abstract
@@ -47,6 +48,15 @@ def journal():
 def test_all_runs_did_their_experiments_work(journal):
     assert all(result.full_budget for result in journal.complete.values())
     assert not journal.failures
+
+
+def test_the_reference_profile_asks_for_what_is_on_record(journal):
+    """Otherwise the command that adds a seed would train the others again."""
+    for result in journal.complete.values():
+        for run in result.runs:
+            asked = load_experiment(run.experiment, profile="reference", overrides={"seed": str(run.seed)})
+            assert asked.precision == run.precision, (run.experiment, run.seed)
+            assert asked.differences(Experiment(**run.parameters)).keys() <= {"precision"}, run.experiment
 
 
 def test_readme_is_what_the_records_say(journal):
