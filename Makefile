@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help report test bench lint lock pictures findings notebooks verify-code gpu-check docs mutants soak release-check
 
 help:  ## show this help
-	@echo 'make report [PROFILE=quick|reference|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2]'
+	@echo 'make report [PROFILE=quick|reference|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2] [OUTPUT=folder]'
 	@echo '             run what is missing and write outputs/<profile>/report/report.html'
 	@echo '             LOCKED=1 installs the exact versions of requirements.lock first'
 	@echo 'make test    run the tests'
@@ -24,7 +24,7 @@ help:  ## show this help
 	@echo 'make mutants [COUNT=200 SEED=0]  change the code in one small way after another: do the tests notice?'
 	@echo 'make soak [COUNT=100 SEED=0]  kill runs at random, fill their disk, damage their files: is anything lost?'
 	@echo 'make docs    write the documentation as a site, with the reference report: build/site/index.html'
-	@echo 'make release-check [ONLY="wheel site commands"]  the wheel alone, the site, every command of the docs'
+	@echo 'make release-check [ONLY="wheel site commands"]  the wheel alone, the site, the commands of the docs that a CPU can run'
 	@echo 'make pictures  take the pictures of README and guide anew, from the committed records (needs Chromium)'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
 
@@ -47,7 +47,8 @@ $(VENV)/.installed-locked: requirements.lock
 
 report: $(INSTALLED)
 	@$(BIN)/python -m cifar_report report $(ONLY) $(if $(PROFILE),--profile $(PROFILE)) \
-		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set '$(SET)') $(if $(JOBS),--jobs $(JOBS))
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set '$(SET)') $(if $(JOBS),--jobs $(JOBS)) \
+		$(if $(OUTPUT),--output '$(OUTPUT)')
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile

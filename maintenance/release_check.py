@@ -2,8 +2,8 @@
 
 - `wheel`: wheel and sdist are built; the wheel alone, in an environment and a folder of its own, makes a report.
 - `site`: the documentation is written as a site, and its links lead somewhere.
-- `commands`: every command of README and docs is executed as it is written, in a fresh clone. What is left out is
-  named, with its reason.
+- `commands`: the commands in fenced blocks of README and docs are executed as they are written, in a fresh clone. What
+  is left out is named, with its reason.
 """
 
 from __future__ import annotations

@@ -30,29 +30,34 @@ README = ROOT / "README.md"
 NOTE = ROOT / "outputs" / "reference" / "note.md"  # in their report's introduction
 
 RECORDS = """\
-The originals: 20 epochs on all 50,000 images, the final epoch scored on the 10,000 test images, which also validated,
-as in the original report; float32, torch 2.14.1, one thread a run (EXP002, seed 0: two), on Intel Xeon and AMD EPYC.
-EXP009 is EXP003 by another name, and gave the same answer to every image, seed by seed. EXP011, EXP013 and EXP014 start
-from stand-in ImageNet weights (quantised networks, not torchvision's), as EXP011B, EXP014B, EXP017C, EXP068 to EXP072
-and EXP074 do; EXP013's come from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 are on
-record on smaller subsets only (EXP017C is EXP017's first epoch), EXP016 with EXP013's weights, which allow no
-comparison where convolutions are frozen, and VGG-16's three not at all, for want of its weights.
+Our runs of the original's experiments train for 20 epochs on all 50,000 images. As in the original report, the 10,000
+test images also validate, and the last epoch is scored. They compute in float32 with torch 2.14.1, on one thread of an
+Intel Xeon or AMD EPYC (EXP002, seed 0: on two). EXP009 is EXP003 by another name, and gave the same answer to every
+image, seed by seed. The pretrained networks start from stand-in ImageNet weights (quantised, not torchvision's).
+MobileNetV2's (EXP013, EXP019C) come from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 are
+on record on smaller subsets only, and EXP017's and EXP019's first epochs as EXP017C and EXP019C. EXP016 ran with
+EXP013's weights, which allow no comparison where convolutions are frozen. The three VGG-16 experiments were not run:
+there are no weights for them. Of our own experiments, some runs of EXP068 to EXP072 used two threads.
 
-Intervals of means, and where one new run is expected, follow from the spread that runs of the same network, optimizer,
-budget and precision share, those with a constant and with a changing learning rate apart. Where no experiment of that
-kind has two seeds it is unknown, and the interval is Wilson's over the test images, which knows nothing of other seeds.
-The others know nothing of other test images, over which these accuracies would vary by 0.5 points either way at 93 %,
-by 0.8 at 75 %.
+Intervals of means, and of one new run, follow from the spread between seeds. Runs of one kind share one estimate of it:
+runs of the same network, optimizer, budget, precision and type of learning rate (constant or changing). Where no
+experiment of a kind has two seeds, the spread is unknown, and the interval is Wilson's: it covers the choice of test
+images, but not the seed. The other intervals cover the seed, but not the choice of test images, which alone moves these
+accuracies by 0.5 points either way at 93 %, and by 0.8 at 75 %.
 
-Margins, and the contrasts of the original's statements, were written down when EXP000 to EXP010 had three seeds on
-record; those of ours before their records were looked at: of EXP049 to EXP051, EXP067 and EXP075 after trials on
-held-out images, of EXP073 to EXP075 when the experiments that they combine, compare or build on were known. Two that
-our records suggested are called post hoc in the report. That a figure outside an interval does not agree, even where
-the interval is wider than two points either way, was decided when EXP002 had three seeds; it changes its answer alone.
-The pairs without EXP003 were added to two statements when the records were known: since then, that the optimizer makes
-no difference does not hold. Before EXP075 was on record, differences between experiments of one kind were always taken
-over shared seeds, where that was possible; no answer changed with that. Seeds were added while results were known, and
-no rule said when to stop: p values do not allow for that.
+When each rule was fixed:
+
+- Margins, and the contrasts of the original's statements: when EXP000 to EXP010 had three seeds on record.
+- Our own statements: before their records were looked at. Those on EXP049 to EXP051, EXP067 and EXP075 follow trials on
+  held-out images; those on EXP073 to EXP075 were written when the experiments that they combine, compare or build on
+  were known. The report marks two that our records suggested as post hoc.
+- A figure outside an interval does not agree, even where the interval is wider than two points either way: when EXP002
+  had three seeds. This changes only EXP002's answer.
+- The pairs without EXP003 were added to two statements when the records were known. This changed one answer: "the
+  optimizer makes no difference" does not hold now.
+- Until EXP075 was on record, experiments of one kind were compared over shared seeds wherever possible. No answer
+  changed with that.
+- Seeds were added while results were known, and no rule said when to stop: the p values are not corrected for this.
 
 Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.33 points, seven more moved its mean
 below 63 % and its spread above 0.8.
@@ -61,21 +66,21 @@ Those on smaller subsets are in [`outputs/reference/cpu`](../outputs/reference/c
 in `brief`, `head` and `upside-down` beside it."""
 
 
-ABOUT = "\n\n".join(RECORDS.split("\n\n")[:3:2]) + "\n"  # the report explains its intervals itself
+ABOUT = "\n\n".join(RECORDS.split("\n\n")[i] for i in (0, 2, 3)) + "\n"  # the report explains its intervals itself
 
 MINUS = "\N{MINUS SIGN}"
 CURVES = ("EXP000", "EXP003", "EXP007", "EXP008", "EXP010")
 FAMILIES = {
     "single_augmentation": "### Which augmentations matter?\n\nEach alone, on the same network, at EXP049's rate and "
     "in its six epochs. They score each test image once; so scored, EXP049 has {plain}:",
-    "optimizer_initialization": "### Do optimizer and initial weights act together?\n\nLeNet with other optimizers and "
+    "optimizer_initialization": "### Do optimizer and initial weights interact?\n\nLeNet with other optimizers and "
     "other initial weights:",
     "schedules": "### Does a falling learning rate help?\n\nLeNet's is constant in EXP003; the fast network's rises "
     "and falls along straight lines in EXP049:",
     "regularization": "### What helps against overfitting, and do the statistics of normalization matter?\n\nLeNet as "
     "in EXP003, with one thing changed, and in EXP073 with four that helped:",
-    "transfer_images": "### Are 224 pixels needed, and ImageNet's statistics?\n\nResNet-18 from ImageNet's weights, "
-    "for half of EXP011's operations, a thirtieth of EXP017's (EXP074: three times that):",
+    "transfer_images": "### Are 224 pixels needed, and ImageNet's statistics?\n\nResNet-18 from ImageNet's weights. "
+    "A run costs about half of EXP011's operations, a thirtieth of EXP017's; EXP074 costs three times as much:",
     "tuning": "### Could tuning improve the original's settings?\n\n{search} EXP067 has the best proposal's settings:",
 }
 TRIALS = ROOT / "outputs" / "reference" / "tuning" / "trials.csv"  # written by search.py
@@ -91,27 +96,31 @@ def page(journal: Journal) -> str:
         "# Findings",
         "<!-- Written by `make findings` from outputs/reference; edit maintenance/write_findings.py. -->",
         "What the records in [`outputs/reference`](../outputs/reference) say, each with its figures. Accuracies are in "
-        "percent of the 10,000 test images, differences in points with 95 % intervals; n counts seeds. All are at full "
-        "budget, with an unofficial copy of CIFAR-10 and stand-in ImageNet weights; [the end](#what-these-records-are) "
-        "says more of them, and [readings](readings.md) how the original was read.",
+        "percent of the 10,000 test images, differences in points with 95 % intervals; n counts seeds. All runs are at "
+        "full budget and use an unofficial copy of CIFAR-10; the pretrained networks start from stand-in ImageNet "
+        "weights. [The end](#what-these-records-are) says more of them, and [readings](readings.md) how the original "
+        "was read.",
         "## In short",
         _short(journal, found),
         "## How to read the figures",
-        "- An interval is for one difference alone. The word beside it allows for the number of comparisons by Holm's "
-        "adjustment: tables count the comparisons of a family, statements all contrasts of the original's, or of ours "
-        "in a family. So one difference can be *better* in a table and *open* in a statement, and *open* though its "
-        "interval leaves out zero.\n"
-        "- *Equivalent* is less than a point either way, *slightly* better or higher a "
-        "difference that is shown, and shown to be less than a point.\n- `B = A: \N{MINUS SIGN}0.50` reads: "
-        "the statement says that B equals A, and B is 0.50 points lower.\n"
-        "- A difference is that of the means over all seeds, or, for experiments of one kind whose spread is known "
-        "well enough (five degrees of freedom), over the seeds that both have, where that gives the narrower "
-        "interval; n counts the seeds of the side that has fewer, or those that both have.\n- A statement that "
-        "something makes no difference holds where "
-        "the difference is shown to be below the margin, and does not hold where one is shown "
-        "that may be above it. One that something helps or harms does not hold where the opposite is shown, or where "
-        "no difference is shown, and that it is below the margin: there may still be a small one.\n- A figure of the "
-        "original's *holds* where one new run of ours is expected to have it: others in that range would, too.",
+        "- Each interval is for one difference alone. The word beside it is corrected for multiple comparisons (Holm): "
+        "in a table for all comparisons of the family, in a statement for all contrasts of the original's statements, "
+        "or of ours in a family. So a difference can be *better* in a table and *open* in a statement. It can also be "
+        "*open* although its interval leaves out zero.\n"
+        "- *Equivalent*: the difference is shown to be less than one point. *Slightly* better or higher: there is a "
+        "difference, and it is shown to be less than one point. Tables say *higher*, *lower* or *no difference shown* "
+        "of two experiments that are not directly comparable; whether these are equivalent is tested in statements "
+        "alone.\n"
+        "- `B = A: \N{MINUS SIGN}0.50` reads: the statement says that B equals A, and B is 0.50 points lower.\n"
+        "- Most differences are those of the means over all seeds, and n is the smaller number of seeds. Where both "
+        "experiments are of one kind and its spread has five degrees of freedom or more, the seeds that both have are "
+        "compared if that gives the narrower interval, and n is their number.\n"
+        "- A statement that two things are the same *holds* if the difference is shown to be below the margin, and "
+        "*does not hold* if there is a difference that may be above it. A statement that one is better *does not "
+        "hold* if the other is shown to be, or if no difference is shown and it is shown to be below the margin: a "
+        "small advantage is then still possible.\n"
+        "- A figure of the original's *holds* if it lies in the 95 % prediction interval of one new run of ours, as "
+        "others in that range would.",
         "## What of the original report holds up",
         _reproduced(journal),
         _list(finding for finding in original if finding.answer == "holds"),
@@ -148,20 +157,19 @@ def _short(journal: Journal, found: Sequence[Finding]) -> str:
     assert lenet is not None
     assert rms is not None
     parts = [
-        f"**Reproduced?** {len(agree)} of {judged} of the original's final figures that can be judged lie where one "
-        f"new run of ours is expected. {statement_counts(journal)}",
+        f"**Reproduced?** {judged} of the original's final accuracies can be judged; {len(agree)} lie in the 95 % "
+        f"prediction interval of one new run of ours. {statement_counts(journal)}",
         f"**Luck.** Runs of LeNet with SGD that differ in nothing but their seed have a standard deviation of "
         f"{100 * lenet.total:.2f} points, with RMSprop {100 * rms.total:.2f}. The original compares single runs.",
-        "**What it did not try gains more than its initializations and optimizers.** Points that LeNet gains from "
-        f"batch normalization: {gains['EXP063']}; from a one-cycle schedule: {gains['EXP054']}; from both with two "
-        f"more changes: {gains['EXP073']}; from the original's initializations and optimizers: at most "
+        "**Changes that it did not try gain more than its initializations and optimizers.** In "
+        f"points, batch normalization gives LeNet {gains['EXP063']}, a one-cycle schedule {gains['EXP054']}, and both "
+        f"with two more changes {gains['EXP073']}. The best of the original's initializations and optimizers gives "
         f"{_tried(journal)}.",
         f"**From scratch.** {from_scratch(journal)}",
         f"**Augmentation.** {_augmentations(journal)}",
-        "**From ImageNet's weights** the size of the images counts: for nearly the same operations, two epochs of 64 "
-        f"pixels gain {gains['EXP069']} points on ten of 32, one of 96 another {gains['EXP070']}, and ends at "
-        f"{_interval(large)}. By which statistics the images are normalized makes "
-        "no difference there.",
+        "**With ImageNet's weights, the size of the images matters.** For nearly the same operations, two epochs at 64 "
+        f"pixels give {gains['EXP069']} points on ten at 32. One epoch at 96 pixels gives another "
+        f"{gains['EXP070']} and reaches {_interval(large)}. The statistics of normalization make no difference there.",
         f"**Accuracy is not everything.** With noise added, the fast network is right on {kept[0]}, LeNet on "
         f"{kept[1]}.",
     ]
@@ -189,7 +197,14 @@ def _augmentations(journal: Journal) -> str:
 
 
 def _list(found: Iterable[Finding]) -> str:
-    return "\n".join(f"- *{f.statement.says}* ({f.statement.of}) {f.reason}." for f in found)
+    return "\n".join(f"- *{f.statement.says}* ({f.statement.of}){_reason(f)}" for f in found)
+
+
+def _reason(finding: Finding) -> str:
+    """Why a statement holds or not: a sentence, or a list where there are several comparisons."""
+    if len(finding.tested) < 2:
+        return f" {finding.reason}."
+    return "".join(f"\n  - {part}" for part in finding.reason.split("; "))
 
 
 def _percent(result: Result) -> str:
@@ -210,9 +225,9 @@ def _judged(journal: Journal) -> tuple[int, list[str], list[str], list[str]]:
 def _reproduced(journal: Journal) -> str:
     judged, agree, wide, differ = _judged(journal)
     return (
-        f"{len(agree)} of {judged} of its figures that can be judged lie where one new run of ours is expected: "
-        f"{listing(agree)}. These are the small networks, trained from scratch with several seeds (EXP009, which is "
-        "EXP003 once more, is not counted)."
+        f"{judged} of its final accuracies can be judged. {len(agree)} lie in the 95 % prediction interval of one new "
+        f"run of ours: {listing(agree)}. These are the small networks, trained from scratch with "
+        "several seeds (EXP009, which is EXP003 once more, is not counted)."
         + (f" {listing(differ)} {'is' if len(differ) == 1 else 'are'} not among them (below)." if differ else "")
         + "".join(_outside(journal.results[name]) for name in agree)
         + (f" Runs of {listing(wide)} spread too widely to tell." if wide else "")
@@ -260,8 +275,8 @@ def _differ(journal: Journal) -> Iterable[str]:
         if found and found.interval and found.answer.startswith("ours is"):
             low, high = (100 * end for end in found.interval)
             yield (
-                f"The final figure of {name} does not agree: one new run of ours is expected between {low:.1f} and "
-                f"{high:.1f} (substitutes: {listing(found.substitutes)})."
+                f"The final accuracy of {name} does not agree: the 95 % prediction interval of one new run of ours is "
+                f"{low:.1f} to {high:.1f} (substitutes: {listing(found.substitutes)})."
                 + (f" {_fitted(journal, name)}" if name in FITTED else UNKNOWN if name == "EXP002" else "")
             )
 
@@ -299,16 +314,16 @@ def _spread(journal: Journal) -> Iterable[str]:
         f"the second half of training in {_falls(journal, 'rmsprop')} steps, with the other optimizers in "
         f"{_falls(journal, 'sgd', 'adam', 'adamax')}. One of its runs ended on such an epoch, with {100 * worst:.2f} "
         f"%, and makes most of its spread: with this run Bartlett's test of equal spreads gives {_bartlett(journal)}, "
-        f"without it {_bartlett(journal, without=worst)}. That each optimizer has a spread of its own here was decided "
-        "after this run; before, it would have widened all of them."
+        f"without it {_bartlett(journal, without=worst)}. We gave each optimizer a spread of its own after "
+        "we had seen this run: in one common spread, it would have widened every optimizer's interval."
     )
     gains, kept = zip(*(_chosen_epoch(journal, name) for name in CURVES), strict=True)
     told = listing(f"{gain:.2f} points ({name})" for gain, name in zip(gains, CURVES, strict=True))
     yield (
-        "Choosing the epoch on the test images flatters as well. The best of twenty epochs is above the last by "
-        f"{told}, means over seeds. Not all of that is luck, since some networks get worse towards the end: the epoch "
-        "that is best for the *other* seeds, on average, is above the last by "
-        f"{listing(f'{gain:.2f}'.replace('-', MINUS) for gain in kept)}. We report the last."
+        "To report the best epoch on the test images flatters as well. The best of twenty epochs is above the last by "
+        f"{told}, means over seeds. A part of this is not luck, since some networks get worse towards the end: the "
+        "epoch that is best on average for the *other* seeds is above the last by "
+        f"{listing(f'{gain:.2f}'.replace('-', MINUS) for gain in kept)}. We report the last epoch."
     )
 
 
@@ -371,7 +386,7 @@ def _expected(found: Iterable[Finding], family: str | None) -> str:
     """What is decided of our own statements, those whose experiments end in this family; None: in the original's."""
     decided = [f for f in found if f.statement.ours and f.answer in ("holds", "does not hold")]
     lines = [
-        f"- *{f.statement.says}* ({f.statement.of}) It {f.answer}: {f.reason}."
+        f"- *{f.statement.says}* ({f.statement.of}) It {f.answer}:{_reason(f)}"
         for f in decided
         if _last_family(f.statement) == family
     ]
@@ -391,12 +406,12 @@ def _larger_batches() -> str:
     other, chosen = (trials[trials["batch_size"] == size].set_index("epoch") for size in (2000, 1000))
     last = other.index.max()
     return (
-        f"[Two more](../outputs/reference/tuning/muon.csv) chose those of EXP075: batches of 1,000 images led batches "
-        f"of 2,000 after {last} of nine epochs, in validation loss ({chosen['validation_loss'][last]:.3f} and "
-        f"{other['validation_loss'][last]:.3f} nats) and in training loss ({chosen['train_loss'][last]:.3f} and "
-        f"{other['train_loss'][last]:.3f}), and these were ended; after nine, "
-        f"{100 * chosen['validation_accuracy'].iloc[-1]:.2f} % of the 5,000 held-out images were right "
-        "(in the trial of EXP051 93.36)."
+        f"[Two more](../outputs/reference/tuning/muon.csv) chose those of EXP075: after {last} of nine epochs batches "
+        f"of 1,000 images had the lower validation loss ({chosen['validation_loss'][last]:.3f} nats, batches of 2,000 "
+        f"{other['validation_loss'][last]:.3f}) and training loss ({chosen['train_loss'][last]:.3f} and "
+        f"{other['train_loss'][last]:.3f}), so the trial with 2,000 was stopped. The other ended with "
+        f"{100 * chosen['validation_accuracy'].iloc[-1]:.2f} % of the 5,000 held-out images right "
+        "(the trial of EXP051: 93.36)."
     )
 
 
@@ -404,8 +419,8 @@ def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
     yield "### How far does one get from scratch?"
     yield (
         "On one small network, EXP022 changes schedule, rate, batch size and weight "
-        "decay at once, and each row from there to EXP029 adds an idea to the one above. Its six epochs take longer "
-        f"than LeNet's twenty: at best {_fastest(journal, *_of(journal, 'fast_recipe'))} in bfloat16 and "
+        "decay at once; each row from EXP023 to EXP029 adds one idea to the row above. Six epochs of this network take "
+        f"longer than LeNet's twenty: at best {_fastest(journal, *_of(journal, 'fast_recipe'))} in bfloat16 and "
         f"{_fastest(journal, 'EXP003')} in float32, each on one core beside other work. Up to EXP030 we tuned "
         "nothing, but the ideas were developed on these very test images. Four trials on held-out images chose the "
         "learning rate of EXP049 and EXP050, and one epoch each of two trials the settings of EXP051; these left no "
@@ -413,12 +428,12 @@ def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
     )
     yield beyond_table(journal, ["EXP003", *_of(journal, "fast_recipe")])
     yield (
-        "PFLOP are 10^15 floating point operations of a training: forward and backward passes over its images, "
-        "without kernel taps that see only padding, a frozen part once; not validation, augmentation, views of test "
-        "images or the optimizer (Muon computes 2 % more). The usual count includes those taps: for ResNet-18 at 32 "
-        "pixels it is a quarter higher (EXP011: 0.217). Differences are to the experiment that a row builds on; over "
-        "shared seeds they are not always those of the means shown. Their 95 % intervals can be narrower than those "
-        "of the means: the runs of both inform them. The fast networks compute in "
+        "One PFLOP is 10^15 floating point operations. The forward and backward passes of a training count, a frozen "
+        "part once. Kernel positions that see only padding do not count, nor do validation, augmentation, further "
+        "views of test images and the optimizer (Muon computes 2 % more). The usual count includes those positions: "
+        "for ResNet-18 at 32 pixels it is a quarter higher (EXP011: 0.217).\n\n"
+        "Each row is compared with the experiment that it builds on. A difference over shared seeds is not always that "
+        "of the means shown, and its 95 % interval can be narrower than theirs. The fast networks compute in "
         f"bfloat16, on one core{_in_float32(journal)}. {listing(_mirrored(journal))} score a test image together "
         "with its mirror image, "
         f"{listing(_mirrored(journal, shifted=True))} with shifted ones, too."
@@ -457,9 +472,9 @@ def _schedules(journal: Journal) -> str:
     falling = [journal.comparisons[name] for name in ("EXP052", "EXP053", "EXP054")]
     gains = sorted(found.difference for found in falling)
     return (
-        f"A schedule, which the original suggests and did not try, raises LeNet {points(gains[0])[1:]} to "
-        f"{points(gains[-1])[1:]} points above EXP003 (n = {min(found.seeds for found in falling)}), the "
-        f"original's initializations and optimizers by at most {_tried(journal)}."
+        f"The original suggests a schedule, but did not try one. It raises LeNet by {points(gains[0])[1:]} to "
+        f"{points(gains[-1])[1:]} points above EXP003 (n = {min(found.seeds for found in falling)}); the original's "
+        f"initializations and optimizers raise it by at most {_tried(journal)}."
     )
 
 
@@ -475,9 +490,9 @@ def _interactions(finding: Finding) -> str:
     shown = sum(bool(t.direction) for t in finding.tested)
     small = sum(t.equivalent for t in finding.tested)
     return (
-        f"Of {len(finding.tested)} interactions (an initialization's gain with one optimizer "
-        f"less its gain with another, halved), {shown} are shown to differ from zero, {small} to be below "
-        f"{finding.tested[0].margin:g} points, {sum(t.answer == 'open' for t in finding.tested)} are open."
+        f"An interaction is how much more an initialization gains with one optimizer than with another, halved. Of "
+        f"{len(finding.tested)}, {shown} are shown to differ from zero and {small} to be below "
+        f"{finding.tested[0].margin:g} points; {sum(t.answer == 'open' for t in finding.tested)} are open."
     )
 
 
@@ -520,12 +535,12 @@ def _search() -> str:
     *ended, _ = sorted(set(trials["epochs"]))
     return (
         f"A [search of {len(trials)} trials](../outputs/reference/tuning/trials.csv) scored settings for EXP003 on "
-        f"5,000 held-out images, one training each. The original's own (but for a weight decay of 1e-6) had "
-        f"{listing(f'{a:.2f}' for a in last)} % of them right after their last three epochs, "
-        f"{max(last) - min(last):.2f} points apart; the best "
-        f"of {len(proposed)} proposals had {100 * best['accuracy']:.2f} % after {best['epochs']} ({ties} of them "
-        f"alike; the sampling error of one accuracy is {error:.1f} points). Trials that fell behind "
-        f"ended after {listing(map(str, ended))} epochs, so the search prefers settings that learn fast."
+        f"5,000 held-out images, one training each. The original's own settings (but for a weight decay of 1e-6) had "
+        f"{listing(f'{a:.2f}' for a in last)} % of them right after the last three epochs, "
+        f"{max(last) - min(last):.2f} points apart. The best of {len(proposed)} proposals had "
+        f"{100 * best['accuracy']:.2f} % after {best['epochs']} epochs ({ties} of them alike). The sampling error of "
+        f"one accuracy is {error:.1f} points. Trials that fell behind were stopped after {listing(map(str, ended))} "
+        "epochs, so the search prefers settings that learn fast."
     )
 
 
@@ -535,10 +550,9 @@ def _robust(journal: Journal) -> Iterable[str]:
     by_run = _right(pd.read_csv(SPOILT))[ways]
     yield "### Do the gains survive noise, blur and compression?"
     yield (
-        "Test images with one of them, each at the "
-        "third of the five strengths of CIFAR-10-C; per cent of all 10,000 that are "
-        "[right](../outputs/reference/robustness.csv), one view an image, means over n seeds "
-        "(lowest and highest):"
+        "Each test image is spoilt in one way, at the third of the five strengths of CIFAR-10-C. "
+        "[Accuracy](../outputs/reference/robustness.csv) in percent of all 10,000, one view per image, means over n "
+        "seeds (lowest and highest):"
     )
     rows = []
     for name in by_run["as taken"].groupby("experiment").mean().sort_values().index:
@@ -550,8 +564,8 @@ def _robust(journal: Journal) -> Iterable[str]:
     lenet, fast = (by_run.loc[name].mean() for name in ("EXP003", "EXP049"))
     lead = {way: f"{fast[way] - lenet[way]:+.1f}".replace("-", MINUS) for way in ways}
     yield (
-        f"Blurred images keep the fast network's lead on LeNet, JPEG leaves a part of it, noise reverses it: EXP049 "
-        f"less EXP003 {lead['as taken']} points as taken, {lead['blur']}, {lead['JPEG']} and {lead['noise']}."
+        f"The fast network's lead on LeNet (EXP049 less EXP003) is {lead['as taken']} points as taken. Blur leaves "
+        f"{lead['blur']} of it and JPEG {lead['JPEG']}; with noise it is {lead['noise']}."
     )
     yield (
         "EXP023 adds a whitening first layer to EXP022 and nothing else: "
@@ -578,13 +592,13 @@ def _calibrated(journal: Journal) -> str:
         found = [_temperature(own, labels) for own in logits]
         before, after, temperature = (float(np.mean(figures)) for figures in zip(*found, strict=True))
         parts.append(
-            f"{name}'s answers are {'too' if temperature > 1 else 'not'} sure{'' if temperature > 1 else ' enough'}: "
-            f"their expected calibration error is {100 * before:.1f} points, with logits divided by "
-            f"{temperature:.2f} it is {100 * after:.1f} (n = {len(found)})"
+            f"{name} is {'over' if temperature > 1 else 'under'}confident: its expected calibration error is "
+            f"{100 * before:.1f} points, with temperature scaling (T = {temperature:.2f}) {100 * after:.1f} "
+            f"(n = {len(found)})"
         )
     return (
-        f"### How sure are they?\n\n{'. '.join(parts)}. That number was chosen on one half of the test images and "
-        "judged on the other, and the reverse; LeNet learned from plain labels, the fast network from smoothed ones."
+        f"### How sure are they?\n\n{'. '.join(parts)}. Temperatures were fitted on one half of the test images and "
+        "judged on the other, both ways round. LeNet learned from plain labels, the fast network from smoothed ones."
     )
 
 
@@ -617,12 +631,12 @@ def _together(journal: Journal) -> str:
         low, high = wilson_interval(right, len(labels))
         cost = count * (journal.complete[name].runs[0].training_pflop or 0)
         parts.append(
-            f"{count} of {name} {right / 100:.2f} ({100 * low:.2f} to {100 * high:.2f}) %, one of them "
-            f"{alone:.2f} on average, for {cost:.3f} PFLOP"
+            f"- {count} of {name}: {right / 100:.2f} ({100 * low:.2f} to {100 * high:.2f}) %; one of them alone "
+            f"{alone:.2f} on average; {cost:.3f} PFLOP."
         )
     return (
-        "### How accurate is an average over several seeds?\n\nWith the mean of their probabilities, the first seeds "
-        f"on record are right for: {'; '.join(parts)} (Wilson's intervals, over the test images)."
+        "### How accurate is an ensemble of several seeds?\n\nThe mean of the probabilities of the first seeds on "
+        "record, with Wilson's intervals over the test images:\n\n" + "\n".join(parts)
     )
 
 

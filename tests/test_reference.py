@@ -153,5 +153,5 @@ def test_what_notebooks_say_of_the_records(journal):
 
 def test_the_abstract_judges_what_has_a_spread(journal):
     text = abstract(journal).html
-    assert "8 of 10 of its figures at full budget lie where one new run of ours is expected." in text
-    assert "Not judged, for want of a known, narrow spread: EXP008, EXP011 and EXP013." in text
+    assert "8 of 10 of its figures at full budget lie in the 95 % prediction interval of one new run of ours." in text
+    assert "Not judged, because the spread is unknown or too wide: EXP008, EXP011 and EXP013." in text

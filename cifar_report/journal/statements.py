@@ -250,8 +250,8 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
             wide = inside and high - low > 2 * measure.wide
             answers.append("open" if wide else "holds" if inside else "does not hold")
             reasons.append(
-                f"{name}: {mean:.1f} {unit} and the original's {bound:g}; one new run {low:.1f} to {high:.1f}, "
-                f"{n}{', too wide to tell' if wide else ''}"
+                f"{name}: ours {mean:.1f} {unit}, the original's {bound:g}; one new run of ours {low:.1f} to "
+                f"{high:.1f}, {n}{', too wide to tell' if wide else ''}"
             )
             continue
         if spread:

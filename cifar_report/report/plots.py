@@ -52,7 +52,7 @@ STYLE: Any = {
     "svg.hashsalt": "cifar-report",  # the same figure is the same bytes
 }
 
-Histories = Mapping[str, Sequence[Sequence[EpochRecord]]]  # an experiment's histories, one a seed
+Histories = Mapping[str, Sequence[Sequence[EpochRecord]]]  # an experiment's histories, one per seed
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def _curve_text(name: str, several: Sequence[Sequence[EpochRecord]]) -> str:
 
 
 def histories(runs: Sequence[RunRecord]) -> dict[str, list[list[EpochRecord]]]:
-    """The runs' histories by experiment, one a seed, of experiments whose runs have equally many epochs."""
+    """The runs' histories by experiment, one per seed, of experiments whose runs have equally many epochs."""
     return grouped((run.experiment, run.epochs) for run in runs)
 
 
@@ -273,7 +273,7 @@ def reliability(curve: Any, name: str) -> Picture:
 
 
 def accuracy_ladder(results: Sequence[Any]) -> Picture:
-    """Every experiment's accuracy with its interval, in journal order, a colour a family.
+    """Every experiment's accuracy with its interval, in journal order, one colour per family.
 
     Where the work was the original's, the original's accuracy stands beside it; rings are the other experiments.
     """
@@ -386,7 +386,7 @@ def sweep(label: str, points: Sequence[tuple[float, Any]]) -> Picture:
 
 
 def bars(values: Mapping[str, float], alt: str, *, label: str, log: bool = False, number: str = "{:,.3g}") -> Picture:
-    """Horizontal bars, one a name, each with its value."""
+    """Horizontal bars, one per name, each with its value."""
     with rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=(6.6, 0.7 + 0.3 * len(values)), layout="constrained")
         axes = figure.subplots()

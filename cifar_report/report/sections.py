@@ -133,7 +133,7 @@ def headline(journal: Journal) -> Fragment:
 def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:
     full = [result.full_budget for result in results]
     which = "beyond the original report" if beyond else "of the original's families"
-    caption = f"Test accuracy of every experiment on record {which}, with its 95 % interval, a colour a family"
+    caption = f"Test accuracy of every experiment on record {which}, with its 95 % interval, one colour per family"
     if any(full) and not beyond:
         caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
     if not all(full):
