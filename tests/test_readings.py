@@ -261,7 +261,7 @@ def test_what_the_text_says_of_exp002():
         f"{mean['lowest loss']:.3f} and {end:.2f} % at the end; the validation loss after epoch 1 is "
         f"{mean['first loss']:.2f}."
     ) in text()
-    assert f"epochs lie between {min(first):.1f} and {max(first):.1f} % on record" in text()
+    assert f"first epochs of this setting lie between {min(first):.1f} and {max(first):.1f} %" in text()
     assert f"where ours is {np.mean([run.epochs[-1].train_loss for run in runs]):.2f}." in text()
     accuracy, loss, lowest = distances("EXP002", "EXP002").values()
     assert f"are {accuracy:.1f} and {loss:.1f} for the first epoch and {lowest:.1f} for the lowest" in text()
