@@ -121,7 +121,7 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
     assert hostile not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "not the full budget" not in text  # all complete runs here did the original's work
-    assert "Not run: " in text
+    assert "Not among these records: " in text
     with (tmp_path / "report" / "results.csv").open(newline="") as stream:
         rows = {(row["experiment"], row["seed"]): row for row in csv.DictReader(stream)}
     assert float(rows["EXP001", "0"]["accuracy"]) == 75
@@ -239,7 +239,7 @@ def test_whole_journal_end_to_end_on_digits(tmp_path, no_data, capsys, monkeypat
     text = report.read_text()
     assert "Not CIFAR-10." in text
     assert "not the full budget" in text
-    assert "Not run: " not in text
+    assert "Not among these records: " not in text
     assert "FAILED" not in out
     assert len([image for image in page.images if "Learning curves" in image["alt"]]) == len(load_catalog().families)
     for family in load_catalog().families:
