@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from cifar_report import __version__
 from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles
 from cifar_report.experiments.errors import RequestError, unknown
-from cifar_report.experiments.schema import Experiment, shown
+from cifar_report.experiments.schema import Experiment, full_name, shown
 from cifar_report.formatting import counted, duration, number, p_text, points
 
 if TYPE_CHECKING:  # what is slow to import is imported by the commands that need it
@@ -133,7 +133,7 @@ def new(
 
     for path in add_experiment(experiment, base, parse_overrides(sets or []), title):
         print(f"written: {path}")
-    print(f'run both with: make report ONLY="{base.upper()} {experiment.upper()}" SEEDS=0,1,2')
+    print(f'run both with: make report ONLY="{full_name(base)} {full_name(experiment)}" SEEDS=0,1,2')
 
 
 @app.command(epilog=_examples("cifar-report parameters"))

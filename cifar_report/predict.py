@@ -65,7 +65,7 @@ def find_pictures(paths: Iterable[Path | str] | Path | str) -> list[Path]:
         RequestError: a path does not exist.
     """
     found: list[Path] = []
-    for path in map(Path, [paths] if isinstance(paths, str | Path) else paths):
+    for path in (Path(path).expanduser() for path in ([paths] if isinstance(paths, str | Path) else paths)):
         if path.is_dir():
             found += (pictures := pictures_in(path, readable=False))
             if not pictures:

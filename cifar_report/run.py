@@ -14,35 +14,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import Dataset, load_dataset
+from cifar_report.data.sources import check_parts
 from cifar_report.experiments.catalog import load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, from_variables, shown
+from cifar_report.records import record as records
 from cifar_report.records.backup import Backup
 from cifar_report.records.code_digest import sources
 from cifar_report.records.files import CHECKPOINT, HISTORY, PREDICTIONS, RECORD, WEIGHTS, atomic_file
 from cifar_report.records.key import key_facts, run_key
 from cifar_report.records.lock import keep_lock, release_lock
 from cifar_report.records.predictions import Predictions, read_predictions
-from cifar_report.records.record import (
-    RESUMED_ELSEWHERE,
-    EnvironmentRecord,
-    EpochRecord,
-    KeyFacts,
-    RunRecord,
-    SecondsRecord,
-    TestRecord,
-    WeightsRecord,
-    now,
-    read_record,
-    refuse_newer,
-    run_folder,
-    write_record,
-)
 from cifar_report.training.build import build_model
 from cifar_report.training.checkpoint import Checkpoint
 from cifar_report.training.cost import model_record
-from cifar_report.training.environment import describe_environment
+from cifar_report.training.environment import describe_environment, has_device
 from cifar_report.training.evaluation import Evaluation, evaluate
 from cifar_report.training.loop import train
 from cifar_report.training.memory import batch_that_fits, keep_freed_memory
@@ -62,13 +50,13 @@ class Run:
 
     dataset: Dataset
     model: nn.Module
-    history: list[EpochRecord]
+    history: list[records.EpochRecord]
     evaluation: Evaluation
-    _facts: KeyFacts  # what the key is made of; from `build_model`
+    _facts: records.KeyFacts  # what the key is made of; from `build_model`
     _as_built: bool  # whether the model has its initial weights
-    _finished: RunRecord | None  # these from `train`
+    _finished: records.RunRecord | None  # these from `train`
     _checkpoint: Checkpoint
-    _environment: EnvironmentRecord
+    _environment: records.EnvironmentRecord
     _last_validation: Evaluation
     _pflop: float | None
     _accuracy_without_flip: float  # from `evaluate`
@@ -77,15 +65,22 @@ class Run:
         self.parameters = parameters
         self.family = family
         e = parameters
-        self.folder = run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
+        self.folder = records.run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
         self.device = choose_device(parameters.device)
+        if not has_device(self.device):
+            raise RequestError(f"device={parameters.device} is set, but this machine has none; set device=auto")
         require_supported(self.device)
         self.warnings: list[str] = []
-        self._weights: WeightsRecord | None = None
-        self._started_at = now()
+        self._weights: records.WeightsRecord | None = None
+        self._started_at = records.now()
         self._clock = perf_counter()
-        self._seconds = SecondsRecord()
+        self._seconds = records.SecondsRecord()
         self._backup = Backup(self.folder)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Run.__annotations__:  # what a method makes that was not called yet
+            raise RequestError("what this needs is not there yet: execute the cells above first, in their order")
+        raise AttributeError(name)
 
     @classmethod
     def start(cls, variables: Mapping[str, Any], *, family: str) -> Run:
@@ -104,7 +99,7 @@ class Run:
                 f"this one is for the family '{family}'"
             )
         run = cls(parameters, family)
-        refuse_newer(run.folder)
+        records.refuse_newer(run.folder)
         try:
             keep_lock(run.folder)
             for half_written in run.folder.glob(".*-*.*"):  # by a process that was killed
@@ -120,14 +115,16 @@ class Run:
     def load_dataset(self) -> Dataset:
         """Load the images."""
         with self._phase("setup"):
-            self.dataset = load_dataset(self.parameters, self.device)
+            e = self.parameters
+            check_parts(load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)[0], e)
+            self.dataset = load_dataset(e, self.device)
         self._warn(self.dataset.warning)
         print(self.dataset)
         return self.dataset
 
     def build_model(self) -> nn.Module:
         """Build the model with its initial weights, which the seed decides."""
-        for later in ("history", "evaluation"):  # of a model that was trained before
+        for later in ("history", "evaluation", "_finished", "_last_validation"):  # of a model that was trained before
             self.__dict__.pop(later, None)
         with self._phase("setup"):
             self.model, self._weights, warning = build_model(self.parameters, len(self.dataset.classes))
@@ -142,7 +139,7 @@ class Run:
             print(f"ImageNet weights of {self.parameters.model}: {weights.source}, SHA-256 {weights.sha256[:16]}…")
         return self.model
 
-    def train(self) -> list[EpochRecord]:
+    def train(self) -> list[records.EpochRecord]:
         """Train the model, from the checkpoint of an interrupted run if there is one.
 
         Each finished epoch becomes a row of `history.csv`. If this very run is complete already, its weights are loaded
@@ -188,12 +185,11 @@ class Run:
             for name, value in before.items()
             if value != current.get(name) and name not in ("git_commit", "git_dirty")  # whose code is in the key
         ]
-        self._warn(f"{RESUMED_ELSEWHERE}: {'; '.join(differ)}" if differ else None)
+        self._warn(f"{records.RESUMED_ELSEWHERE}: {'; '.join(differ)}" if differ else None)
         return self.history
 
     def evaluate(self) -> Evaluation:
         """Score the final model on the test images."""
-        self._require("history")
         with self._phase("evaluate"):
             amp = amp_dtype(self.parameters, self.device)
             self.evaluation = self._last_validation  # of the final model, in the original protocol on the test images
@@ -222,11 +218,11 @@ class Run:
         """What the final model answered to the test images."""
         return self.evaluation.predictions(self.dataset.test_index)
 
-    def record(self) -> RunRecord:
+    def record(self) -> records.RunRecord:
         """The run's record; `complete` writes it."""
         earlier = max(0.0, sum(epoch.seconds for epoch in self.history) - self._seconds.train)  # before an interruption
         train_seconds, total = self._seconds.train + earlier, perf_counter() - self._clock + earlier
-        return RunRecord(
+        return records.RunRecord(
             experiment=self.parameters.experiment,
             family=self.family,
             seed=self.parameters.seed,
@@ -235,10 +231,10 @@ class Run:
             status="completed",
             parameters=self.parameters.result_parameters(),
             started_at=self._started_at,
-            finished_at=now(),
+            finished_at=records.now(),
             seconds=self._seconds.model_copy(update={"train": train_seconds, "total": total}),
             epochs=self.history,
-            test=TestRecord(
+            test=records.TestRecord(
                 loss=self.evaluation.loss,
                 accuracy=self.evaluation.accuracy,
                 correct=self.evaluation.correct,
@@ -255,32 +251,32 @@ class Run:
             environment=self._environment,
         )
 
-    def complete(self) -> RunRecord:
+    def complete(self) -> records.RunRecord:
         """Write weights and predictions, then the record: its presence says that the run is complete.
 
         They replace the folder's earlier result; a run that was complete already stays as it is.
         """
-        self._require("history" if self._finished else "evaluation")
         if self._finished:
             release_lock(self.folder)
             return self._finished
+        predictions = self.predictions
         (self.folder / RECORD).unlink(missing_ok=True)  # of an earlier result, whose files are replaced now
         state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         with atomic_file(self.folder / WEIGHTS) as temporary:
             save_file(state, temporary)
         with atomic_file(self.folder / PREDICTIONS) as temporary:
-            self.predictions.write(temporary)
+            predictions.write(temporary)
         record = self.record()
-        write_record(self.folder, record)
+        records.write_record(self.folder, record)
         self._checkpoint.remove()
         self._backup.save(RESULT_FILES)
         release_lock(self.folder)
         print(f"complete: {self.folder / 'run.json'}")
         return record
 
-    def _load_finished(self) -> RunRecord | None:
+    def _load_finished(self) -> records.RunRecord | None:
         """Load the weights of this very run if its folder holds its complete result; return its record then."""
-        record = read_record(self.folder)
+        record = records.read_record(self.folder)
         if record is None or record.status != "completed" or record.key != self.key:
             return None
         try:
@@ -292,11 +288,7 @@ class Run:
         self.model.load_state_dict(state)
         return record
 
-    def _require(self, name: str) -> None:
-        if name not in self.__dict__:
-            raise RequestError(f"there is no {name} of this model yet: execute the cells above first, in their order")
-
-    def _append_epoch(self, epoch: EpochRecord) -> None:
+    def _append_epoch(self, epoch: records.EpochRecord) -> None:
         first = epoch.epoch == 1  # whose row replaces what an earlier run left there
         row = pd.DataFrame([epoch.model_dump()])
         row.to_csv(self.folder / HISTORY, mode="w" if first else "a", header=first, index=False, na_rep="nan")

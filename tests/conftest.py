@@ -43,14 +43,13 @@ def no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("CIFAR_REPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv("CIFAR_REPORT_OFFLINE", raising=False)
-    from cifar_report.data import cache, sources
+    from cifar_report.data import download, sources
     from cifar_report.training import weights
 
     monkeypatch.setattr(sources, "ARCHIVE_URL", f"{NOWHERE}/cifar-10-python.tar.gz")
     monkeypatch.setattr(sources, "MIRROR_URL", f"{NOWHERE}/")
     monkeypatch.setattr(weights, "DOWNLOADS", {n: f"{NOWHERE}/{n}-00000000.pth" for n in weights.DOWNLOADS})
-    weights._failures.clear()
-    cache._failures.clear()
+    download._failures.clear()
     return tmp_path / "cache"
 
 

@@ -48,7 +48,7 @@ def test_no_checkpoint_no_state(checkpoint):
     assert checkpoint.load() is None
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbled", "empty", "one byte"])
+@pytest.mark.parametrize("damage", ["truncated", "garbled", "empty", "one byte", "directory"])
 def test_damaged_checkpoint_is_told_and_not_used(checkpoint, damage):
     checkpoint.save({"weights": torch.arange(1000.0), "history": []})
     content = bytearray(checkpoint.path.read_bytes())
@@ -58,6 +58,8 @@ def test_damaged_checkpoint_is_told_and_not_used(checkpoint, damage):
         content = bytearray(random.Random(0).randbytes(len(content)))
     elif damage == "empty":
         content = bytearray()
+    elif damage == "directory":  # of the zip file, at its end
+        content = content[: content.index(b"PK\x01\x02")] + content[content.index(b"PK\x05\x06") :]
     else:
         position = content.index(torch.arange(1000.0).numpy().tobytes()[2000:2100])
         content[position] ^= 1

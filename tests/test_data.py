@@ -220,12 +220,11 @@ def test_faulty_download_leaves_nothing_and_falls_back_to_the_mirror(
         body = (tmp_path / "mirror" / name).read_bytes()
         server.serve(f"/{name}", body)
         server.headers[f"/{name}"] = {"X-Linked-Etag": f'"{hashlib.sha256(body).hexdigest()}"'}
-    monkeypatch.setattr(sources, "MIRROR_URL", server.url)
     asked = len(server.requests)
     with pytest.raises(RequestError, match="can"):
         load_images("cifar10")  # the failure is remembered: one process does not try again for every run
     assert len(server.requests) == asked
-    cache._failures.clear()
+    monkeypatch.setattr(sources, "MIRROR_URL", server.url)  # another address is asked
     images, _ = load_images("cifar10")
     assert images.source.startswith("parquet mirror")
 
@@ -233,6 +232,18 @@ def test_faulty_download_leaves_nothing_and_falls_back_to_the_mirror(
     good = server.serve("/good", content)
     digest = f"md5:{sources.ARCHIVE_MD5}"
     assert download(good, no_data / "downloads", sources.ARCHIVE_NAME, digest=digest).read_bytes() == content
+
+
+def test_a_failed_download_is_tried_again_a_minute_later(no_data, server, monkeypatch):
+    """As in a notebook, whose kernel lives on when the network is back."""
+    url = f"{server.url}file"
+    with pytest.raises(DownloadError, match="404"):
+        download(url, no_data, "file", digest=None)
+    server.serve("/file", b"content")
+    with pytest.raises(DownloadError, match="404"):
+        download(url, no_data, "file", digest=None)
+    monkeypatch.setattr("cifar_report.data.download.REMEMBERED", 0)
+    assert download(url, no_data, "file", digest=None).read_bytes() == b"content"
 
 
 def test_mirror_file_other_than_the_server_states_is_refused(no_data, server):

@@ -130,6 +130,8 @@ def test_wrong_values_are_refused_in_one_sentence(given, words):
         ({"momentum": 0}, "nesterov needs a momentum"),
         ({"image_size": 64}, "takes 32-pixel images"),
         ({"augment": ["crop", "crop"]}, "twice"),
+        ({"model": "vgg16", "image_size": 16}, "must be 32 or more"),
+        ({"optimizer": "muon", "nesterov": False, "schedule": "triangular"}, "gives all weights one rate"),
     ],
 )
 def test_contradictions_are_refused(given, word):

@@ -15,7 +15,7 @@ from cifar_report.journal.comparison import WIDE, compare
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import curve_measures, jitter
 from cifar_report.journal.observations import observe
-from cifar_report.journal.results_table import results_frame
+from cifar_report.journal.results_table import family_frame, results_frame
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import mcnemar, wilson_interval
 from cifar_report.records.record import ErrorRecord, read_record, run_folder, write_record
@@ -717,3 +717,7 @@ def test_experiments_of_the_same_parameters_count_once_in_their_spread(tmp_path)
         shutil.copytree(run_folder(tmp_path, "EXP003", seed), folder)
         write_record(folder, record.model_copy(update={**name, "parameters": record.parameters | name}))
     assert Journal(tmp_path).accuracy_spreads["EXP003"] == alone
+
+
+def test_a_family_without_records_is_an_empty_table(tmp_path):
+    assert family_frame(Journal(tmp_path), "baseline").empty

@@ -89,9 +89,46 @@ def test_a_model_that_is_built_anew_is_not_scored_or_saved_before_it_is_trained(
     before = (run.folder / "model.safetensors").read_bytes()
     run.build_model()
     for step in (run.evaluate, run.complete):
-        with pytest.raises(RequestError, match="of this model yet: execute the cells above first"):
+        with pytest.raises(RequestError, match="execute the cells above first, in their order"):
             step()
     assert (run.folder / "model.safetensors").read_bytes() == before
+
+
+def test_cells_in_a_wrong_order_are_told_so(tiny, tmp_path):
+    run = complete(tiny(output_dir=str(tmp_path)))
+    before = (run.folder / "run.json").read_bytes()
+    other = Run.start(tiny(output_dir=str(tmp_path), lr=0.02).model_dump(), family="baseline")
+    for step in (other.build_model, other.train, other.evaluate, other.complete, lambda: other.predictions):
+        with pytest.raises(RequestError, match="execute the cells above first, in their order"):
+            step()
+    assert (run.folder / "run.json").read_bytes() == before
+    with pytest.raises(AttributeError):
+        other.no_such_thing  # noqa: B018
+
+
+@pytest.mark.parametrize("device", ["mps", "cuda:77"])
+def test_a_device_that_is_not_there_is_refused_before_a_folder_is_made(tiny, tmp_path, device):
+    with pytest.raises(RequestError, match=f"device={device} is set, but this machine has none"):
+        Run.start(tiny(output_dir=str(tmp_path / "out"), device=device).model_dump(), family="baseline")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"validation": "holdout", "holdout_size": 1440, "train_limit": None}, "too few images to train on"),
+        ({"train_limit": 20, "batch_size": 20, "epochs": 3, "schedule": "triangular"}, "three training steps"),
+    ],
+)
+def test_what_leaves_nothing_to_train_on_is_refused_by_hand_too(tiny, tmp_path, given, message):
+    run = Run.start(tiny(output_dir=str(tmp_path), **given).model_dump(), family="baseline")
+    with pytest.raises(RequestError, match=message):
+        run.load_dataset()
+
+
+def test_home_is_where_a_tilde_points(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Run.start(tiny(output_dir="~/own").model_dump(), family="baseline").folder.is_relative_to(tmp_path / "own")
 
 
 def test_holdout_touches_the_test_images_once_at_the_end(tiny, tmp_path, monkeypatch):

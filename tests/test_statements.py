@@ -241,6 +241,23 @@ def test_statements_of_the_journal_are_about_its_experiments_and_measures(tmp_pa
     assert {f.answer for f in findings(Journal(tmp_path))} == {"open", "cannot be tested"}
 
 
+@pytest.mark.parametrize(
+    "text", ["EXP003", "EXP003 EXP001", "EXP003 > EXP001 > EXP000", "EXP003 >", "EXP003 > EXP001 + x"]
+)
+def test_a_contrast_has_two_sides(text):
+    with pytest.raises(ValueError, match=f"'{re.escape(text)}' is no contrast such as"):
+        Statement(of="EXP000", says="It is so.", contrasts=[text])
+
+
+def test_a_measure_that_does_not_exist_is_named(tmp_path, monkeypatch):
+    content = load_catalog().model_dump()
+    wrong = {"of": "us", "says": "It is so.", "measure": "jitter", "figures": {"EXP001": 1}}
+    content["statements"].append(wrong)
+    monkeypatch.setattr(statements, "load_catalog", lambda: Catalog.model_validate(content))
+    with pytest.raises(RequestError, match="unknown measure 'jitter'"):
+        findings(Journal(tmp_path))
+
+
 @pytest.mark.parametrize("given", [{}, {"untested": "so", "at_least": {"best": 1}}])
 def test_a_statement_is_tested_in_one_way(given):
     with pytest.raises(ValueError, match="one of them only"):

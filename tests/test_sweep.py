@@ -47,6 +47,7 @@ def test_folds_without_one_are_all_of_them():
     assert [given["fold"] for _, given in found] == [0, 1, 2]
     assert [own for own, _ in found] == [{}] * 3
     assert len(expand({"validation": "fold", "folds": "3", "fold": "1"})) == 1
+    assert len(expand({"validation": "fold", "folds": "0"})) == 1  # which the schema refuses
 
 
 def test_a_sweeps_experiment_is_named_after_what_it_varies():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_report.data import sources
-from cifar_report.data.download import OFFLINE, DownloadError, cache_folder
+from cifar_report.data.download import DownloadError, cache_folder
 from cifar_report.data.pictures import PictureFolder
 from cifar_report.data.sources import Images
 from cifar_report.experiments.errors import RequestError
@@ -47,7 +46,7 @@ def load_images(
     if local is not None:
         return _cached(f"cifar10-{sources.identity(local.kind, local.files)}", local.read), None
     try:
-        return (_downloaded_images() if download else _cached("cifar10", _not_here)), None
+        return _cached("cifar10", sources.download_cifar10 if download else _not_here), None
     except DownloadError as error:
         if offline == "fail":
             raise RequestError(
@@ -56,21 +55,6 @@ def load_images(
             ) from None
     warning = "CIFAR-10 not found: handwritten digits are used instead, so the figures say nothing about CIFAR-10"
     return _cached("digits", sources.load_digits), warning
-
-
-def _downloaded_images() -> Images:
-    """CIFAR-10 as downloaded. A failure is remembered, so that a plan of many runs tries only once."""
-    if "cifar10" in _failures:
-        raise DownloadError(_failures["cifar10"])
-    try:
-        return _cached("cifar10", sources.download_cifar10)
-    except DownloadError as error:
-        if not os.environ.get(OFFLINE):  # switched on again, downloads may do better
-            _failures["cifar10"] = str(error)
-        raise
-
-
-_failures: dict[str, str] = {}
 
 
 def _not_here() -> Images:

@@ -6,14 +6,17 @@ a temporary file, compares the digest and renames; a broken download starts agai
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
 from pathlib import Path
+from time import monotonic
 from uuid import uuid4
 
 from cifar_report.experiments.errors import RequestError
 
+REMEMBERED = 60  # seconds for which a failed download is not tried again: a plan of many runs tries once
 TIMEOUT = 30  # seconds without a byte, after which a server counts as unreachable
 
 
@@ -22,6 +25,9 @@ OFFLINE = "CIFAR_REPORT_OFFLINE"  # set to anything, this environment variable f
 
 class DownloadError(RequestError):
     """A file cannot be had from one address; other sources may still have it."""
+
+
+_failures: dict[str, tuple[float, str]] = {}  # of an address: when it failed, and how
 
 
 def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Path:
@@ -37,6 +43,19 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
     Raises:
         DownloadError: the server cannot be reached, does not have the file, stops half-way, or sends another file.
     """
+    failed, reason = _failures.get(url, (-math.inf, ""))
+    if os.environ.get(OFFLINE):
+        return _fetched(url, folder, filename, digest)
+    if monotonic() - failed < REMEMBERED:
+        raise DownloadError(reason)
+    try:
+        return _fetched(url, folder, filename, digest)
+    except DownloadError as error:
+        _failures[url] = monotonic(), str(error)
+        raise
+
+
+def _fetched(url: str, folder: Path, filename: str, digest: str | None) -> Path:
     import requests
 
     with warnings.catch_warnings():  # tqdm's, in a notebook without widgets
@@ -44,35 +63,26 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
         import pooch
 
     pooch.get_logger().setLevel("WARNING")  # what is fetched, a notebook's own cells say
-    if os.environ.get(OFFLINE):
-        file = folder / filename
-        algorithm, _, wanted = (digest or "").rpartition(":")
-        if file.is_file() and pooch.file_hash(str(file), algorithm or "sha256").startswith(wanted):
-            return file
-        raise DownloadError(f"{url}: downloads are switched off ({OFFLINE})")
+    offline, file, part = os.environ.get(OFFLINE), folder / filename, folder / f".{uuid4().hex}"
     headers = {"Accept-Encoding": "identity"}  # a compressed transfer would hide the file's length
     try:
-        if digest is None:
-            digest = _digest_by_server(url)
-        short = digest is not None and digest.startswith("sha256:") and len(digest) < len("sha256:") + 64
-        beginning = digest.removeprefix("sha256:") if digest and short else None
-        fetcher = pooch.HTTPDownloader(
-            progressbar=sys.stderr.isatty(), timeout=TIMEOUT, headers=headers, chunk_size=1 << 16
-        )
-        if not beginning:
-            return Path(pooch.retrieve(url, known_hash=digest, fname=filename, path=folder, downloader=fetcher))
-        part = folder / f".{uuid4().hex}"  # pooch compares whole digests only: it gets its name once it is verified
-        try:
+        algorithm, _, wanted = (digest or ("" if offline else _digest_by_server(url)) or "sha256:").partition(":")
+        if file.is_file() and pooch.file_hash(str(file), algorithm).startswith(wanted):
+            return file
+        if offline:
+            raise DownloadError(f"{url}: downloads are switched off ({OFFLINE})")
+        seen = sys.stderr.isatty()
+        fetcher = pooch.HTTPDownloader(progressbar=seen, timeout=TIMEOUT, headers=headers, chunk_size=1 << 16)
+        try:  # pooch compares whole digests only: the file gets its name once it is verified
             pooch.retrieve(url, known_hash=None, fname=part.name, path=folder, downloader=fetcher)
-            if not pooch.file_hash(str(part)).startswith(beginning):
-                raise ValueError("another hash")
-            return part.replace(folder / filename)
+            if not pooch.file_hash(str(part), algorithm).startswith(wanted):
+                raise DownloadError(f"{url}: the file received is not the expected one (wrong checksum)")
+            return part.replace(file)
         finally:
             part.unlink(missing_ok=True)
     except requests.HTTPError as error:
-        raise DownloadError(
-            f"{url}: the server answers {getattr(error.response, 'status_code', 'with an error')}"
-        ) from None
+        status = getattr(error.response, "status_code", "with an error")
+        raise DownloadError(f"{url}: the server answers {status}") from None
     except requests.Timeout:
         raise DownloadError(f"{url}: no answer within {TIMEOUT} seconds") from None
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
@@ -81,10 +91,6 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
         cut = "IncompleteRead" in str(error) or "Connection broken" in str(error)
         reason = "the connection was cut before the file was complete" if cut else "the server cannot be reached"
         raise DownloadError(f"{url}: {reason}") from None
-    except ValueError as error:  # pooch's word for another digest
-        if "hash" not in str(error):
-            raise
-        raise DownloadError(f"{url}: the file received is not the expected one (wrong checksum)") from None
     except OSError as error:
         raise DownloadError(f"{url}: cannot store it in {folder}: {error.strerror or error}") from None
 

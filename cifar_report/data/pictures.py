@@ -57,6 +57,9 @@ def pictures_in(folder: Path, *, readable: bool = True) -> list[Path]:
     others = sorted(file.name for file in files if file.suffix.lower() in UNREADABLE)
     if others and readable:
         raise RequestError(f"{folder} has pictures in a format that is not read, such as {others[0]}: make them JPEGs")
+    deeper = (file for inner in files if inner.is_dir() and inner.name[0].isalnum() for file in inner.rglob("*"))
+    if readable and (left_out := next((file for file in deeper if file.suffix.lower() in SUFFIXES), None)):
+        raise RequestError(f"{left_out} would be left out: the pictures of a class lie in its folder, not below it")
     return sorted(file for file in files if file.suffix.lower() in {*SUFFIXES, *UNREADABLE})
 
 
@@ -127,9 +130,7 @@ class PictureFolder:
             order, train_size = every_fifth_tests(labels[shuffled])
             order = shuffled[order]
         if len(labels) - train_size > MOST_TESTED:
-            raise RequestError(
-                f"at most {MOST_TESTED:,} pictures can be tested; there are {len(labels) - train_size:,}"
-            )
+            raise RequestError(f"at most {MOST_TESTED:,} pictures can be tested, not {len(labels) - train_size:,}")
         source = f"a folder of pictures, decoded to {self.size} pixels"
         return Images(pixels[order], labels[order], train_size, self.classes, source, "local file")
 

@@ -71,10 +71,8 @@ def execute_on_ray(
             scheduling_strategy="SPREAD",
         )(_execute_here)
         settings = {n: v for n, v in os.environ.items() if n.startswith("CIFAR_REPORT_") or n == "TORCH_HOME"}
-        tasks = {
-            task.options(name=run.name).remote(run, threads, settings, str(Path.cwd())): run
-            for run in longest_first(missing)
-        }
+        given = threads, settings, str(Path.cwd())
+        tasks = {task.options(name=run.name).remote(run, *given): run for run in longest_first(missing)}
         return _collect(ray, tasks, say)
     finally:
         ray.shutdown()

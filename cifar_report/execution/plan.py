@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,31 +9,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from cifar_report.data.cache import load_images
-from cifar_report.data.sources import Images
-from cifar_report.data.splits import split
+from cifar_report.data.sources import check_parts
 from cifar_report.execution.resources import gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
+from cifar_report.records import record as records
 from cifar_report.records.files import CHECKPOINT, RECORD, WEIGHTS
 from cifar_report.records.key import key_facts, run_key, stale_because
 from cifar_report.records.lock import require_locks
 from cifar_report.records.predictions import read_predictions
-from cifar_report.records.record import (
-    KeyFacts,
-    RunRecord,
-    read_history,
-    read_progress,
-    read_record,
-    refuse_newer,
-    run_folder,
-    run_name,
-)
 from cifar_report.records.verified import keys
 from cifar_report.training.weights import find_weights
 
@@ -59,18 +47,18 @@ class PlannedRun:
 
     parameters: Experiment
     family: Family
-    facts: KeyFacts
+    facts: records.KeyFacts
     problems: Mapping[str, str] = field(default_factory=dict)  # why data or weights were not found on this machine
     local_weights: str | None = None  # what its weights are, if they are the user's own file
 
     @property
     def name(self) -> str:
-        return run_name(self.parameters.experiment, self.parameters.model_dump())
+        return records.run_name(self.parameters.experiment, self.parameters.model_dump())
 
     @property
     def folder(self) -> Path:
         e = self.parameters
-        return run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
+        return records.run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
 
     @cached_property
     def key(self) -> str:
@@ -82,7 +70,7 @@ class PlannedRun:
         A complete run whose real data or weights are not on this machine stays complete: a run with a stand-in would
         be no better.
         """
-        record = read_record(self.folder)
+        record = records.read_record(self.folder)
         if record is None:
             damaged = (self.folder / RECORD).exists()
             return RunState("stale", "its record cannot be read") if damaged else self._unfinished()
@@ -104,7 +92,7 @@ class PlannedRun:
 
     def finished_epochs(self) -> int:
         """Epochs after which an interrupted execution of exactly this run can be resumed."""
-        progress = read_progress(self.folder)
+        progress = records.read_progress(self.folder)
         if progress is None:
             return 0
         recorded = progress.facts.model_dump(include=set(self.problems)) if progress.facts else {}
@@ -114,10 +102,10 @@ class PlannedRun:
     def _unfinished(self) -> RunState:
         if epochs := self.finished_epochs():
             return RunState("unfinished", f"after epoch {epochs} of {self.parameters.epochs}")
-        other = read_progress(self.folder) is not None
+        other = records.read_progress(self.folder) is not None
         return RunState("missing", "the checkpoint there is of other parameters or code" if other else "")
 
-    def _comparable_facts(self, record: RunRecord) -> tuple[KeyFacts, str]:
+    def _comparable_facts(self, record: records.RunRecord) -> tuple[records.KeyFacts, str]:
         """This run's facts, with those of the record in place of what is not on this machine; and a note of that."""
         recorded, known = {}, record.key_facts
         if known and "data" in self.problems and not (record.data and record.data.stand_in):
@@ -128,7 +116,7 @@ class PlannedRun:
         return self.facts.model_copy(update=recorded), note
 
 
-def damaged_results(folder: Path, record: RunRecord) -> str:
+def damaged_results(folder: Path, record: records.RunRecord) -> str:
     """Which of a complete run's files is missing or contradicts its record; an empty text if none does."""
     predictions = read_predictions(folder)
     if predictions is None:
@@ -139,7 +127,8 @@ def damaged_results(folder: Path, record: RunRecord) -> str:
     if record.test.accuracy != correct / total:
         return "run.json contradicts itself"
     replaced = (folder / CHECKPOINT).exists()  # by a run with other parameters, which is unfinished
-    if not replaced and list(map(repr, read_history(folder))) != list(map(repr, record.epochs)):  # NaN equals nothing
+    known = [list(map(repr, epochs)) for epochs in (records.read_history(folder), record.epochs)]  # NaN equals nothing
+    if not replaced and known[0] != known[1]:
         return "history.csv is missing or damaged, or contradicts run.json"
     weights = folder / WEIGHTS
     try:
@@ -199,7 +188,7 @@ def make_plan(
         if run.folder in folders:
             raise RequestError(f"{run.name} is planned twice; give values of --set that differ")
         folders.add(run.folder)
-        refuse_newer(run.folder)
+        records.refuse_newer(run.folder)
     return plan
 
 
@@ -223,7 +212,7 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
         problems["data"] = str(error)
     else:
         if not problems["data"]:  # a stand-in says nothing of what the data allow
-            _check_parts(images, e)
+            check_parts(images, e)
     try:
         if e.weights:
             _, weights, problems["weights"] = find_weights(e, download=not read_only)
@@ -238,17 +227,6 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
         local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}"
     found = {name: problem for name, problem in problems.items() if problem}
     return [PlannedRun(run, family, facts, found, local) for run in seeded]
-
-
-def _check_parts(images: Images, e: Experiment) -> None:
-    """Refuse a split with nothing to validate with, a class without images to train on, and a rise of no steps."""
-    train, validation, _ = split(images.labels, images.train_size, e)
-    classes = len(np.unique(images.labels[train]))
-    if not len(validation) or classes < min(len(images.classes), e.train_limit or math.inf):
-        raise RequestError("a class has too few images to train on or to validate with: lower holdout_size or folds")
-    batches = max(1, math.ceil((len(train) - 1) / e.batch_size))  # a last one of one image joins the one before
-    if e.schedule == "triangular" and batches * e.epochs == 3:
-        raise RequestError("schedule=triangular cannot have three training steps: set more epochs or smaller batches")
 
 
 def check_writable(folder: Path) -> Path:

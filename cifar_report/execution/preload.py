@@ -12,9 +12,8 @@ if FORK_SERVER:  # the command handles Ctrl-C and ends the server
 
 # The kernel's own default, which it would set too late: matplotlib reads it once.
 os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-os.environ.setdefault(
-    "PYDEVD_DISABLE_FILE_VALIDATION", "1"
-)  # else the debugger, imported by the kernel, prints a warning
+# Else the debugger, imported by the kernel, prints a warning.
+os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 
 import ipykernel.debugger
 import ipykernel.kernelapp

@@ -17,7 +17,7 @@ from cifar_report.execution.resources import RELATIVE_COST, STARTUP
 from cifar_report.experiments.schema import PLACE_PARAMETERS, Experiment
 from cifar_report.records.files import write_text
 from cifar_report.training.build import build_model
-from cifar_report.training.environment import describe_environment
+from cifar_report.training.environment import describe_environment, has_device
 from cifar_report.training.loop import train
 from cifar_report.training.memory import keep_freed_memory
 from cifar_report.training.precision import choose_device, choose_precision
@@ -32,7 +32,7 @@ def measured_seconds(run: PlannedRun) -> float | None:
     Measurements are kept in the cache folder, by machine and by what is trained. `compile` is not considered.
     """
     e = run.parameters
-    if not {"cuda": torch.cuda, "mps": torch.backends.mps}.get(e.device.partition(":")[0], torch.cpu).is_available():
+    if not has_device(choose_device(e.device)):
         return None
     images, test = SIZES.get(e.dataset) or _pictures(e)
     test = min(test, e.test_limit or test)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, read_yaml
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import PLACE_PARAMETERS, shown, validate
+from cifar_report.experiments.schema import PLACE_PARAMETERS, full_name, shown, validate
 
 PLAIN = r"(?i)(?!(true|false|null|yes|no|on|off)$)[a-z_/][\w./-]*"  # what YAML reads as text without quotes
 
@@ -28,7 +28,7 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
     parameters, catalog = packaged_folder("params"), load_catalog()
     if parameters.parent == Path(__file__).resolve().parents[1]:  # where the next installation would replace them
         raise RequestError("`new` adds files to a clone of the repository; here cifar-report is installed without one")
-    name, bases = name.upper(), catalog.select([base])
+    name, bases = full_name(name), catalog.select([base])
     if len(bases) > 1:
         raise RequestError(f"--from takes one experiment, not {base}")
     base = bases[0]

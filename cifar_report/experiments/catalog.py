@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError, unknown
-from cifar_report.experiments.schema import Experiment, validate
+from cifar_report.experiments.schema import Experiment, full_name, validate
 from cifar_report.experiments.sweep import swept_parameters
 
 
@@ -62,6 +62,9 @@ class Statement(_Part):
             raise ValueError(
                 f"'{self.says}': the best experiment is that of the highest accuracy, and of no other measure"
             )
+        for text in self.contrasts:
+            if not re.fullmatch(r"\w+( \w+)* [<>=] \w+( \w+)*( \+ [\d.]+)?", text):
+                raise ValueError(f"'{text}' is no contrast such as EXP003 EXP004 > EXP005 or EXP017 > EXP011 + 10")
         if self.contrasts and self.measure != "accuracy" and self.margin is None:
             raise ValueError(f"'{self.says}' needs a margin: the journal's is of accuracy")
         return self
@@ -130,8 +133,9 @@ class Catalog(_Part):
         """Expand identifiers and ranges (`EXP003`, `exp3`, `EXP003-EXP006`) in journal order; none: all."""
         known = list(self.entries)
         chosen: set[str] = set()
-        for word in re.split(r"[,\s]+", " ".join(wanted).strip()) if wanted else ():
-            name = re.sub(r"\bEXP(\d+)", lambda number: f"EXP{number[1]:0>3}", word.upper())
+        words = wanted if isinstance(wanted, str) else " ".join(wanted)
+        for word in re.split(r"[,\s]+", words.strip()) if wanted else ():
+            name = full_name(word)
             first, dash, last = name.partition("-")
             if first in known and swept_parameters(name)[1]:
                 raise RequestError(f"{word} is an experiment of a sweep: name {first}, and its values with --set")

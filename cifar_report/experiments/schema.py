@@ -6,11 +6,12 @@ Field descriptions carry the unit and the allowed values; `cifar-report paramete
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError, did_you_mean, unknown
 
@@ -32,6 +33,11 @@ CHOICES = {"model": "models", "augment": "augmentation", "optimizer": "optimizer
 
 # Where a run happens, not what it computes: these never enter a run's cache key.
 PLACE_PARAMETERS = frozenset({"data_dir", "weights_dir", "output_dir", "device", "offline"})
+
+
+def full_name(name: Any) -> Any:
+    """An experiment's identifier as files and the journal write it: `exp3` is `EXP003`."""
+    return re.sub(r"\bEXP(\d+)", lambda n: f"EXP{n[1]:0>3}", name.upper()) if isinstance(name, str) else name
 
 
 def _refuse_bool(value: Any) -> Any:
@@ -72,7 +78,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    experiment: Annotated[str, StringConstraints(to_upper=True)] = Field(
+    experiment: Annotated[str, BeforeValidator(full_name)] = Field(
         "EXP000",
         pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
         description="identifier, such as EXP003; names the run folder",
@@ -205,10 +211,14 @@ def _contradictions(e: Experiment) -> Iterator[str]:
         yield f"nesterov belongs to sgd; with optimizer={e.optimizer} set nesterov=false"
     if e.momentum > 0 and e.optimizer not in ("sgd", "rmsprop", "muon"):
         yield f"momentum belongs to sgd, rmsprop and muon; with optimizer={e.optimizer} set momentum=0"
+    if e.optimizer == "muon" and e.schedule in ("one_cycle", "triangular"):
+        yield f"schedule: {e.schedule} gives all weights one rate, but muon has three; set linear, cosine or step"
     if e.nesterov and e.momentum == 0:
         yield "nesterov needs a momentum above 0; set momentum, or nesterov=false"
     if e.image_size != 32 and e.model in FIXED_SIZE_MODELS:
         yield f"model {e.model} takes 32-pixel images; image_size is {e.image_size}"
+    if e.model == "vgg16" and e.image_size < 32:
+        yield f"model vgg16 halves images five times; image_size is {e.image_size}, and must be 32 or more"
     if e.whiten and e.model not in WHITENED_MODELS:
         yield f"whiten is offered for {', '.join(WHITENED_MODELS)}, not for model {e.model}"
     if len(set(e.augment)) != len(e.augment):

@@ -57,4 +57,4 @@ def _folds(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     folds = str(given.get("folds", ""))
     if given.get("validation") != "fold" or "fold" in given or not folds.isdecimal():
         return [{}]
-    return [{"fold": fold} for fold in range(int(folds))]
+    return [{"fold": fold} for fold in range(int(folds) or 1)]  # of none the schema has a sentence

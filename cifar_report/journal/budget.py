@@ -27,9 +27,8 @@ def parameters_of(run: RunRecord) -> dict[str, Any]:
 
 def work_of(run: RunRecord) -> tuple[dict, tuple[str, str] | None, str | None]:
     """What a run did, its seed and fold aside: parameters, data with its split, and weights."""
-    parameters = {
-        n: value for n, value in effective(parameters_of(run)).items() if n not in ("experiment", "seed", "fold")
-    }
+    parameters = effective(parameters_of(run))
+    parameters = {n: value for n, value in parameters.items() if n not in ("experiment", "seed", "fold")}
     split = run.data.split_sha256 if run.data and run.parameters.get("fold") is None else ""
     data = (run.data.sha256, split) if run.data else None
     return parameters, data, run.weights.sha256 if run.weights else None

@@ -176,22 +176,18 @@ def compare_experiments(before: str, after: str, output_dir: Path) -> Change:
 def _changed(name: str, before: Side, after: Side, pair: Pair) -> Change:
     old, new = before.rows[pair], after.rows[pair]
     parameters = differences(*(with_defaults(json.loads(row["settings"])) for row in (old, new)))
-    words = {
-        ("completed", "failed"): "failed now",
-        ("failed", "completed"): "complete now",
-        ("failed", "failed"): "failed",
-    }
-    what = words.get((old["status"], new["status"])) or ("other parameters" if parameters else "run again")
+    was, now = old["status"], new["status"]
+    what = "failed" if was == now == "failed" else "failed now" if now == "failed" else "complete now"
+    if was == now == "completed":
+        what = "other parameters" if parameters else "run again"
     metrics = {
         key: (old.get(key), new.get(key))
         for key in METRICS
-        if number(old.get(key)) != number(new.get(key)) and "completed" == old["status"] == new["status"]
+        if number(old.get(key)) != number(new.get(key)) and was == now == "completed"
     }
     folders = [side.folder and run_folder(side.folder, pair[0], *pair[1]) for side in (before, after)]
-    difference, p, test = _test(old, new, folders)
-    return Change(
-        name, what, _accuracy(old), _accuracy(new), difference, p, test, metrics=metrics, parameters=parameters
-    )
+    tested = _test(old, new, folders)
+    return Change(name, what, _accuracy(old), _accuracy(new), *tested, metrics=metrics, parameters=parameters)
 
 
 def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None, float | None, str]:

@@ -137,14 +137,10 @@ def adjusted(found: list[Comparison]) -> Mapping[str, Comparison]:
 
     An experiment that repeats another with the same parameters asks nothing, and adjusts no other's p value.
     """
-    p = holm({c.experiment: c.p for c in found if c.changed})
-    p_equivalent = holm({c.experiment: c.p_equivalent for c in found if c.changed and c.p_equivalent is not None})
-    return {
-        c.experiment: replace(
-            c, p=p.get(c.experiment, c.p), p_equivalent=p_equivalent.get(c.experiment, c.p_equivalent)
-        )
-        for c in found
-    }
+    p = holm({c: c.p for c in found if c.changed})
+    p_equivalent = holm({c: c.p_equivalent for c in found if c.changed and c.p_equivalent is not None})
+    of = {c: (p.get(c, c.p), p_equivalent.get(c, c.p_equivalent)) for c in found}
+    return {c.experiment: replace(c, p=one, p_equivalent=other) for c, (one, other) in of.items()}
 
 
 def reproduction(journal: Journal, name: str) -> Reproduction | None:

@@ -123,7 +123,7 @@ class Journal:
     """
 
     def __init__(self, output_dir: str | Path, experiments: Sequence[str] = (), seeds: Sequence[int] = ()) -> None:
-        catalog, root = load_catalog(), Path(output_dir)
+        catalog, root = load_catalog(), Path(output_dir).expanduser()
         if not root.is_dir():
             raise RequestError(f"there is no folder {root} to read a journal from")
         self.output_dir, self.results = root, dict[str, Result]()

@@ -76,7 +76,7 @@ def _overfitting(curves: pd.DataFrame) -> Iterator[str]:
     long = curves.dropna(subset="overfits")
     if len(overfit := long[long.overfits > 0.5]):  # more than half of the seeds
         parts = (
-            f"{c.Index} from epoch {c.best_epoch:.3g} on (loss +{c.loss_rise:.0f} %, accuracy "
+            f"{c.Index} after epoch {c.best_epoch:.3g} (loss +{c.loss_rise:.0f} %, accuracy "
             f"{points(c.gain_after_lowest_loss / 100)} points)"
             for c in overfit.itertuples()
         )

@@ -33,12 +33,8 @@ def runs_frame(results: Iterable[Result]) -> pd.DataFrame:
 def epochs_frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row an epoch of a complete run: `experiment`, `seed`, `fold`, `epoch`, losses, accuracies, rate, seconds."""
     columns = ["experiment", "seed", "fold", *EpochRecord.model_fields]
-    rows = [
-        (r.experiment, r.seed, r.parameters.get("fold"), *dict(e).values())
-        for result in results
-        for r in result.runs
-        for e in r.epochs
-    ]
+    runs = [run for result in results for run in result.runs]
+    rows = [(r.experiment, r.seed, r.parameters.get("fold"), *dict(e).values()) for r in runs for e in r.epochs]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.assign(**{name: 100 * frame[name] for name in ("train_accuracy", "validation_accuracy")})
 
@@ -55,12 +51,13 @@ def results_frame(journal: Journal) -> pd.DataFrame:
 def family_frame(journal: Journal, family: str) -> pd.DataFrame:
     """The family's complete runs side by side, for a notebook to show."""
     columns = ["accuracy", "epochs", "best_epoch", "train_images", "train_seconds"]
-    runs = journal.runs.query("family == @family and status == 'completed'")
+    runs = journal.runs.reindex(columns=["experiment", "seed", "family", "status", *columns])  # where there is none
+    runs = runs.query("family == @family and status == 'completed'")
     return runs.set_index(["experiment", "seed"])[columns].round(2)
 
 
 def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
-    test, data, environment = run.test, run.data, run.environment
+    test, data = run.test, run.data
     row = {
         "experiment": run.experiment,
         "family": run.family,
@@ -71,28 +68,21 @@ def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
         "views_gain": 100 * (test.accuracy - plain)
         if test and (plain := test.accuracy_without_flip) is not None
         else None,
-        "correct": test.correct if test else None,
-        "test_images": test.total if test else None,
-        "test_loss": test.loss if test else None,
+        **_of(test, correct="correct", test_images="total", test_loss="loss"),
         "epochs": len(run.epochs) or None,
         "best_epoch": run.best_epoch,
         **(curve_measures(run) if run.epochs else {}),
-        "model_parameters": run.model.parameters if run.model else None,
-        "trainable_parameters": run.model.trainable_parameters if run.model else None,
-        "train_images": data.train_size if data else None,
+        **_of(run.model, model_parameters="parameters", trainable_parameters="trainable_parameters"),
+        **_of(data, train_images="train_size"),
         "train_seconds": run.seconds.train,
         "total_seconds": run.seconds.total,
         "training_pflop": run.training_pflop,
         "precision": run.precision,
         "full_budget": at_full_budget(run) if test else None,
-        "dataset": data.name if data else None,
-        "data_source": data.source if data else None,
-        "data_sha256": data.sha256 if data else None,
-        "weights_source": run.weights.source if run.weights else None,
+        **_of(data, dataset="name", data_source="source", data_sha256="sha256"),
+        **_of(run.weights, weights_source="source"),
         "other_code": run in result.other_code if test else None,
-        "commit": environment.git_commit if environment else None,
-        "torch": environment.torch if environment else None,
-        "device": environment.device_name if environment else None,
+        **_of(run.environment, commit="git_commit", torch="torch", device="device_name"),
         "started_at": run.started_at,
         "error": f"{run.error.type}: {run.error.message}" if run.error else None,
         "key": run.key,
@@ -117,13 +107,14 @@ def _figures(journal: Journal, result: Result) -> dict[str, Any]:
         "builds_on": result.entry.builds_on,
         "difference": 100 * comparison.difference if comparison else None,
         **_ends("difference", comparison.interval if comparison else None),
-        "p_holm": comparison.p if comparison else None,
-        "p_equivalent": comparison.p_equivalent if comparison else None,
-        "verdict": comparison.verdict if comparison else None,
-        "test": comparison.test if comparison else None,
-        "compared_seeds": comparison.seeds if comparison else None,
-        "unlike": comparison.caveat if comparison else None,
+        **_of(comparison, p_holm="p", p_equivalent="p_equivalent", verdict="verdict", test="test"),
+        **_of(comparison, compared_seeds="seeds", unlike="caveat"),
     }
+
+
+def _of(record: object, **fields: str) -> dict[str, Any]:
+    """Columns with fields of a record; empty where there is none."""
+    return {column: getattr(record, field, None) for column, field in fields.items()}
 
 
 def _ends(name: str, interval: tuple[float, float] | None) -> dict[str, float | None]:

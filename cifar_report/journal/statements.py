@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cifar_report.experiments.catalog import Statement, load_catalog
+from cifar_report.experiments.errors import unknown
 from cifar_report.formatting import duration, listing, signed
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import MEASURES
@@ -86,6 +87,8 @@ def named(*parts: str) -> set[str]:
 def findings(journal: Journal) -> list[Finding]:
     """Every statement, judged. p values are Holm-adjusted within each group of `_group`, a hypothesis counting once."""
     statements = load_catalog().statements
+    if wrong := {s.measure for s in statements} - MEASURES.keys():
+        raise unknown("measure", min(wrong), MEASURES, "params/journal.yaml")
     tested = [[_tested(journal, s, text) for text in s.contrasts] for s in statements]
     every = [t for several in tested for t in several]
     p, p_equivalent = dict[tuple, float](), dict[tuple, float]()

@@ -56,9 +56,6 @@ def stale_because(record: RunRecord, parameters: Experiment, facts: KeyFacts) ->
 def notebook_digest(notebook: Path) -> str:
     """Digest of a notebook's code cells that decide the result, in order."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = [
-        "".join(cell["source"])
-        for cell in cells
-        if cell["cell_type"] == "code" and not NO_RESULT_TAGS & set(cell["metadata"].get("tags", []))
-    ]
+    deciding = [cell for cell in cells if NO_RESULT_TAGS.isdisjoint(cell["metadata"].get("tags", []))]
+    code = ["".join(cell["source"]) for cell in deciding if cell["cell_type"] == "code"]
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()

@@ -175,7 +175,7 @@ def run_folder(
 ) -> Path:
     """Folder of one run: `<output_dir>/runs/exp003/seed-0`, of one fold `…/seed-0-fold-1-of-5`."""
     part = "" if fold is None else f"-fold-{fold}-of-{folds}"
-    return Path(output_dir) / "runs" / experiment.lower() / f"seed-{seed}{part}"
+    return Path(output_dir).expanduser() / "runs" / experiment.lower() / f"seed-{seed}{part}"
 
 
 def run_name(experiment: str, parameters: Mapping[str, Any]) -> str:

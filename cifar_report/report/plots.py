@@ -185,13 +185,8 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if rows:
             thin_line = Line2D([], [], color="#444444", linewidth=0.7, label="training loss (thin)")
-            figure.legend(
-                handles=[*accuracies.lines, thin_line],
-                loc="lower center",
-                ncols=min(5, len(shown) + 1),
-                borderaxespad=0,
-                fontsize=8.5,
-            )
+            handles, ncols = [*accuracies.lines, thin_line], min(5, len(shown) + 1)
+            figure.legend(handles=handles, loc="lower center", ncols=ncols, borderaxespad=0, fontsize=8.5)
         else:
             losses.legend(fontsize=8)
         panels = [_panel(losses, "loss", 4), _panel(accuracies, "validation accuracy, %", 2)]
@@ -259,9 +254,8 @@ def reliability(curve: Any, name: str) -> Picture:
         confidence, accuracy, counts = curve.confidence[filled], curve.accuracy[filled], curve.counts[filled]
         axes.plot([0, 1], [0, 1], ":", color="#777777", linewidth=1.2)
         axes.plot(confidence, accuracy, color=colour, linewidth=1)
-        axes.scatter(
-            confidence, accuracy, s=12 + 300 * counts / curve.counts.sum(), color=colour, alpha=0.6, linewidths=0
-        )
+        area = 12 + 300 * counts / curve.counts.sum()
+        axes.scatter(confidence, accuracy, s=area, color=colour, alpha=0.6, linewidths=0)
         axes.set(xlim=(0, 1.04), ylim=(0, 1.04), xlabel="probability given to the answer", ylabel="share that is right")
         told = f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points"
         if len(counts):

@@ -16,13 +16,7 @@ from cifar_report.data.cache import find_images
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import grouped, listing, ranges
-from cifar_report.journal.budget import (
-    altered_parameters,
-    at_full_budget,
-    changed_parameters,
-    images_of,
-    reproduce_command,
-)
+from cifar_report.journal import budget
 from cifar_report.journal.changes import Side, changes, read_results
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
@@ -44,7 +38,7 @@ LADDERS = ("ladder", "ladder-beyond")  # anchors: the figure of the original's e
 def banner(journal: Journal, profile: str) -> Fragment:
     """What kind of report this is: profile, budgets, data, hardware, failures; the first thing to read."""
     runs = [run for result in journal.complete.values() for run in result.runs]
-    full = [run for run in runs if at_full_budget(run)]
+    full = [run for run in runs if budget.at_full_budget(run)]
     return fragment(
         "banner.html.j2",
         profile=profile,
@@ -61,7 +55,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         altered={
             name: altered
             for name, result in journal.complete.items()
-            if (altered := altered_parameters(result.runs[0]))
+            if (altered := budget.altered_parameters(result.runs[0]))
         },
         other_data=sorted({run.data.source for run in runs if run.data and run.data.name != "cifar10"}),
         warnings=[
@@ -137,9 +131,8 @@ def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:
     if any(full) and not beyond:
         caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
     if not all(full):
-        caption += (
-            f"; rings mark {'another budget' if beyond else 'other parameters, data or weights than the original'}"
-        )
+        other = "another budget" if beyond else "other parameters, data or weights than the original"
+        caption += f"; rings mark {other}"
     return figure(plots.accuracy_ladder(results), f"{caption}.", LADDERS[beyond])
 
 
@@ -292,8 +285,8 @@ def _detail(result: Result) -> Fragment:
         reliability=reliability,
         mistakes=mistakes,
         run=result.runs[-1],  # all did the same work; the last knows the youngest parameters
-        changed=changed_parameters(result.runs[-1]),
-        command=reproduce_command(result.runs, result.family),
+        changed=budget.changed_parameters(result.runs[-1]),
+        command=budget.reproduce_command(result.runs, result.family),
         colab=load_catalog().colab_link(result.family.notebook),
         notebook_link=partial(notebook_link, result.output_dir),
     )
@@ -365,7 +358,8 @@ def general_notes(journal: Journal) -> Fragment:
         seconds=sum(run.seconds.total for run in runs),
         images=sum(run.data.train_size * len(run.epochs) for run in runs if run.data),
         failures=journal.failures,
-        alike=all(r.full_budget for r in results) or len({(images_of(run), len(run.epochs)) for run in runs}) == 1,
+        alike=all(r.full_budget for r in results)
+        or len({(budget.images_of(run), len(run.epochs)) for run in runs}) == 1,
     )
 
 
@@ -397,11 +391,7 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
         rows = read_results(table)
     except RequestError as error:
         return fragment("note.html.j2", text=f"The last report cannot be compared with: {error}.")
-    last = {
-        (name, seed): row
-        for (name, seed), row in rows.items()
-        if name in journal.results and (not seeds or seed[0] in seeds)
-    }
+    last = {of: row for of, row in rows.items() if of[0] in journal.results and (not seeds or of[1][0] in seeds)}
     return fragment("changes.html.j2", changes=changes(Side(last), Side.of(journal)), since=since)
 
 

@@ -57,7 +57,7 @@ class Checkpoint:
                     raise ValueError(f"wrong checksum of {damaged}")
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # zipfile, pickle and torch each have errors of their own for a damaged file
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0] or type(error).__name__
             self.warning = f"its checkpoint was damaged ({reason}): it started again from the first epoch"
             return None
         if (state.get("key"), state.get("device")) != (self.key, self.device):

@@ -62,9 +62,8 @@ def _on_meta(model: nn.Module) -> nn.Module:
 
 
 def _counter() -> FlopCounterMode:
-    return FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward_flops}
-    )
+    counted = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
+    return FlopCounterMode(display=False, custom_mapping=counted)
 
 
 def _convolution_backward_flops(grad_shape: Any, x_shape: Any, w_shape: Any, *rest: Any, **more: Any) -> int:

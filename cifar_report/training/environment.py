@@ -29,6 +29,13 @@ def describe_environment(device: torch.device) -> EnvironmentRecord:
     )
 
 
+def has_device(device: torch.device) -> bool:
+    """Whether this machine has the device, and PyTorch reaches it."""
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    return device.type == "cpu" or torch.backends.mps.is_available()
+
+
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

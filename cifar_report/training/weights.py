@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_report.data.download import OFFLINE, DownloadError, download
+from cifar_report.data.download import DownloadError, download
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.record import Provenance, WeightsRecord
@@ -92,17 +92,12 @@ def _downloaded(name: str, *, fetch: bool) -> tuple[Path | None, str]:
         if not _sha256(file, file.stat().st_mtime_ns).startswith(prefix):
             raise RequestError(f"{file} is damaged (wrong checksum); delete it to have it fetched again")
         return file, ""
-    if not fetch or (url, file) in _failures:  # a plan of many runs tries only once
-        return None, _failures.get((url, file), "they were not to be downloaded")
+    if not fetch:
+        return None, "they were not to be downloaded"
     try:
         return download(url, file.parent, file.name, digest=f"sha256:{prefix}"), ""
     except DownloadError as error:
-        if not os.environ.get(OFFLINE):  # switched on again, downloads may do better
-            _failures[url, file] = str(error)
         return None, str(error)
-
-
-_failures: dict[tuple[str, Path], str] = {}
 
 
 def _torch_hub() -> Path:
