@@ -26,6 +26,8 @@ SETTINGS = {  # what shares a network and a budget; EXP009 is EXP003 by another 
     "efficientnet_b0": ["EXP002"],
     "net": ["EXP000"],
     "lenet": ["EXP001", "EXP003", "EXP004", "EXP005", "EXP006", "EXP007", "EXP008", "EXP010"],
+    "resnet18": ["EXP011", "EXP011B"],
+    "resnet18, frozen": ["EXP014", "EXP014B"],
 }
 SMALL = [f"EXP{n:03}" for n in (17, 19, 20)]  # on record on smaller subsets alone
 WHOLE = [
@@ -77,7 +79,7 @@ def points(run: RunRecord) -> dict[str, float]:
 @cache
 def full_budget(experiment: str) -> list[RunRecord]:
     runs = whole("runs", experiment)
-    assert len(runs) >= 3
+    assert len(runs) >= 2 or experiment == "EXP014B"
     assert {(run.data.train_size, run.data.test_size, len(run.epochs), run.precision) for run in runs} == {
         (50_000, 10_000, 20, "float32")
     }
@@ -92,7 +94,8 @@ def ours(experiment: str) -> dict[str, float]:
 
 def distances(experiment: str, target: str) -> dict[str, float]:
     """The distance of our mean over seeds from `target`'s curve in the original, as the document defines it."""
-    settings = [[points(run) for run in full_budget(name)] for name in SETTINGS[load_experiment(experiment).model]]
+    (alike,) = (names for names in SETTINGS.values() if ("EXP003" if experiment == "EXP009" else experiment) in names)
+    settings = [[points(run) for run in full_budget(name)] for name in alike]
     mean, n, found = ours(experiment), len(full_budget(experiment)), {}
     for key, value in original()[target].items():
         squares = sum(np.var([run[key] for run in runs]) * len(runs) for runs in settings)
@@ -102,15 +105,24 @@ def distances(experiment: str, target: str) -> dict[str, float]:
 
 
 def distance_rows() -> list[str]:
+    return _distance_rows([*SETTINGS["net"], *SETTINGS["lenet"][:-1], "EXP009", "EXP010"])
+
+
+def pretrained_rows() -> list[str]:
+    return _distance_rows([*SETTINGS["resnet18"], *SETTINGS["resnet18, frozen"]])
+
+
+def _distance_rows(names: list[str]) -> list[str]:
     rows = []
-    for name in [*SETTINGS["net"], *SETTINGS["lenet"][:-1], "EXP009", "EXP010"]:
-        theirs, mean = original()[name], ours(name)
+    for name in names:
+        target = name.removesuffix("B")
+        theirs, mean = original()[target], ours(name)
         cells = [
             f"{mean[key]:.{digits}f}" + (f" ({theirs[key]:g})" if key in theirs else "")
             for key, digits in (("accuracy", 1), ("first loss", 3), ("lowest loss", 3))
         ]
         rows.append(
-            f"| {name} | {' | '.join(cells)} | {', '.join(f'{d:.1f}' for d in distances(name, name).values())} |"
+            f"| {name} | {' | '.join(cells)} | {', '.join(f'{d:.1f}' for d in distances(name, target).values())} |"
         )
     return rows
 
@@ -170,7 +182,7 @@ def whole_rows() -> list[str]:
 
 def whole(folder: str, name: str) -> list[RunRecord]:
     seeds = run_folder(REFERENCE / ("." if folder == "runs" else folder), name, 0).parent.glob("seed-*")
-    return [record(folder, name, seed) for seed in range(len(list(seeds)))]
+    return [record(folder, name, seed) for seed in sorted(int(path.name.removeprefix("seed-")) for path in seeds)]
 
 
 def statistics_rows() -> list[str]:
@@ -185,6 +197,10 @@ def statistics_rows() -> list[str]:
     ("header", "rows"),
     [
         ("| | accuracy, epoch 1 | validation loss, epoch 1 | lowest validation loss | distances |", distance_rows),
+        (
+            "| pretrained | accuracy, epoch 1 | validation loss, epoch 1 | lowest validation loss | distances |",
+            pretrained_rows,
+        ),
         (
             "| candidate | on record as | distance from EXP003: accuracy, epoch 1 | distance from EXP009: validation "
             "loss, epoch 1 | distance from EXP009: lowest validation loss |",
@@ -277,6 +293,14 @@ def in_words(run: RunRecord) -> str:
     )
 
 
+def mean_in_words(name: str) -> str:
+    mean, end = ours(name), np.mean([100 * run.test.accuracy for run in full_budget(name)])
+    return (
+        f"{mean['accuracy']:.1f} % after epoch 1, a lowest validation loss of {mean['lowest loss']:.3f} and "
+        f"{end:.2f} % at the end"
+    )
+
+
 def least_and_most(values: list[float], digits: int) -> str:
     low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
     return f"at {low}" if low == high else f"between {low} and {high}"
@@ -284,16 +308,20 @@ def least_and_most(values: list[float], digits: int) -> str:
 
 def sentences() -> dict[str, str]:
     """The sentences about the pretrained networks that state figures."""
-    (eleventh, *_), (fourteenth, *_), (trained, *_) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
+    (fourteenth, *_), (trained, *_) = (whole("runs", name) for name in ("EXP014", "EXP014B"))
     thirteenth, *_ = whole("runs", "EXP013")
     mobile, epochs = whole("upside-down", "EXP016"), fourteenth.epochs
-    fitted, *_ = whole("runs", "EXP011B")
+    firsts = listing(f"{points(run)['accuracy']:.1f}" for run in full_budget("EXP011"))
+    largest = [max(distances(name, "EXP011").values()) for name in ("EXP011B", "EXP011")]
     wide, first = record("brief", "EXP017B"), record("runs", "EXP017C")
     assert (wide.precision, first.precision) == ("bfloat16", "float32")
     return {
-        "adam": f"As written (EXP011, seed 0) it reaches {in_words(eleventh)}.",
-        "smaller step": f"Adam with 0.0001 (EXP011B, seed 0) reaches {in_words(fitted)}, where the original has 75 %, "
-        "0.575 (epoch 3) and 82.3 %",
+        "adam": f"As written (EXP011) it reaches {mean_in_words('EXP011')}, means over n = "
+        f"{len(full_budget('EXP011'))}. Its first epoch depends much on the seed ({firsts} %).",
+        "smaller step": f"Adam with 0.0001 (EXP011B) reaches {mean_in_words('EXP011B')}, where the original has 75 %, "
+        f"0.575 and 82.3 %. Its largest distance is {largest[0]:.1f}, EXP011's {largest[1]:.1f} (table above).",
+        "another seed": "the other seed, which did not choose, ends at "
+        f"{100 * full_budget('EXP011B')[1].test.accuracy:.2f} %.",
         "wide": f"(EXP017B, seed 0, one epoch on all 50,000 images, bfloat16, in [`outputs/reference/brief`]"
         f"(../outputs/reference/brief)) reaches {100 * wide.test.accuracy:.2f} % with a validation loss of "
         f"{wide.epochs[0].validation_loss:.3f}.",
@@ -314,18 +342,15 @@ def test_sentences_about_the_pretrained_networks():
 
 
 def test_what_the_text_concludes_about_the_pretrained_networks():
-    (eleventh, *_), (fourteenth, *_), (trained, *_) = (whole("runs", name) for name in ("EXP011", "EXP014", "EXP014B"))
+    (fourteenth, *_), (trained, *_) = (whole("runs", name) for name in ("EXP014", "EXP014B"))
     thirteenth, *_ = whole("runs", "EXP013")
     assert points(thirteenth)["accuracy"] > original()["EXP013"]["accuracy"]  # learns faster
     assert points(thirteenth)["lowest loss"] < original()["EXP013"]["lowest loss"]
-    fitted, *_ = whole("runs", "EXP011B")
-    smaller, theirs = points(fitted), original()["EXP011"]
-    for key in ("accuracy", "lowest loss"):  # a smaller step is nearer
-        assert abs(smaller[key] - theirs[key]) < abs(points(eleventh)[key] - theirs[key]), key
+    for key, distance in distances("EXP011B", "EXP011").items():  # a smaller step is nearer
+        assert distance < distances("EXP011", "EXP011")[key], key
     for key, value in original()["EXP014"].items():  # training mode is nearer
         assert abs(points(trained)[key] - value) < abs(points(fourteenth)[key] - value), key
-    assert points(eleventh)["accuracy"] < original()["EXP011"]["accuracy"]  # the stated optimizer learns more slowly
-    assert points(eleventh)["lowest loss"] > original()["EXP011"]["lowest loss"]
+    assert ours("EXP011")["lowest loss"] > original()["EXP011"]["lowest loss"]
     heads = whole("head", "EXP014")
     assert len(heads) == len(whole("upside-down", "EXP016")) == 3
     assert all(run.epochs[-1].train_loss > 0.95 for run in heads)
@@ -342,7 +367,7 @@ def test_records_are_of_the_protocol_that_the_text_states(folder, name):
             assert (run.data.test_size, run.environment.device_name) == (2000, "Intel(R) Xeon(R) Processor")
         else:
             assert (run.data.train_size, run.data.test_size, len(run.epochs)) == (50_000, 10_000, 20)
-            later = (folder, name) == ("runs", "EXP014") and run.seed in (1, 2)
+            later = folder == "runs" and name in ("EXP011", "EXP011B", "EXP014") and run.seed
             assert run.environment.device_name == ("Intel(R) Xeon(R) Processor" if later else "AMD EPYC")
 
 
