@@ -59,7 +59,7 @@ class Run:
     _environment: records.EnvironmentRecord
     _last_validation: Evaluation
     _pflop: float | None
-    _accuracy_without_flip: float  # from `evaluate`
+    _one_view_accuracy: float  # from `evaluate`
 
     def __init__(self, parameters: Experiment, family: str) -> None:
         self.parameters = parameters
@@ -195,13 +195,13 @@ class Run:
             self.evaluation = self._last_validation  # of the final model, in the original protocol on the test images
             if self.dataset.validation is not self.dataset.test:
                 self.evaluation = evaluate(self.model, self.dataset.test, self.parameters, amp=amp)
-            self._accuracy_without_flip = self.evaluation.accuracy
+            self._one_view_accuracy = self.evaluation.accuracy
             if self._several_views:
                 self.evaluation = evaluate(self.model, self.dataset.test, self.parameters, amp=amp, test_time=True)
         e = self.evaluation
         print(f"final model: {e.accuracy:.2%} of {len(e.labels):,} test images ({e.correct:,}), loss {e.loss:.3f}")
         if self._several_views:
-            print(f"each image in several views; in one: {self._accuracy_without_flip:.2%}")
+            print(f"each image in several views; in one: {self._one_view_accuracy:.2%}")
         return e
 
     @property
@@ -239,7 +239,7 @@ class Run:
                 accuracy=self.evaluation.accuracy,
                 correct=self.evaluation.correct,
                 total=len(self.evaluation.labels),
-                accuracy_without_flip=self._accuracy_without_flip if self._several_views else None,
+                accuracy_without_flip=self._one_view_accuracy if self._several_views else None,
             ),
             best_epoch=int(np.argmin([epoch.validation_loss for epoch in self.history])) + 1,
             model=model_record(self.parameters.model, self.model),

@@ -363,7 +363,7 @@ def _bartlett(journal: Journal, without: float | None = None) -> str:
         parameters = parameters_of(result.runs[0])
         if (parameters["model"], parameters["schedule"]) == ("lenet", "constant") and not result.entry.same_as:
             kept = [accuracy for accuracy in result.accuracies if accuracy != without]
-            groups.setdefault(journal.groups[name], []).append(kept)
+            groups.setdefault(journal.kinds[name], []).append(kept)
     return p_text(bartlett(list(groups.values())))
 
 

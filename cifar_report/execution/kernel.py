@@ -45,7 +45,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
 
     # The kernel ends before its folder goes, and also where the folder cannot be made.
     made = tempfile.TemporaryDirectory(prefix=FOLDER, dir=short_folder())
-    with ended(kernel), made as folder, folder_lock(Path(folder)), ended(kernel):
+    with killed_afterwards(kernel), made as folder, folder_lock(Path(folder)), killed_afterwards(kernel):
         output.parent.mkdir(parents=True, exist_ok=True)
         # Unix sockets where there are any: no other user of the machine can connect, and two kernels cannot choose the
         # same port. The folder is our own: all kernels share the default one, and what is killed leaves its key there.
@@ -86,7 +86,7 @@ def short_folder() -> str | None:
 
 
 @contextmanager
-def ended(kernel: ForkedKernel | None) -> Iterator[None]:
+def killed_afterwards(kernel: ForkedKernel | None) -> Iterator[None]:
     """End the kernel afterwards, also if no notebook was executed in it: it would wait, and its parent with it."""
     try:
         yield

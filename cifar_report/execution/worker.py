@@ -18,7 +18,7 @@ from unittest import mock
 
 import psutil
 
-from cifar_report.execution.kernel import ForkedKernel, end_with, ended, execute_notebook, short_folder
+from cifar_report.execution.kernel import ForkedKernel, end_with, execute_notebook, killed_afterwards, short_folder
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.records.backup import Backup
 from cifar_report.records.files import NOTEBOOK, RECORD
@@ -91,7 +91,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
                 _keep_output(run.folder / LOG)
                 kernel = ForkedKernel() if ForkedKernel.possible() else None  # before this process has threads
                 end_with(parent, works_for)  # the fork server outlives it while a worker lives
-                with ended(kernel):
+                with killed_afterwards(kernel):
                     execute_run(run, kernel=kernel)
                 _keep_output(Path(os.devnull))  # Windows deletes no open file
                 (run.folder / LOG).unlink(missing_ok=True)

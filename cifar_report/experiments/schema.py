@@ -258,7 +258,7 @@ def from_variables(variables: Mapping[str, Any]) -> Experiment:
 
 
 def with_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A record's parameters; those that are younger than the record have their default, as they had without a name."""
+    """A record's parameters. Those added since it was written get their default, which is what the code did before."""
     return {**Experiment.model_validate({}).result_parameters(), **parameters}
 
 

@@ -97,7 +97,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     if any(old.data is None or new.data is None or old.data.sha256 != new.data.sha256 for old, new in pairs):
         return None
     names = result.entry.id, base.entry.id
-    found = contrast(names[:1], names[1:], journal.accuracies, journal.accuracy_spreads, journal.groups)
+    found = contrast(names[:1], names[1:], journal.accuracies, journal.accuracy_spreads, journal.kinds)
     interval = p_equivalent = None
     if found:
         difference, p, interval, n = found.difference, found.p, found.interval, found.seeds

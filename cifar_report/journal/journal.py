@@ -192,7 +192,7 @@ class Journal:
         return [run for result in self.family_results(name) for run in result.runs]
 
     @cached_property
-    def groups(self) -> dict[str, tuple]:
+    def kinds(self) -> dict[str, tuple]:
         """Of each experiment the kind whose runs share a spread: network, optimizer, budget, precision, schedule."""
         names, found = ("model", "weights", "trainable", "image_size", "optimizer"), {}
         for name, result in self.complete.items():
@@ -216,8 +216,8 @@ class Journal:
         `resolution`: of each experiment the smallest difference between two of its values.
         """
         found: dict[str, Spread | None] = {}
-        for group in set(self.groups.values()):
-            members = [name for name in values if self.groups[name] == group]
+        for group in set(self.kinds.values()):
+            members = [name for name in values if self.kinds[name] == group]
             counted: dict[str, dict] = {}
             for name in members:
                 parameters, *data = work_of(self.complete[name].runs[0])

@@ -19,8 +19,8 @@ STEADY = 10  # epochs without which nothing is said of how steady a curve is
 class Measure:
     """A column of `Journal.runs` that a statement may speak of.
 
-    `step` is its resolution (`None`: one test image). A prediction interval of more than ± `wide` says nothing. What is
-    `exact` depends on no seed.
+    `step`: the smallest difference that it can show (`None`: one test image). `wide`: a prediction interval of more
+    than ± this is too wide to tell. `exact`: the same for every seed.
     """
 
     column: str

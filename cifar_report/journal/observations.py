@@ -130,7 +130,7 @@ def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], li
         tested = {
             of: found
             for of, (values, spreads) in journal.class_accuracies.items()
-            if (found := contrast([name], [methods.base], values, spreads, journal.groups))
+            if (found := contrast([name], [methods.base], values, spreads, journal.kinds))
         }
         p = holm({of: found.p for of, found in tested.items()})
         gains = {of: found.difference for of, found in tested.items() if p[of] < SIGNIFICANCE}

@@ -119,7 +119,7 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
     sides, _, offset = text.partition("+")
     above, below = (side.split() for side in sides.split(relation))
     values, spreads = _values(journal, statement)
-    found = contrast(above, below, values, spreads, journal.groups)
+    found = contrast(above, below, values, spreads, journal.kinds)
     if found and offset:
         found = replace(found, difference=found.difference - float(offset))
     margin = statement.margin or load_catalog().margin

@@ -1,6 +1,6 @@
 """Intervals and tests, and one model of how much runs differ by their seed alone. scipy computes.
 
-Runs of one kind (`Journal.groups`) share a model: value = experiment + seed + noise, experiments fixed, seeds random.
+Runs of one kind (`Journal.kinds`) share a model: value = experiment + seed + noise, experiments fixed, seeds random.
 The *total* spread is that of a run about its experiment's mean, pooled over the experiments; the *residual* what is
 left when the seed's effect is removed too. Predictions of a new run use the total, contrasts between experiments that
 share seeds the residual. Pooling gives a spread from 16 degrees of freedom where three seeds of one experiment give
@@ -198,13 +198,13 @@ class Contrast:
 
 
 def contrast(
-    above: Sequence[str], below: Sequence[str], values: Values, spreads: Mapping[str, Spread | None], groups: Mapping
+    above: Sequence[str], below: Sequence[str], values: Values, spreads: Mapping[str, Spread | None], kind_of: Mapping
 ) -> Contrast | None:
     """The mean of `above` less the mean of `below`; `None` where a run or the spread is missing.
 
-    They are compared as independent, each with its group's total spread (Welch 1947). Experiments of one kind (a group)
-    are compared over the seeds that all of them have, on the residual spread, where that has `PAIRED_FROM` degrees of
-    freedom and the interval is then the narrower one, which the difference has no part in.
+    They are compared as independent, each with the total spread of its kind (Welch 1947). Experiments of one kind may
+    also be compared over the seeds that all of them have, on the residual spread. That is done if the spread has
+    `PAIRED_FROM` degrees of freedom and gives the narrower interval; widths do not depend on the difference.
     """
     names = [*above, *below]
     own = {name: spread for name in names if values.get(name) and (spread := spreads.get(name))}
@@ -213,7 +213,7 @@ def contrast(
     weights = {name: above.count(name) / len(above) - below.count(name) / len(below) for name in names}
     variances = {name: (w * own[name].total) ** 2 for name, w in weights.items()}  # with a single seed
     counts = {name: len(values[name]) for name in names}
-    members = grouped((groups[name], name) for name in names).values()
+    members = grouped((kind_of[name], name) for name in names).values()
     kinds = tuple(
         Kind(sum(variances[name] for name in kind), own[kind[0]].total_df, tuple(counts[name] for name in kind))
         for kind in members

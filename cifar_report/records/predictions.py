@@ -14,7 +14,7 @@ from cifar_report.records.files import PREDICTIONS
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model answered to N test images: logits (float16, (N, 10)), labels and predicted classes (uint8, (N,)).
+    """What a model answered to N images: logits (float16, (N, classes)), labels and predicted classes (uint8, (N,)).
 
     `index` (uint16, (N,)) says which images of the whole test set these are, in ascending order. Rounded logits can tie
     where the model's did not, so `predicted` is kept apart.
@@ -40,7 +40,7 @@ class Predictions:
         return shares[np.arange(len(shares)), self.predicted]
 
     def confusion_matrix(self) -> np.ndarray:
-        """Counts, int64 (10, 10): rows are labels, columns are predictions."""
+        """Counts, int64 (classes, classes): rows are labels, columns are predictions."""
         classes = self.logits.shape[1]
         pairs = self.labels.astype(np.int64) * classes + self.predicted
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

@@ -48,7 +48,7 @@ class TestRecord(_Record):
     accuracy: float
     correct: int
     total: int
-    accuracy_without_flip: float | None = None  # with one view of each image, where the score takes several
+    accuracy_without_flip: float | None = None  # with one view, where the score takes several (also shifted ones)
 
 
 class SecondsRecord(_Record):

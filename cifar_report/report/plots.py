@@ -34,8 +34,8 @@ COLOURS = (
 )
 BASES = ("#000000", "#777777")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
-FEW = 10  # answers
-NAME = 1.6  # by how much the cost must differ for names of the cost figure to stand beside each other
+FEWEST_ANSWERS = 10
+COST_APART = 1.6  # factor between the costs of two points from which both their names fit side by side
 LEAP = 2.0  # times the highest training loss, where the loss axis ends if validation losses go twice as far again
 STYLE: Any = {
     "font.size": 9,
@@ -250,7 +250,7 @@ def reliability(curve: Any, name: str) -> Picture:
     with rc_context(STYLE):
         figure, (axes,) = _plots(4.4, 3.0)
         colour, _ = appearances([name])[name]
-        filled = curve.counts >= FEW  # of fewer answers the share that is right says little
+        filled = curve.counts >= FEWEST_ANSWERS  # of fewer answers the share that is right says little
         confidence, accuracy, counts = curve.confidence[filled], curve.accuracy[filled], curve.counts[filled]
         axes.plot([0, 1], [0, 1], ":", color="#777777", linewidth=1.2)
         axes.plot(confidence, accuracy, color=colour, linewidth=1)
@@ -336,7 +336,7 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
         axes.step(*zip(*corners, strict=True), where="post", label="best at this cost or less", **line)
         left_of = 0.0  # the cost of the last name that stands to the left of its point
         for at, place in zip(front, corners, strict=True):
-            if place[0] < NAME * left_of:  # the names would overlap
+            if place[0] < COST_APART * left_of:  # the names would overlap
                 where, align = (6, -11), "left"
             else:
                 where, align, left_of = (-4, 5), "right", place[0]

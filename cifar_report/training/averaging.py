@@ -13,7 +13,8 @@ class Lookahead:
     """An average of a network's weights that trails behind, and to which they return every few steps.
 
     After Zhang et al. 2019 (Lookahead Optimizer), with an average that follows at once at first and slowly at the end
-    (Jordan 2024). Of one epoch: at its end the weights are the average, so nothing is left to keep.
+    (Jordan 2024). A new one is made every epoch: at its end weights and average are equal, so checkpoints need not keep
+    it.
     """
 
     def __init__(self, network: nn.Module) -> None:

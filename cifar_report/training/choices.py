@@ -3,7 +3,7 @@
 A file's name is the value, and stands in `experiments/schema.py`, too. Every file of a folder has the same function:
 
 - `models/`: `build()` returns the network, its random weights drawn from torch's global generator. A file with ImageNet
-  weights also has `HEAD`, the name of the layer that gives the logits and is replaced by one with ten classes;
+  weights also has `HEAD`, the name of the layer that gives the logits and alone learns with `trainable: head`;
   `stages(network)`, the steps of the forward pass in order; and `LAST_TWO_LAYERS`, the names of the parts that learn
   with `trainable: last_two_layers`. `BFLOAT16_FROM` is the image size from which bfloat16 pays on a CPU that has it.
   `FIRST` names the convolution that `whiten` sets.

@@ -20,7 +20,7 @@ EVALUATION_BATCH = 512
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Logits (float32, (N, 10)) and labels (int64, (N,)) on the CPU, and what follows from them."""
+    """Logits (float32, (N, classes)) and labels (int64, (N,)) on the CPU, and what follows from them."""
 
     logits: torch.Tensor
     labels: torch.Tensor

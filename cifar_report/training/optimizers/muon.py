@@ -29,7 +29,7 @@ def build(weights: list[Parameter], parameters: Experiment) -> Muon:
 
 
 def orthogonal(gradient: torch.Tensor) -> torch.Tensor:
-    """Near the matrix of the gradient's singular vectors, all singular values 1; (O, I, K, K), likewise returned."""
+    """The gradient (O, I, K, K), as a matrix (O, I K K), with its singular values brought near 1 (Newton-Schulz)."""
     a, b, c = NEWTON_SCHULZ
     x = gradient.flatten(1)
     tall = x.shape[0] > x.shape[1]
