@@ -217,6 +217,17 @@ def test_the_full_journal_asks_for_profiles_that_there_are():
     assert sorted(choices) == profiles()
 
 
+def test_the_full_journal_shows_no_old_report_after_a_wrong_request(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    notebook = nbformat.read(packaged_folder("notebooks") / "colab_full_journal.ipynb", as_version=4)
+    names = {"profile": "quick", "only": "EXP903", "seeds": "0", "overrides": ""}
+    for cell in ("run", "report"):
+        exec(next(c.source for c in notebook.cells if c.id == cell), names)
+    said = capsys.readouterr()
+    assert "unknown experiment 'EXP903'" in said.err
+    assert "no report: see the message above" in said.out
+
+
 def test_last_cell_downloads_the_run_folder(monkeypatch, tmp_path):
     (tmp_path / "run" / "x").mkdir(parents=True)
     downloaded: list[str] = []
