@@ -155,3 +155,7 @@ def test_the_abstract_judges_what_has_a_spread(journal):
     text = abstract(journal).html
     assert "8 of 10 of its figures at full budget lie in the 95 % prediction interval of one new run of ours." in text
     assert "Not judged, because the spread is unknown or too wide: EXP008, EXP011 and EXP013." in text
+    fitted = {entry.id for entry in load_catalog().entries.values() if entry.fitted}
+    assert fitted == {entry.id for entry in load_catalog().entries.values() if entry.title.endswith("(fitted)")}
+    assert "EXP014B" in journal.complete
+    assert not [name for name in fitted if f">{name}<" in text]  # another reading has helped or harmed nothing

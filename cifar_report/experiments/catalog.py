@@ -32,6 +32,7 @@ class Entry(_Part):
     reference_accuracy: float | None = None
     same_as: str | None = None  # the experiment that it repeats
     caveat: str | None = None  # what differs from the one it builds on beside what it is about
+    fitted: bool = False  # another reading of the one it builds on, chosen to give the original's curve
 
 
 class Statement(_Part):

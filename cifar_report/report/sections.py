@@ -92,7 +92,7 @@ def abstract(journal: Journal) -> Fragment:
         full=sum(result.full_budget for result in results),
         substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
         best=max(results, key=lambda r: r.accuracy),
-        asked=[c for c in journal.comparisons.values() if c.changed],
+        asked=[c for name, c in journal.comparisons.items() if c.changed and not journal.results[name].entry.fitted],
         titles={result.entry.id: result.entry.title for result in results},
         agree=len(answers.get("agrees", [])),
         judged=sum(map(len, answers.values())),
