@@ -677,7 +677,7 @@ def original_table(journal: Journal) -> str:
         if result.family.beyond or not result.full_budget:
             continue
         found, original = journal.reproduction(name), result.entry.reference_accuracy
-        expected, word = "–", found.word if found else "–"
+        expected, word = "–", found.verdict if found else "–"
         if found and found.interval:
             expected = "-".join(f"{100 * end:.1f}" for end in found.interval)
         figure = f"{original:.2f}" if original else "–"

@@ -516,7 +516,7 @@ def test_the_originals_accuracy_is_judged_at_full_budget_only(tmp_path, accuracy
         write_run(tmp_path, "EXP003", 0.7 + seed / 20 if accuracy is None else accuracy + seed / 1000, seed=seed)
     found = Journal(tmp_path).reproduction("EXP003")
     assert (found.answer, found.borrowed) == (word, False)
-    assert found.word == ("reproduced" if word == "agrees" else word)
+    assert found.verdict == ("reproduced" if word == "agrees" else word)
     if accuracy:
         half = stats.t.ppf(0.975, 2) * 0.001 * (1 + 1 / 3) ** 0.5
         assert found.interval == pytest.approx((accuracy + 0.001 - half, accuracy + 0.001 + half))
@@ -557,7 +557,7 @@ def test_substitutes_of_data_weights_and_precision_keep_a_figure_from_being_repr
         }
         write_record(run_folder(tmp_path, "EXP011", seed), record.model_copy(update=changes))
     found = Journal(tmp_path).reproduction("EXP011")
-    assert found.word == "agrees"
+    assert found.verdict == "agrees"
     assert found.substitutes == ("copy of CIFAR-10", "weights from a local file", "bfloat16")
 
 

@@ -81,7 +81,7 @@ class Reproduction:
     substitutes: tuple[str, ...] = ()
 
     @property
-    def word(self) -> str:
+    def verdict(self) -> str:
         """`reproduced` only where nothing stood in for the original's data, weights and precision."""
         return "reproduced" if self.answer == "agrees" and not self.substitutes else self.answer
 

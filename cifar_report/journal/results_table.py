@@ -101,7 +101,7 @@ def _figures(journal: Journal, result: Result) -> dict[str, Any]:
         **_ends("interval", result.interval if result.runs else None),
         "interval": result.interval_kind if result.runs else None,
         "reference_accuracy": result.entry.reference_accuracy,
-        "reproduction": reproduction.word if reproduction else None,
+        "reproduction": reproduction.verdict if reproduction else None,
         **_ends("prediction", reproduction.interval if reproduction else None),
         "substitutes": ", ".join(result.substitutes) or None,
         "builds_on": result.entry.builds_on,

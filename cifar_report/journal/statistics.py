@@ -35,9 +35,9 @@ def verdict(difference: float, p: float) -> str:
     return "higher" if difference > 0 else "lower"
 
 
-def wilson_interval(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927): one run's accuracy over its test images."""
-    interval = stats.binomtest(correct, total).proportion_ci(level, method="wilson")
+    interval = stats.binomtest(correct, total).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 
