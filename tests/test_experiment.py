@@ -131,7 +131,11 @@ def test_wrong_values_are_refused_in_one_sentence(given, words):
         ({"image_size": 64}, "takes 32-pixel images"),
         ({"augment": ["crop", "crop"]}, "twice"),
         ({"model": "vgg16", "image_size": 16}, "must be 32 or more"),
-        ({"optimizer": "muon", "nesterov": False, "schedule": "triangular"}, "gives all weights one rate"),
+        (
+            {"model": "fastnet", "optimizer": "muon", "nesterov": False, "schedule": "triangular"},
+            "all weights one rate",
+        ),
+        ({"model": "lenet", "optimizer": "muon", "nesterov": False}, "muon has rates for fastnet, fastnet_wide"),
     ],
 )
 def test_contradictions_are_refused(given, word):

@@ -23,7 +23,9 @@ def test_every_name_of_the_schema_is_tested():
 
 
 def muon(weights, **more):
-    return build_optimizer(weights, validate({"optimizer": "muon", "lr": 0.1, "nesterov": False, **more}))
+    return build_optimizer(
+        weights, validate({"model": "fastnet", "optimizer": "muon", "lr": 0.1, "nesterov": False, **more})
+    )
 
 
 @pytest.mark.parametrize("shape", [(8, 4, 3, 3), (40, 2, 3, 3), (18, 2, 3, 3)])  # wide, tall, square

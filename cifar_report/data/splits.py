@@ -39,7 +39,7 @@ def balanced(indices: np.ndarray, labels: np.ndarray, limit: int | None) -> np.n
 
 
 def _stratified_folds(pool: np.ndarray, labels: np.ndarray, parameters: Experiment) -> list[np.ndarray]:
-    """The validating part first: every class contributes its share, chosen by `SPLIT_SEED` alone."""
+    """The validating part: every class contributes its share, chosen by `SPLIT_SEED` alone."""
     shuffled = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(pool)
     rank = rank_in_class(labels[shuffled])
     if parameters.validation == "fold":

@@ -149,9 +149,11 @@ class Experiment(BaseModel):
         0.01, gt=0, le=100, description="learning rate at the start (of one_cycle and triangular: the maximum)"
     )
     momentum: Number = Field(0.9, ge=0, lt=1, description="momentum of sgd, rmsprop and muon; 0 with other optimizers")
-    nesterov: bool = Field(True, description="Nesterov momentum; sgd only")
+    nesterov: bool = Field(True, description="Nesterov momentum of sgd; muon always has it, and takes false here")
     weight_decay: Number = Field(
-        0.0, ge=0, description="L2 penalty added to the gradient; with muon, not of convolutions"
+        0.0,
+        ge=0,
+        description="L2 penalty added to the gradient; with muon of all but convolutions, divided by their rates",
     )
     schedule: Literal["constant", "step", "linear", "cosine", "one_cycle", "triangular"] = Field(
         "constant",
@@ -219,6 +221,8 @@ def _contradictions(e: Experiment) -> Iterator[str]:
         yield f"model {e.model} takes 32-pixel images; image_size is {e.image_size}"
     if e.model == "vgg16" and e.image_size < 32:
         yield f"model vgg16 halves images five times; image_size is {e.image_size}, and must be 32 or more"
+    if e.optimizer == "muon" and e.model not in WHITENED_MODELS:
+        yield f"muon has rates for {', '.join(WHITENED_MODELS)}, not for model {e.model}"
     if e.whiten and e.model not in WHITENED_MODELS:
         yield f"whiten is offered for {', '.join(WHITENED_MODELS)}, not for model {e.model}"
     if len(set(e.augment)) != len(e.augment):

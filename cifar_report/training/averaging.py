@@ -13,8 +13,9 @@ class Lookahead:
     """An average of a network's weights that trails behind, and to which they return every few steps.
 
     After Zhang et al. 2019 (Lookahead Optimizer), with an average that follows at once at first and slowly at the end
-    (Jordan 2024). A new one is made every epoch: at its end weights and average are equal, so checkpoints need not keep
-    it.
+    (Jordan 2024; there from the fourth epoch on, and where an epoch ends, the average is taken as it is, while here it
+    is drawn towards the weights once more). A new one is made every epoch: at its end weights and average are equal,
+    so checkpoints need not keep it.
     """
 
     def __init__(self, network: nn.Module) -> None:

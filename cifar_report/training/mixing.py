@@ -49,7 +49,7 @@ MIXES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Generator], Mixed]]
 def mix(
     images: torch.Tensor, labels: torch.Tensor, classes: int, name: str, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mix images, uint8 (B, 3, H, W), with others of the batch.
+    """Mix images, uint8 (B, 3, H, W), with others that are prepared together (in training: mostly of other batches).
 
     The labels, int64 (B,), become each class's share of the image, float (B, classes).
     """

@@ -14,10 +14,10 @@ LEAST_VARIANCE = 5e-4  # added to each component's variance: the smallest are no
 
 @torch.no_grad()
 def whiten(layer: nn.Module, images: torch.Tensor, normalize: str) -> None:
-    """Set a convolution's weights to the principal components of patches, each of variance 1, and their negatives.
+    """Set a convolution's weights to the principal components of patches and their negatives.
 
-    With the components and their negatives, ReLU and GELU lose nothing. The weights are frozen; the bias learns.
-    After Page 2018 (How to Train Your ResNet, part 8).
+    Each has a variance near 1 (below, where it is small). With both signs, ReLU and GELU lose nothing. The weights are
+    frozen; the bias learns. After Page 2019 (How to Train Your ResNet, part 8).
 
     Args:
         layer: with twice as many outputs as a patch has values, such as 24 for 2 x 2 pixels of 3 channels.

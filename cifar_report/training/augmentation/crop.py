@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-PADDING = 4  # black pixels around a 32-pixel image before a random crop (He et al. 2015, section 4.2)
+PADDING = 4  # black pixels around a 32-pixel image before a random crop (He et al. 2016, section 4.2)
 
 
 def apply(images: torch.Tensor, generator: torch.Generator, turn: torch.Tensor) -> torch.Tensor:

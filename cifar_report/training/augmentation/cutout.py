@@ -6,7 +6,7 @@ import torch
 
 from cifar_report.training.mixing import rectangle
 
-SIDE = 0.5  # of the image's: 16 of 32 pixels (DeVries and Taylor 2017, table 1)
+SIDE = 0.5  # of the image's: 16 of 32 pixels (DeVries and Taylor 2017, for CIFAR-10)
 
 
 def apply(images: torch.Tensor, generator: torch.Generator, turn: torch.Tensor) -> torch.Tensor:
