@@ -264,7 +264,7 @@ def _fitted(journal: Journal, name: str) -> str:
     return (
         f"{FITTED[name]}: {name} {_percent(written)}, {name}B {_percent(fitted)}, the original "
         f"{written.entry.reference_accuracy:.2f}. The second was fitted to the curve: its own final figure does not "
-        "judge it."
+        "judge it. Other ImageNet weights may have a part in it, too."
     )
 
 
@@ -285,7 +285,7 @@ def _single(journal: Journal) -> Iterable[str]:
     """What runs suggest that are too few to be judged."""
     judged = journal.reproduction("EXP011")
     if not (judged and judged.answer.startswith("ours is")):
-        yield f"{_fitted(journal, 'EXP011')} Other ImageNet weights may have a part in it, too."
+        yield _fitted(journal, "EXP011")
     mobile = journal.results["EXP013"]
     yield (
         f"MobileNetV2 with all layers trained ends at {_percent(mobile)}, where the original has "
