@@ -111,7 +111,11 @@ def test_a_new_experiment_has_the_budget_of_what_it_builds_on(clone, profile):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("builds_on: EXP011}", "builds_on: EXP011B}", "EXP011B builds on EXP011B, which is no experiment above it"),
+        (
+            "builds_on: EXP011, fitted",
+            "builds_on: EXP011B, fitted",
+            "EXP011B builds on EXP011B, which is no experiment above it",
+        ),
         ("builds_on: EXP029}", "builds_on: EXP929}", "builds on EXP929, which is no experiment above it"),
         (
             "[EXP001 > EXP000]",

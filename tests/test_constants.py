@@ -67,7 +67,9 @@ def test_images_are_shifted_by_up_to_four_pixels():
 @pytest.mark.parametrize("name", allowed_values("optimizer"))
 def test_what_the_schema_does_not_name_is_pytorchs_default(name):
     momentum = {} if name == "sgd" else {"momentum": 0, "nesterov": False}
-    optimizer = build_optimizer([nn.Parameter(torch.ones(1))], validate({"optimizer": name, **momentum}))
+    optimizer = build_optimizer(
+        [nn.Parameter(torch.ones(1))], validate({"model": "fastnet", "optimizer": name, **momentum})
+    )
     signature = inspect.signature(type(optimizer)).parameters
     ours = {"lr", "momentum", "nesterov", "weight_decay", "fused"}
     for setting, value in optimizer.defaults.items():

@@ -148,7 +148,7 @@ def cost_figure(journal: Journal) -> Fragment:
     caption = (
         f"Test accuracy and training cost of {of}, with 95 % intervals; squares are experiments beyond the original "
         f"report; {hollow}. One PFLOP is 10^15 floating point operations: those of forward and backward passes over "
-        "the training images, without kernel taps that see only padding, a frozen part once."
+        "the training images, without kernel positions that see only padding, a frozen part once."
     )
     return figure(plots.accuracy_against_cost(shown), caption, "cost")
 
