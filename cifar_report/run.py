@@ -16,7 +16,7 @@ from torch import nn
 
 from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import Dataset, load_dataset
-from cifar_report.data.sources import check_parts
+from cifar_report.data.split_check import check_split
 from cifar_report.experiments.catalog import load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, from_variables, shown
@@ -116,7 +116,7 @@ class Run:
         """Load the images."""
         with self._phase("setup"):
             e = self.parameters
-            check_parts(load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)[0], e)
+            check_split(load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)[0], e)
             self.dataset = load_dataset(e, self.device)
         self._warn(self.dataset.warning)
         print(self.dataset)

@@ -234,7 +234,7 @@ def test_faulty_download_leaves_nothing_and_falls_back_to_the_mirror(
     assert download(good, no_data / "downloads", sources.ARCHIVE_NAME, digest=digest).read_bytes() == content
 
 
-def test_a_failed_download_is_tried_again_a_minute_later(no_data, server, monkeypatch):
+def test_a_failed_download_is_tried_again_ten_minutes_later(no_data, server, monkeypatch):
     """As in a notebook, whose kernel lives on when the network is back."""
     url = f"{server.url}file"
     with pytest.raises(DownloadError, match="404"):

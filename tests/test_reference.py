@@ -105,6 +105,17 @@ def test_readme_says_how_much_is_on_record(journal):
     assert fastest.environment.threads == 2  # "on one core (EXP002: two)"
 
 
+def test_what_findings_say_of_threads_and_of_wide_intervals(journal):
+    threads = {n: {run.environment.threads for run in result.runs} for n, result in journal.complete.items()}
+    two = {name for name, found in threads.items() if 2 in found}
+    assert two == {"EXP002", *(f"EXP{n:03}" for n in range(68, 73))}
+    assert set.union(*threads.values()) == {1, 2}
+    found = {name: journal.reproduction(name) for name in journal.complete}
+    outside = {name: of.interval for name, of in found.items() if of and of.answer.startswith("ours is")}
+    assert set(outside) == {"EXP002", "EXP011", "EXP014"}
+    assert {name for name, (low, high) in outside.items() if high - low > 0.04} == {"EXP002", "EXP011"}
+
+
 def test_the_guides_python_runs(journal, monkeypatch):
     monkeypatch.chdir(REFERENCE.parent.parent)
     text = Path("docs/guide.md").read_text(encoding="utf-8")

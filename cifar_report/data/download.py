@@ -16,7 +16,9 @@ from uuid import uuid4
 
 from cifar_report.experiments.errors import RequestError
 
-REMEMBERED = 60  # seconds for which a failed download is not tried again: a plan of many runs tries once
+# Seconds for which a failed download is not tried again: longer than all addresses take to time out, so that a plan of
+# many runs waits once.
+REMEMBERED = 600
 TIMEOUT = 30  # seconds without a byte, after which a server counts as unreachable
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import pickle
 import tarfile
@@ -18,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from cifar_report.data.download import DownloadError, cache_folder, download
-from cifar_report.data.splits import rank_in_class, split
+from cifar_report.data.splits import rank_in_class
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import CLASSES, Experiment
+from cifar_report.experiments.schema import CLASSES
 from cifar_report.records.record import Provenance
 
 SIZES = (50_000, 10_000)
@@ -188,13 +187,13 @@ def read_parquet(files: tuple[Path, ...], source: str) -> Images:
 
 def _check_class_counts(images: Images, files: tuple[Path, ...]) -> None:
     """CIFAR-10 has exactly 5,000 training and 1,000 test images a class."""
-    for part, labels, size, file in (
+    for split, labels, size, file in (
         ("training", images.labels[: images.train_size], SIZES[0], files[0]),
         ("test", images.labels[images.train_size :], SIZES[1], files[-1]),
     ):
         counts = np.bincount(labels, minlength=10)
         if len(labels) != size or (counts != size // 10).any():
-            raise _damaged(file, f"is incomplete: {len(labels):,} {part} images where CIFAR-10 has {size:,}")
+            raise _damaged(file, f"is incomplete: {len(labels):,} {split} images where CIFAR-10 has {size:,}")
 
 
 def load_digits() -> Images:
@@ -215,17 +214,6 @@ def every_fifth_tests(labels: np.ndarray) -> tuple[np.ndarray, int]:
     """An order of images in which every fifth of a class comes last, to be tested; and how many train."""
     tested = rank_in_class(labels) % 5 == 4
     return np.argsort(tested, kind="stable"), int((~tested).sum())
-
-
-def check_parts(images: Images, e: Experiment) -> None:
-    """Refuse a split with nothing to validate with, a class without images to train on, and a rise of no steps."""
-    train, validation, _ = split(images.labels, images.train_size, e)
-    classes = len(np.unique(images.labels[train]))
-    if not len(validation) or classes < min(len(images.classes), e.train_limit or math.inf):
-        raise RequestError("a class has too few images to train on or to validate with: lower holdout_size or folds")
-    batches = max(1, math.ceil((len(train) - 1) / e.batch_size))  # a last one of one image joins the one before
-    if e.schedule == "triangular" and batches * e.epochs == 3:
-        raise RequestError("schedule=triangular cannot have three training steps: set more epochs or smaller batches")
 
 
 def _verified(file: Path, md5: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from cifar_report.data.cache import load_images
-from cifar_report.data.sources import check_parts
+from cifar_report.data.split_check import check_split
 from cifar_report.execution.resources import gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
@@ -212,7 +212,7 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
         problems["data"] = str(error)
     else:
         if not problems["data"]:  # a stand-in says nothing of what the data allow
-            check_parts(images, e)
+            check_split(images, e)
     try:
         if e.weights:
             _, weights, problems["weights"] = find_weights(e, download=not read_only)
