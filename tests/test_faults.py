@@ -17,7 +17,7 @@ import pytest
 from records import write_run
 
 from cifar_report.execution import kernel, worker
-from cifar_report.execution.execute import execute_plan
+from cifar_report.execution.execute import execute_plan, missing_runs
 from cifar_report.execution.kernel import execute_notebook
 from cifar_report.execution.plan import make_plan
 from cifar_report.experiments.catalog import load_catalog
@@ -188,6 +188,23 @@ def test_folders_of_kernels_whose_processes_were_killed_are_removed(tmp_path, mo
             os.utime(folder, (0, 0))
         kernel.remove_leftovers()
         assert sorted(tmp_path.iterdir()) == sorted([used, new, other])
+
+
+def test_what_a_killed_process_left_beside_a_complete_run_is_removed(tmp_path):
+    """Killed between its record and its end, as `make soak` found; but nothing of a process that still works."""
+    [run] = plan(tmp_path, "EXP000")
+    worker.execute_run(run)
+    traces = [run.folder / name for name in (".holder", ".log")]
+    for path in traces:
+        path.write_text("1 vm")
+    (run.folder / ".lock").touch()
+    with folder_lock(run.folder):
+        missing_runs([run], print)
+        assert all(path.exists() for path in traces)
+    for path in traces:
+        path.write_text("1 vm")
+    assert missing_runs([run], print) == []
+    assert not any(path.exists() for path in traces)
 
 
 def test_a_kernel_is_ended_where_no_notebook_reaches_it(tmp_path):

@@ -19,7 +19,7 @@ from cifar_report.data.download import OFFLINE
 from cifar_report.execution.kernel import remove_leftovers
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import cores, default_jobs, gpus, longest_first, slot_environments
-from cifar_report.execution.worker import Worker
+from cifar_report.execution.worker import Worker, remove_traces
 from cifar_report.formatting import counted, duration
 from cifar_report.records.lock import holder, is_locked
 from cifar_report.records.record import RunRecord, read_history, run_name
@@ -68,8 +68,13 @@ def execute_plan(
 
 
 def missing_runs(plan: Sequence[PlannedRun], say: Callable[[str], None]) -> list[PlannedRun]:
-    """The runs of the plan that are not complete."""
-    missing = [run for run in plan if not run.is_complete()]
+    """The runs of the plan that are not complete; the folders of the others are left as they should be."""
+    missing = []
+    for run in plan:
+        if run.is_complete():
+            remove_traces(run.folder)
+        else:
+            missing.append(run)
     say(f"{len(plan)} runs planned, {len(plan) - len(missing)} complete, {len(missing)} to execute")
     return missing
 

@@ -23,7 +23,7 @@ from cifar_report.execution.plan import PlannedRun
 from cifar_report.records.backup import Backup
 from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.key import stale_because
-from cifar_report.records.lock import HeldError, folder_lock, is_locked
+from cifar_report.records.lock import HOLDER, HeldError, folder_lock, is_locked
 from cifar_report.records.record import ErrorRecord, RunRecord, SecondsRecord, now, read_record, write_record
 
 if TYPE_CHECKING:
@@ -66,6 +66,14 @@ class Worker:
         if record is None and is_locked(self.run.folder):
             return None  # another command executes it already, with other settings
         return record or record_failure(self.run, _lost(self.run.folder), self.started)
+
+
+def remove_traces(folder: Path) -> None:
+    """Remove what a process that was killed at the last moment left beside a complete run."""
+    left = [folder / name for name in (LOG, HOLDER) if (folder / name).exists()]
+    if left and not is_locked(folder):
+        for path in left:
+            path.unlink(missing_ok=True)
 
 
 def _context() -> ForkServerContext | SpawnContext:
