@@ -174,7 +174,7 @@ def test_curves_of_a_family_show_what_it_builds_on_where_epochs_are_as_many(tmp_
     family = load_catalog().family_named("optimizers")
     write_run(tmp_path, "EXP007")
     write_run(tmp_path, "EXP003")
-    assert "dotted, of what they build on: EXP003." in sections.family_section(family, Journal(tmp_path)).html
+    assert "dotted, for comparison: EXP003." in sections.family_section(family, Journal(tmp_path)).html
     write_run(tmp_path, "EXP003", validation_losses=(1.5, 1.0))
     assert "dotted" not in sections.family_section(family, Journal(tmp_path)).html
 

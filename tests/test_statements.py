@@ -304,17 +304,17 @@ def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):
         write_run(tmp_path, name, accuracy)
     one = " ".join(abstract(Journal(tmp_path)).html.split())
     assert "What helped, in points.</b> Nothing is shown to." in one
-    assert "1 compare trained models, not methods" in one
+    assert "1 compare two trained models, not methods" in one
     for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.76), ("EXP004", 0.70), ("EXP005", 0.60)):
         runs(tmp_path, name, accuracy)
     html = " ".join(abstract(Journal(tmp_path)).html.split())
     said = {part.partition("</b>")[0]: part for part in html.split("<b>What ")}
     assert re.search(r"<li><b>\+6\.00</b> \([^)]*\): LeNet, Xavier uniform, .*EXP003</a> vs&nbsp;EXP001</li>", html)
     assert "EXP003</a> vs&nbsp;EXP001" in said["helped, in points."]
-    assert "EXP004</a> vs&nbsp;EXP001" in said["changed less than a point."]
+    assert "EXP004</a> vs&nbsp;EXP001" in said["is shown to change less than a point."]
     assert "EXP005</a> vs&nbsp;EXP001" in said["harmed."]
     assert "Highest accuracy.</b> EXP003, LeNet, Xavier uniform: 76.00" in html
-    assert "compare trained models" not in html
+    assert "trained models" not in html
     runs(tmp_path, "EXP006", 0.705)
     html = " ".join(abstract(Journal(tmp_path)).html.split())
     assert re.search(r"<li><b>\+0\.50</b> .*EXP006</a> vs&nbsp;EXP001, slightly</li>", html)

@@ -37,7 +37,6 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
     learned = [result for result, guess in zip(complete, guesses, strict=True) if not guess]
     curves = journal.means.reindex([result.entry.id for result in learned])
     alike = [curves.loc[[result.entry.id for result in group]] for group in of_equal_work(learned)]
-    long = (figures for figures in alike if figures.loss_jitter.notna().all())
     classes, classes_of = _classes(learned, journal)
     confusions, confusions_of = _confusions(learned)
     compared = (journal.comparisons.get(result.entry.id) for result in complete)
@@ -46,9 +45,7 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
         ("Differences", (f"{answer}: {'; '.join(of)}." for answer, of in answers.items()), ["ladder"]),
         ("Chance level", guesses, ["learning"]),
         ("Overfitting", _overfitting(curves), ["curves"]),
-        ("Plateau", _plateau(curves), ["curves"]),
         ("Convergence", (_fastest(figures) for figures in alike if figures.epochs.iloc[0] > 2), ["curves"]),
-        ("Stability", map(_steadiest, long), ["curves", "learning"]),
         ("Classes", classes, classes_of or ["learning"]),
         ("Confusions", confusions, confusions_of),
     ]
@@ -87,33 +84,12 @@ def _overfitting(curves: pd.DataFrame) -> Iterator[str]:
         yield f"No overfitting shown: validation loss ends {'; '.join(parts)}."
 
 
-def _plateau(curves: pd.DataFrame) -> Iterator[str]:
-    """From where on the validation accuracy gains no more than a point."""
-    long = curves[curves.epochs > 3]
-    late = long.epochs_to_plateau > long.epochs - 2
-    if len(long[~late]):
-        parts = (f"{c.Index} at epoch {c.epochs_to_plateau:.3g} of {c.epochs:.3g}" for c in long[~late].itertuples())
-        yield f"Validation accuracy is within a point of its highest: {listing(parts)}."
-    if late.any():
-        yield f"No plateau before the last two epochs: {listing(ranges(long.index[late]))}."
-
-
 def _fastest(alike: pd.DataFrame) -> str:
     """Who is fastest to 95 % of the highest validation accuracy, each of its own."""
-    of = f"Epochs (of {alike.epochs.iloc[0]:.0f}) until 95 % of the highest validation accuracy"
-    return f"{of}: {_ranked(alike.epochs_to_95_percent, '.3g')}."
-
-
-def _steadiest(alike: pd.DataFrame) -> str:
-    """Whose validation loss jumps least."""
-    of = "Jitter of the validation loss (standard deviation of its steps after the first third)"
-    return f"{of}: {_ranked(alike.loss_jitter, '.3f')}."
-
-
-def _ranked(figures: pd.Series, digits: str) -> str:
-    """Experiments with their figures, lowest first."""
-    names = grouped((f"{value:{digits}}", name) for name, value in figures.sort_values(kind="stable").items())
-    return ", ".join(f"{listing(ranges(of))} {value}" for value, of in names.items())
+    figures = alike.epochs_to_95_percent.sort_values(kind="stable")
+    names = grouped((f"{value:.3g}", name) for name, value in figures.items())
+    ranked = ", ".join(f"{listing(ranges(of))} {value}" for value, of in names.items())
+    return f"Epochs (of {alike.epochs.iloc[0]:.0f}) until 95 % of the highest validation accuracy: {ranked}."
 
 
 def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], list[str]]:

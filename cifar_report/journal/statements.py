@@ -64,6 +64,17 @@ class Finding:
     reason: str
     tested: tuple[Tested, ...] = ()
 
+    @property
+    def lacks_runs(self) -> bool:
+        """Whether it is open because runs are missing, or not at full budget."""
+        return self.answer == "open" and ("not on record" in self.reason or "not at full budget" in self.reason)
+
+    @property
+    def below_margin(self) -> bool:
+        """Whether it does not hold only because what it says to be better is shown to be so by less than the margin."""
+        refuted = [t for t in self.tested if t.answer == "does not hold"]
+        return bool(refuted) and all(t.relation != "=" and not t.direction for t in refuted)
+
     def __str__(self) -> str:
         return f'"{self.statement.says}" {self.answer}: {self.reason}'
 

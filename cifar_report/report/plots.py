@@ -36,6 +36,7 @@ BASES = ("#000000", "#777777")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FEWEST_ANSWERS = 10
 COST_APART = 1.6  # factor between the costs of two points from which both their names fit side by side
+MOST_BANDS = 8  # experiments of a figure whose seeds are shown as bands; of more they would hide each other
 LEAP = 2.0  # times the highest training loss, where the loss axis ends if validation losses go twice as far again
 STYLE: Any = {
     "font.size": 9,
@@ -145,7 +146,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
 
     `bases`, what these experiments build on, are dotted.
 
-    Lines are means over seeds, bands reach from the lowest to the highest seed. A ring marks the epoch with the lowest
+    Lines are means over seeds; of a few experiments bands reach from the lowest to the highest seed. A ring marks the epoch with the lowest
     validation loss. A loss that leaps far above all training losses would press the others flat: it leaves the plot,
     and a triangle says how high it goes.
     """
@@ -171,7 +172,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
             losses.plot(epochs, training.mean(0), label=f"{name} training", **thin, **drawn)
             losses.plot(epochs, loss.mean(0), linestyle=style, label=f"{name} validation", **drawn)
             accuracies.plot(epochs, 100 * accuracy.mean(0), linestyle=style, label=name, **drawn)
-            if len(several) > 1:
+            if len(several) > 1 and len(histories) <= MOST_BANDS:
                 for axes, values in ((losses, loss), (accuracies, 100 * accuracy)):
                     axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
             best = int(loss.mean(0).argmin())
@@ -191,7 +192,11 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
             losses.legend(fontsize=8)
         panels = [_panel(losses, "loss", 4), _panel(accuracies, "validation accuracy, %", 2)]
         alt = "Learning curves. " + " ".join([*(_curve_text(n, several) for n, several in shown.items()), *beyond])
-        return render(figure, alt, panels, "; triangles mark losses that leave the plot" if beyond else "")
+        remark = "; triangles mark losses that leave the plot" if beyond else ""
+        if any(len(several) > 1 for several in shown.values()):
+            bands = ", bands reach from the lowest to the highest seed" if len(histories) <= MOST_BANDS else ""
+            remark = f"; lines are means over seeds{bands}{remark}"
+        return render(figure, alt, panels, remark)
 
 
 def _cut_leaps(

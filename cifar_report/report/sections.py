@@ -15,7 +15,7 @@ from cifar_report import __version__
 from cifar_report.data.cache import find_images
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
-from cifar_report.formatting import grouped, listing, ranges
+from cifar_report.formatting import grouped, listing, points, ranges
 from cifar_report.journal import budget
 from cifar_report.journal.changes import Side, changes, read_results
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal, Result, sweeps
@@ -82,22 +82,39 @@ def abstract(journal: Journal) -> Fragment:
     results = list(journal.complete.values())
     if not results:
         return fragment("note.html.j2", text="No run is complete yet.")
-    found = {result.entry.id: journal.reproduction(result.entry.id) for result in results if not result.entry.same_as}
+    originals = {n: r.entry.reference_accuracy for n, r in journal.results.items() if not r.entry.same_as}
+    originals = {name: accuracy for name, accuracy in originals.items() if accuracy}
+    found = {name: journal.reproduction(name) for name in originals}
     answers = grouped((of.answer, name) for name, of in found.items() if of)
     unknown = [*answers.pop("too wide to tell", []), *answers.pop("spread unknown", [])]
+    missing = [name for name, of in found.items() if not of]
+    best_figure = max(originals.values(), default=0)
+    best, means = max(results, key=lambda r: r.accuracy), journal.means
+    one_view = means.accuracy - (means.views_gain.fillna(0) if "views_gain" in means else 0)
+    comparisons = [c for c in journal.comparisons.values() if c.changed]
+    asked = [c for c in comparisons if not journal.results[c.experiment].entry.fitted]
+    statements = [f for f in findings(journal) if not (f.statement.ours or _own_pictures(journal))]
     return fragment(
         "abstract.html.j2",
         experiments=len(results),
         runs=sum(len(result.runs) for result in results),
         full=sum(result.full_budget for result in results),
         substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
-        best=max(results, key=lambda r: r.accuracy),
-        asked=[c for name, c in journal.comparisons.items() if c.changed and not journal.results[name].entry.fitted],
+        best=best,
+        one_view=one_view if one_view.idxmax() != best.entry.id else None,
+        counts={name: len(result.runs) for name, result in journal.complete.items()},
+        asked=asked,
+        alike=sorted((c for c in asked if c.verdict == "equivalent"), key=lambda c: -abs(c.difference)),
+        fitted=[f"{c.experiment} {points(c.difference)}" for c in comparisons if c not in asked],
         titles={result.entry.id: result.entry.title for result in results},
-        agree=len(answers.get("agrees", [])),
         judged=sum(map(len, answers.values())),
+        agree=len(answers.pop("agrees", [])),
+        off={answer: listing(names) for answer, names in answers.items()},
         unknown=unknown and listing(unknown),
-        answers=grouped((f.answer, f) for f in findings(journal) if not (f.statement.ours or _own_pictures(journal))),
+        missing=missing and listing(ranges(missing)),
+        best_missing=best_figure if best_figure in map(originals.get, missing) else None,
+        answers=grouped((f.answer, f) for f in statements),
+        lacking=sum(f.lacks_runs for f in statements),
     )
 
 
@@ -112,7 +129,8 @@ def headline(journal: Journal) -> Fragment:
     table = fragment(
         "results.html.j2",
         results=results,
-        seconds=journal.means.train_seconds,
+        sizes=sorted({run.data.train_size for result in results for run in result.runs if run.data}),
+        seconds=journal.runs.groupby("experiment").train_seconds.min(),
         local=LOCAL_WEIGHTS,
         comparisons=journal.comparisons,
         compared=bool(compared),
@@ -191,9 +209,9 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         caption = (
             f"{family.title}: training and validation loss, and validation accuracy; rings mark the epoch with the "
             "lowest validation loss"
-            + ("; lines are means over seeds, bands reach from the lowest to the highest seed" if several else "")
-            + (f"; dotted, of what they build on: {listing(dotted)}" if dotted else "")
-            + f"{picture.remark}."
+            + picture.remark
+            + (f"; dotted, for comparison: {listing(dotted)}" if dotted else "")
+            + "."
         )
         curves = figure(picture, caption, f"curves-{family.name}")
         learning = fragment(
@@ -335,7 +353,14 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
     counts = [(answer, answers.count(answer)) for answer in dict.fromkeys(answers)]
     margin = f"{load_catalog().margin:g}"
     return fragment(
-        "statements.html.j2", findings=found, counts=counts, margin=margin, ours=ours, waiting=len(every) - len(found)
+        "statements.html.j2",
+        findings=found,
+        counts=counts,
+        lacking=sum(finding.lacks_runs for finding in found),
+        below=sum(finding.below_margin for finding in found),
+        margin=margin,
+        ours=ours,
+        waiting=len(every) - len(found),
     )
 
 
