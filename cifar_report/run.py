@@ -20,10 +20,10 @@ from cifar_report.data.split_check import check_split
 from cifar_report.experiments.catalog import load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, from_variables, shown
+from cifar_report.records import files
 from cifar_report.records import record as records
 from cifar_report.records.backup import Backup
 from cifar_report.records.code_digest import sources
-from cifar_report.records.files import CHECKPOINT, HISTORY, PREDICTIONS, RECORD, WEIGHTS, atomic_file
 from cifar_report.records.key import key_facts, run_key
 from cifar_report.records.lock import keep_lock, release_lock
 from cifar_report.records.predictions import Predictions, read_predictions
@@ -38,7 +38,6 @@ from cifar_report.training.precision import amp_dtype, choose_device, choose_pre
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
 sources()
-RESULT_FILES = (HISTORY, PREDICTIONS, WEIGHTS, RECORD)
 
 
 class Run:
@@ -102,8 +101,7 @@ class Run:
         records.refuse_newer(run.folder)
         try:
             keep_lock(run.folder)
-            for half_written in run.folder.glob(".*-*.*"):  # by a process that was killed
-                half_written.unlink(missing_ok=True)
+            files.remove_half_written(run.folder)
         except OSError as error:
             raise RequestError(f"cannot write to the run folder {run.folder}: {error.strerror}") from None
         print(f"{parameters.experiment}, seed {parameters.seed}, on {run.device}; results go to {run.folder}")
@@ -160,7 +158,7 @@ class Run:
         self._environment = describe_environment(self.device)
         current = self._environment.model_dump()
         self._checkpoint = Checkpoint(
-            self.folder / CHECKPOINT,
+            self.folder / files.CHECKPOINT,
             self.key,
             device=f"{self.device.type}, {choose_precision(self.parameters, self.device)}",
             started_at=self._started_at,
@@ -260,18 +258,18 @@ class Run:
             release_lock(self.folder)
             return self._finished
         predictions = self.predictions
-        (self.folder / RECORD).unlink(missing_ok=True)  # of an earlier result, whose files are replaced now
+        (self.folder / files.RECORD).unlink(missing_ok=True)  # of an earlier result, whose files are replaced now
         state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        with atomic_file(self.folder / WEIGHTS) as temporary:
+        with files.atomic_file(self.folder / files.WEIGHTS) as temporary:
             save_file(state, temporary)
-        with atomic_file(self.folder / PREDICTIONS) as temporary:
+        with files.atomic_file(self.folder / files.PREDICTIONS) as temporary:
             predictions.write(temporary)
         record = self.record()
         records.write_record(self.folder, record)
         self._checkpoint.remove()
-        self._backup.save(RESULT_FILES)
+        self._backup.save(files.RESULT_FILES)
         release_lock(self.folder)
-        print(f"complete: {self.folder / 'run.json'}")
+        print(f"complete: {self.folder / files.RECORD}")
         return record
 
     def _load_finished(self) -> records.RunRecord | None:
@@ -280,7 +278,7 @@ class Run:
         if record is None or record.status != "completed" or record.key != self.key:
             return None
         try:
-            state = load_file(self.folder / WEIGHTS)
+            state = load_file(self.folder / files.WEIGHTS)
         except (OSError, SafetensorError):
             return None
         if read_predictions(self.folder) is None:
@@ -291,7 +289,7 @@ class Run:
     def _append_epoch(self, epoch: records.EpochRecord) -> None:
         first = epoch.epoch == 1  # whose row replaces what an earlier run left there
         row = pd.DataFrame([epoch.model_dump()])
-        row.to_csv(self.folder / HISTORY, mode="w" if first else "a", header=first, index=False, na_rep="nan")
+        row.to_csv(self.folder / files.HISTORY, mode="w" if first else "a", header=first, index=False, na_rep="nan")
         self._backup.save_state()
 
     def _warn(self, warning: str | None) -> None:

@@ -47,9 +47,9 @@ del DRIVE_FOLDER
 #
 # The next cell has everything that defines the run. `papermill -p`, a file of `params/`, or an edit of it changes that; a misspelt name or an impossible value is refused below, before anything is trained.
 #
-# To repeat another experiment of this family, write its name in `experiment`, and run that cell and the one below it, which lists every parameter that the experiment's file sets differently. Set those here, and run both again. To start anew, always begin with the parameters: further down `dataset` and `model` are no longer names, but the images and the network.
+# To repeat another experiment of this family, write its name in `experiment`, and run that cell and the one below it, which lists every parameter that the experiment's file sets differently. Set those here, and run both again. To start anew, always begin with the parameters: the cells below it reuse the names `dataset` and `model` for the images and the network.
 #
-# On a CPU the small networks take minutes, EfficientNet-B0, ResNet-18 and MobileNetV2 up to two hours, VGG-16 by its operations about a day, and an epoch of 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5` (the baseline needs 20,000 images to get beyond guessing); with pretrained networks 500 images and one epoch.
+# On a CPU the small networks take minutes, EfficientNet-B0, ResNet-18 and MobileNetV2 up to two hours, VGG-16 by its operations about a day, and an epoch of 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5`; with pretrained networks 2,000 images and two epochs, and in notebooks 6 and 7 `image_size = 64`.
 
 # %% id="start"
 from cifar_report.run import Run
@@ -86,7 +86,7 @@ model
 # %% [markdown] id="training-text"
 # ## Training
 #
-# One line per epoch. Training figures are means over the epoch, taken while the model changes and with dropout at work; validation figures belong to the model as it stands at the end of the epoch.
+# One line per epoch. Training figures are means over the epoch, taken while the model changes and with dropout, where there is one, at work (it sets random outputs to zero in training: notebook 12); validation figures belong to the model as it stands at the end of the epoch.
 
 # %% id="training"
 history = run.train()
@@ -136,14 +136,18 @@ plots.learning_curves(plots.histories(journal.family_runs(run.family)))
 # %% [markdown] id="shown-text"
 # ## What this shows
 #
-# The sentences below are computed from the runs above. Then come all statements that name an experiment of this family. They are *open* until the runs that they need are here at full budget. What our own records say: [findings](https://github.com/{repository}/blob/{ref}/docs/findings.md).
+# The sentences below are computed from the runs above. Then come the statements on experiments of this family that the runs here decide; each needs runs at full budget, most need several seeds. What our own records say: [findings](https://github.com/{repository}/blob/{ref}/docs/findings.md).
 
 # %% id="shown" tags=["show"]
 for sentence in observe(journal.family_results(run.family), journal):
     print("-", sentence)
 print("\nStatements, and what the runs here say of them:")
-for finding in family_findings(journal, run.family):
-    print("-", finding)
+found = family_findings(journal, run.family)
+for finding in found:
+    if not finding.lacks_runs:
+        print("-", finding)
+waiting = sum(finding.lacks_runs for finding in found)
+print(f"{waiting} of {len(found)} statements wait for runs that are not here, or not at full budget.")
 
 # %% id="download" tags=["colab"] cellView="form" jupyter={"source_hidden": true}
 # Only in Colab: download what the run left, weights included.

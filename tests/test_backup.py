@@ -11,9 +11,10 @@ from safetensors.numpy import load_file
 from cifar_report.cli import main
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.backup import BACKUP, Backup, restore_runs
+from cifar_report.records.files import CHECKPOINT, RESULT_FILES
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import read_record, run_folder
-from cifar_report.run import CHECKPOINT, RESULT_FILES, Run
+from cifar_report.run import Run
 
 
 def play(parameters, *, stop_after=None):

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from cifar_report.data.dataset import load_dataset
+from cifar_report.records.files import CHECKPOINT, RESULT_FILES
 from cifar_report.records.record import Progress, read_progress, read_record
-from cifar_report.run import CHECKPOINT, RESULT_FILES, Run
+from cifar_report.run import Run
 from cifar_report.training.build import build_model
 from cifar_report.training.checkpoint import Checkpoint
 from cifar_report.training.loop import train

@@ -68,7 +68,11 @@ def test_a_change_of_the_core_concerns_every_run(package, name):
 
 def test_comments_docstrings_layout_plots_and_what_computes_nothing_do_not_count(package):
     before = digest()
-    edit(package / "training/loop.py", '"""The training loop."""', '"""Another text."""\n\n# a remark\n')
+    edit(
+        package / "training/loop.py",
+        '"""The training loop, its random generators, and its state for a checkpoint."""',
+        '"""Another text."""\n\n# a remark\n',
+    )
     edit(package / "training/loop.py", "def train_one_epoch(training:", "def train_one_epoch(\n    training:")
     for name in ("report/plots.py", "cli.py", "run.py", "records/record.py", *NO_RESULT):
         (package / name).write_text((package / name).read_text() + "\nprint()\n")

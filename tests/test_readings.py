@@ -371,7 +371,7 @@ def test_records_are_of_the_protocol_that_the_text_states(folder, name):
             assert (run.data.test_size, run.environment.device_name) == (2000, "Intel(R) Xeon(R) Processor")
         else:
             assert (run.data.train_size, run.data.test_size, len(run.epochs)) == (50_000, 10_000, 20)
-            later = folder == "runs" and name in ("EXP011", "EXP011B", "EXP014") and run.seed
+            later = folder == "runs" and run.seed
             assert run.environment.device_name == ("Intel(R) Xeon(R) Processor" if later else "AMD EPYC")
 
 

@@ -7,9 +7,10 @@ from safetensors.torch import load_file
 
 from cifar_report.execution.plan import damaged_results
 from cifar_report.experiments.errors import RequestError
+from cifar_report.records.files import RESULT_FILES
 from cifar_report.records.lock import LOCK
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, run_folder
-from cifar_report.run import RESULT_FILES, Run
+from cifar_report.run import Run
 from cifar_report.training.choices import chosen
 from cifar_report.training.environment import describe_environment
 from cifar_report.training.evaluation import evaluate

@@ -1,5 +1,6 @@
 """What the original report says, as data, and what made-up records say of it."""
 
+import math
 import re
 
 import pytest
@@ -381,3 +382,19 @@ def test_a_family_of_ours_makes_no_other_harder_to_decide():
     assert {group for key, group in groups.items() if key in ours} == planned | {(True, "initialization")}
     assert {group for key, group in groups.items() if key not in ours} == {(False, "")}
     assert groups["EXP056", "The fast network needs a falling learning rate."] == (False, "schedules")  # not EXP049's
+
+
+def test_what_a_measure_can_show_and_when_it_is_too_wide_to_tell_were_fixed_in_advance():
+    """To widen a limit once the records are known would let more of them agree."""
+    assert {name: (m.unit, m.step, m.wide, m.exact) for name, m in MEASURES.items()} == {
+        "accuracy": ("points", None, 2, False),
+        "gain from several views of test images": ("points", 0.01, math.inf, False),
+        "first epoch's accuracy": ("points", None, 2, False),
+        "highest accuracy above the last epoch's": ("points", 0.01, math.inf, False),
+        "rise of validation loss": ("percentage points", 0.1, math.inf, False),
+        "jitter of validation loss": ("nats", 0.001, math.inf, False),
+        "epochs to 95 % of the highest accuracy": ("epochs", 1, 5, False),
+        "epochs to within a point of the highest accuracy": ("epochs", 1, 5, False),
+        "epochs to the lowest validation loss": ("epochs", 1, 5, False),
+        "training cost": ("PFLOP", 1e-6, math.inf, True),
+    }

@@ -107,6 +107,20 @@ def _digest_by_server(url: str) -> str | None:
     return f"sha256:{tag}" if len(tag) == 64 else None
 
 
+def named_folder(parameter: str, value: str | None, variable: str) -> tuple[Path, str] | None:
+    """The folder that a parameter or else an environment variable names, and which of them; `None` if neither does.
+
+    Raises:
+        RequestError: it does not exist.
+    """
+    if not (given := value or os.environ.get(variable)):
+        return None
+    origin, folder = parameter if value else f"the environment variable {variable}", Path(given).expanduser()
+    if not folder.is_dir():
+        raise RequestError(f"{origin} names the folder {folder}, which does not exist")
+    return folder, origin
+
+
 def cache_folder() -> Path:
     """Where data and weights are kept between runs: `$CIFAR_REPORT_CACHE`, else the user's cache folder."""
     import platformdirs

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import tarfile
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_report.data.download import DownloadError, cache_folder, download
+from cifar_report.data.download import DownloadError, cache_folder, download, named_folder
 from cifar_report.data.splits import rank_in_class
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
@@ -97,13 +96,9 @@ def find_local_copy(data_dir: str | None) -> LocalCopy | None:
     Raises:
         RequestError: the folder given holds no copy of CIFAR-10.
     """
-    given = data_dir or os.environ.get("CIFAR_REPORT_DATA")
-    if not given:
+    if not (named := named_folder("data_dir", data_dir, "CIFAR_REPORT_DATA")):
         return None
-    origin = "data_dir" if data_dir else "the environment variable CIFAR_REPORT_DATA"
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        raise RequestError(f"{origin} names the folder {folder}, which does not exist")
+    folder, origin = named
     for batches in (folder / ARCHIVE_FOLDER, folder):
         files = tuple(batches / name for name in BATCH_MD5)
         if any(file.is_file() for file in files):

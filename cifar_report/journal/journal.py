@@ -175,6 +175,11 @@ class Journal:
         return {name: result for name, result in self.results.items() if result.runs}
 
     @property
+    def records(self) -> list[RunRecord]:
+        """The records of the complete runs."""
+        return [run for result in self.complete.values() for run in result.runs]
+
+    @property
     def failures(self) -> list[RunRecord]:
         return [run for result in self.results.values() for run in result.failed]
 

@@ -243,7 +243,8 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
     """Whether the original's figures lie where one new run of ours is expected, or our means above a bound."""
     values, spreads = _values(journal, statement)
     measure, answers, reasons = MEASURES[statement.measure], [], []
-    originals = {n: r for n, r in journal.complete.items() if r.entry.reference_accuracy and not r.entry.same_as}
+    every = [n for n, entry in load_catalog().entries.items() if entry.reference_accuracy and not entry.same_as]
+    originals = {name: journal.complete[name] for name in every if name in journal.complete}
     on_cifar10 = [n for n, r in originals.items() if r.runs[0].data and r.runs[0].data.name == "cifar10"]
     for word, bound in (statement.figures or statement.at_least).items():
         best = word == "best"
@@ -255,8 +256,8 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         if not runs or small or (spread is None and not best):
             answers.append("open")
             missing = f"not on record: {name or 'any run on CIFAR-10'}"
-            unknown = f"{name}: {mean:.1f} {unit}, {UNKNOWN.format(name)}"
-            reasons.append(missing if not runs else f"not at full budget: {name}" if small else unknown)
+            single = f"{name}: {mean:.1f} {unit}, {UNKNOWN.format(name)}"
+            reasons.append(missing if not runs else f"not at full budget: {name}" if small else single)
             continue
         if statement.figures and spread:
             low, high = spread.prediction(mean, len(runs))
@@ -273,11 +274,7 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         else:  # of the best accuracy alone: that it can be had, one run shows
             result = journal.complete[name]
             low, high, n = *(100 * end for end in result.interval), result.interval_kind
-        everything = not best or all(
-            name in originals and originals[name].full_budget
-            for name, entry in load_catalog().entries.items()
-            if entry.reference_accuracy and not entry.same_as
-        )
+        everything = not best or all(name in originals and originals[name].full_budget for name in every)
         answers.append("holds" if low >= bound else "does not hold" if high < bound and everything else "open")
         of = f"{name}, the best of {len(on_cifar10)} by test accuracy," if best else name
         figure = f"{mean:.2f} ({low:.2f} to {high:.2f}) {unit}, {n}".replace("-", "\N{MINUS SIGN}")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
-from cifar_report.records.files import CHECKPOINT, HISTORY, RECORD, atomic_file
+from cifar_report.records.files import CHECKPOINT, HISTORY, RECORD, copy_file, remove_half_written
 from cifar_report.records.lock import is_locked
 from cifar_report.records.record import read_record, refuse_newer
 
@@ -32,8 +31,7 @@ class Backup:
         try:
             if not (self.copy / CHECKPOINT).is_file():
                 return False
-            with atomic_file(self.folder / CHECKPOINT) as temporary:  # it holds the history too
-                shutil.copyfile(self.copy / CHECKPOINT, temporary)
+            copy_file(self.copy / CHECKPOINT, self.folder / CHECKPOINT)  # it holds the history too
             self._saved = (self.folder / CHECKPOINT).stat().st_mtime_ns
         except OSError as error:
             self._lost(error)
@@ -51,8 +49,7 @@ class Backup:
                 return False
             for path in sorted(self.copy.iterdir(), key=lambda path: path.name == RECORD):  # which comes last
                 if path.is_file() and not path.name.startswith("."):
-                    with atomic_file(self.folder / path.name) as temporary:
-                        shutil.copyfile(path, temporary)
+                    copy_file(path, self.folder / path.name)
         except OSError as error:
             print(f"WARNING: the copy in {self.copy} cannot be brought back ({error.strerror})")
             return False
@@ -72,14 +69,12 @@ class Backup:
         if self.copy is None:
             return False
         try:
-            for half_written in self.copy.glob(".*-*.*"):  # by a process that was killed
-                half_written.unlink(missing_ok=True)
+            remove_half_written(self.copy)
             if CHECKPOINT in names:  # a result there is of an earlier run: this one is not complete
                 (self.copy / RECORD).unlink(missing_ok=True)
             for name in names:
                 if (self.folder / name).is_file():
-                    with atomic_file(self.copy / name) as temporary:
-                        shutil.copyfile(self.folder / name, temporary)
+                    copy_file(self.folder / name, self.copy / name)
             if RECORD in names:  # of a complete run the state is needed no more
                 (self.copy / CHECKPOINT).unlink(missing_ok=True)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ RECORD = "run.json"  # written last: its presence means that the run is complete
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.npz"
 WEIGHTS = "model.safetensors"
+RESULT_FILES = (HISTORY, PREDICTIONS, WEIGHTS, RECORD)
 NOTEBOOK = "notebook.ipynb"
 CHECKPOINT = "checkpoint.pt"  # while a run is unfinished
 PROGRESS = ".checkpoint.json"  # what the checkpoint is of
@@ -34,6 +36,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file in one step."""
+    with atomic_file(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a process that was killed left of `atomic_file`."""
+    for path in folder.glob(".*-*.*"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 from cifar_report.journal.statistics import wilson_interval
-from cifar_report.report.layout import Fragment
+from cifar_report.report.fragments import Fragment, scrolling
 
 MOST_CLASSES = 20  # that a table is wide enough for
 
@@ -25,11 +25,10 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = 
     worst = np.unravel_index(off.argmax(), off.shape)
     mistake = f"; most frequent mistake: {off[worst]:,} images of {classes[worst[0]]} taken for {classes[worst[1]]}"
     text = f"Confusion matrix. {np.trace(counts):,} of {counts.sum():,} images are right{mistake if off.any() else ''}."
-    return Fragment(
-        f'<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(text)}">'
+    return scrolling(
         f'<table class="confusion"><caption>{caption or escape(text)}</caption><thead><tr>'
         f'<th scope="col">label{"" if wide else ", taken for:"}</th>{heads}<th scope="col">accuracy, %</th>'
-        f'<th scope="col">95 % interval</th></tr></thead><tbody>{rows}</tbody></table></div>',
+        f'<th scope="col">95 % interval</th></tr></thead><tbody>{rows}</tbody></table>',
         text,
     )
 

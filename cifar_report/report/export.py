@@ -24,7 +24,7 @@ from cifar_report.records.files import NOTEBOOK, write_if_changed, write_text
 from cifar_report.records.key import COLAB
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer
-from cifar_report.report.layout import TEMPLATES
+from cifar_report.report.fragments import TEMPLATES
 from cifar_report.report.markdown import write_markdown
 from cifar_report.report.pdf import write_pdf
 from cifar_report.report.sections import notebook_link
@@ -164,7 +164,7 @@ def _code_colours() -> str:
 
 def _cover(journal: Journal, profile: str) -> list[str]:
     """The lines of the printed title page below the title."""
-    runs = [run for result in journal.complete.values() for run in result.runs]
+    runs = journal.records
     full = sum(at_full_budget(run) for run in runs)
     return [
         f"Experiment journal, profile {profile}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
     number = _number("Figure", anchor)
     values = picture.values() if isinstance(picture, Picture) and picture.panels else None
     return fragment("figure.html.j2", number=number, image=picture, caption=caption, anchor=anchor, values=values)
+
+
+def scrolling(inner: str, text: str) -> Fragment:
+    """HTML in a box that scrolls where it is too wide, named by the text that says what it shows."""
+    box = '<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{}">{}</div>'
+    return Fragment(box.format(escape(text), inner), text)
 
 
 def inline(page: Path) -> Fragment:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cifar_report.formatting import percent
 from cifar_report.records.predictions import Predictions
-from cifar_report.report.layout import Fragment
+from cifar_report.report.fragments import Fragment, scrolling
 
 CELL = "margin:0;text-align:center;font-size:11px;line-height:1.25;overflow-wrap:anywhere"
 WRAPPED = "display:inline-block;width:74px;vertical-align:top;margin:0 5px 5px 0"
@@ -41,11 +41,7 @@ def image_grid(
     )
     grid = f"display:grid;grid-template-columns:repeat({columns},minmax(58px,1fr));gap:5px;max-width:{84 * columns}px"
     style = "" if wrap else grid
-    return Fragment(
-        f'<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{escape(alt)}">'
-        f'<div style="{style}">{cells}</div></div>',
-        alt,
-    )
+    return scrolling(f'<div style="{style}">{cells}</div>', alt)
 
 
 def _cell(image: np.ndarray, title: str, style: str, *, captioned: bool) -> str:
@@ -84,6 +80,6 @@ def confident_mistakes(images: np.ndarray, predictions: Predictions, classes: Se
         (classes[predictions.labels[i]], classes[predictions.predicted[i]], percent(predictions.confidence[i]))
         for i in wrong
     ]
-    titles = [f"{label}\nnot {other}\n{probability}" for label, other, probability in told]
+    titles = [f"{label}\ntaken for {other}\n{probability}" for label, other, probability in told]
     words = "; ".join(f"{label} taken for {other} ({probability})" for label, other, probability in told)
     return image_grid(images[wrong], titles, f"Most confident mistakes: {words or 'none'}.", wrap=True)

@@ -1,4 +1,4 @@
-"""The report's page on paper."""
+"""The report's page on paper; its layout is `@page` and `@media print` in `templates/cifar_report/style.css`."""
 
 from __future__ import annotations
 

@@ -146,9 +146,9 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
 
     `bases`, what these experiments build on, are dotted.
 
-    Lines are means over seeds; of a few experiments bands reach from the lowest to the highest seed. A ring marks the epoch with the lowest
-    validation loss. A loss that leaps far above all training losses would press the others flat: it leaves the plot,
-    and a triangle says how high it goes.
+    Lines are means over seeds; of a few experiments bands reach from the lowest to the highest seed. A ring marks the
+    epoch with the lowest validation loss. A loss that leaps far above all training losses would press the others flat:
+    it leaves the plot, and a triangle says how high it goes.
     """
     shown = {name: [list(h) for h in several] for name, several in {**histories, **(bases or {})}.items() if several}
     looks = appearances(histories) | {name: (grey, ":") for name, grey in zip(bases or (), BASES, strict=False)}

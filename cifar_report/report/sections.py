@@ -27,7 +27,7 @@ from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, now, recorded_folder
 from cifar_report.report import image_grids, plots
 from cifar_report.report.confusion_matrix import confusion_matrix
-from cifar_report.report.layout import Fragment, figure, fragment, reference, table_number
+from cifar_report.report.fragments import Fragment, figure, fragment, reference, table_number
 from cifar_report.training.environment import git_state
 
 NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
@@ -37,7 +37,7 @@ LADDERS = ("ladder", "ladder-beyond")  # anchors: the figure of the original's e
 
 def banner(journal: Journal, profile: str) -> Fragment:
     """What kind of report this is: profile, budgets, data, hardware, failures; the first thing to read."""
-    runs = [run for result in journal.complete.values() for run in result.runs]
+    runs = journal.records
     full = [run for run in runs if budget.at_full_budget(run)]
     return fragment(
         "banner.html.j2",
@@ -82,8 +82,8 @@ def abstract(journal: Journal) -> Fragment:
     results = list(journal.complete.values())
     if not results:
         return fragment("note.html.j2", text="No run is complete yet.")
-    originals = {n: r.entry.reference_accuracy for n, r in journal.results.items() if not r.entry.same_as}
-    originals = {name: accuracy for name, accuracy in originals.items() if accuracy}
+    entries = [r.entry for r in journal.results.values() if not r.entry.same_as]
+    originals = {entry.id: entry.reference_accuracy for entry in entries if entry.reference_accuracy}
     found = {name: journal.reproduction(name) for name in originals}
     answers = grouped((of.answer, name) for name, of in found.items() if of)
     unknown = [*answers.pop("too wide to tell", []), *answers.pop("spread unknown", [])]
@@ -97,7 +97,7 @@ def abstract(journal: Journal) -> Fragment:
     return fragment(
         "abstract.html.j2",
         experiments=len(results),
-        runs=sum(len(result.runs) for result in results),
+        runs=len(journal.records),
         full=sum(result.full_budget for result in results),
         substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
         best=best,
@@ -129,7 +129,7 @@ def headline(journal: Journal) -> Fragment:
     table = fragment(
         "results.html.j2",
         results=results,
-        sizes=sorted({run.data.train_size for result in results for run in result.runs if run.data}),
+        sizes=sorted({run.data.train_size for run in journal.records if run.data}),
         seconds=journal.runs.groupby("experiment").train_seconds.min(),
         local=LOCAL_WEIGHTS,
         comparisons=journal.comparisons,
@@ -173,7 +173,7 @@ def cost_figure(journal: Journal) -> Fragment:
 
 def dataset_figure(journal: Journal) -> Fragment:
     """A picture of the classes from the very images the runs used, where this machine has them."""
-    digests = {run.data.sha256 for result in journal.complete.values() for run in result.runs if run.data}
+    digests = {run.data.sha256 for run in journal.records if run.data}
     images = next(filter(None, map(find_images, sorted(digests))), None)
     if images is None:
         return fragment("note.html.j2", text="There is no picture of the data here: this machine does not have it.")
@@ -366,14 +366,14 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
 
 def _own_pictures(journal: Journal) -> bool:
     """Whether every run is on a folder of pictures, of which no statement speaks."""
-    return {run.data.name for result in journal.complete.values() for run in result.runs if run.data} == {"folder"}
+    return {run.data.name for run in journal.records if run.data} == {"folder"}
 
 
 def general_notes(journal: Journal) -> Fragment:
     """Range of the results and what it took."""
     results = list(journal.complete.values())
     ranked = sorted(results, key=lambda r: r.accuracy)
-    runs = [run for result in results for run in result.runs]
+    runs = journal.records
     return fragment(
         "notes.html.j2",
         lowest=ranked[0] if ranked else None,
@@ -390,7 +390,7 @@ def general_notes(journal: Journal) -> Fragment:
 
 def citation(journal: Journal) -> Fragment:
     """How to cite the report: the code that wrote it, and the records it rests on by their digest."""
-    runs = [run for result in journal.complete.values() for run in result.runs]
+    runs = journal.records
     records = hashlib.sha256()
     for run in runs:  # in the order of the table of results, each experiment's by seed
         records.update((recorded_folder(journal.output_dir, run) / RECORD).read_bytes())

@@ -1,4 +1,4 @@
-"""The training loop."""
+"""The training loop, its random generators, and its state for a checkpoint."""
 
 from __future__ import annotations
 

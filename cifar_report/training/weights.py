@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_report.data.download import DownloadError, download
+from cifar_report.data.download import DownloadError, download, named_folder
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.record import Provenance, WeightsRecord
@@ -39,13 +39,8 @@ def find_weights(parameters: Experiment, *, download: bool = True) -> Found:
         RequestError: `weights_dir` does not exist, or no weights are found and `offline` is `fail`.
     """
     name = parameters.model
-    origin = "weights_dir" if parameters.weights_dir else "the environment variable CIFAR_REPORT_WEIGHTS"
-    given = parameters.weights_dir or os.environ.get("CIFAR_REPORT_WEIGHTS")
-    if given:
-        folder = Path(given).expanduser()
-        if not folder.is_dir():
-            raise RequestError(f"{origin} names the folder {folder}, which does not exist")
-        file = folder / f"{name}.safetensors"
+    if named := named_folder("weights_dir", parameters.weights_dir, "CIFAR_REPORT_WEIGHTS"):
+        file = named[0] / f"{name}.safetensors"
         if file.is_file():
             return file, _record("local file", file, "local file"), None
     downloaded, failure = _downloaded(name, fetch=download)
