@@ -250,7 +250,7 @@ SHOWN = {  # by the lessons
         r"by the formula (\d\.\d{5})\d, PyTorch \1",
         r"s = 0\.1: lowest where the right class has 0\.9(09|1)",
         *[r"eval\(\): image 0 in two batches of +\d+: 0\.000"] * 2,
-        *[r"train\(\): image 0 in two batches of +\d+: 0\.[1-9]"] * 2,
+        *[r"train\(\): image 0 in two batches of +\d+: 0\.\d*[1-9]"] * 2,
     ],
     "tuning": [
         r"trial  0: lr 0\.01, momentum 0\.9, .* batch_size 64: [\d.]+% after 3 epochs",
