@@ -308,11 +308,16 @@ def _single(journal: Journal) -> Iterable[str]:
     judged = journal.reproduction("EXP011")
     if not (judged and judged.answer.startswith("ours is")):
         yield _fitted(journal, "EXP011")
-    mobile = journal.results["EXP013"]
+    mobile, found = journal.results["EXP013"], journal.reproduction("EXP013")
+    assert found
+    if found.answer not in ("spread unknown", "too wide to tell"):
+        return
+    wide = f"they expect a new one between {' and '.join(f'{100 * end:.1f}' for end in found.interval or ())}"
     yield (
         f"MobileNetV2 with all layers trained ends at {_percent(mobile)}, where the original has "
-        f"{mobile.entry.reference_accuracy:.2f}: one run does not say how far others would lie from it. Its ImageNet "
-        "weights come from a network that saw images turned by 180 degrees."
+        f"{mobile.entry.reference_accuracy:.2f}: so few runs say too little of where others would end"
+        f"{f' ({wide})' if found.interval else ''}. Its ImageNet weights come from a network that saw images turned by "
+        "180 degrees."
     )
 
 

