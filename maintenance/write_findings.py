@@ -83,7 +83,8 @@ FAMILIES = {
     "regularization": "### What helps against overfitting, and do the statistics of normalization matter?\n\nLeNet as "
     "in EXP003, with one thing changed, and in EXP073 with four that helped:",
     "transfer_images": "### Are 224 pixels needed, and ImageNet's statistics?\n\nResNet-18 from ImageNet's weights. "
-    "A run costs about half of EXP011's operations, a thirtieth of EXP017's; EXP074 costs three times as much. EXP076 is EXP011 with random weights:",
+    "A run costs about half of EXP011's operations, a thirtieth of EXP017's; EXP074 costs three times as much. "
+    "EXP076 is EXP011 with random weights:",
     "tuning": "### Could tuning improve the original's settings?\n\n{search} EXP067 has the best proposal's settings:",
 }
 TRIALS = ROOT / "outputs" / "reference" / "tuning" / "trials.csv"  # written by search.py
