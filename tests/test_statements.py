@@ -305,7 +305,7 @@ def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):
         write_run(tmp_path, name, accuracy)
     one = " ".join(abstract(Journal(tmp_path)).html.split())
     assert "What helped, in points.</b> Nothing is shown to." in one
-    assert "1 compare two trained models, not methods" in one
+    assert "1 compares two trained models, not methods" in one
     for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.76), ("EXP004", 0.70), ("EXP005", 0.60)):
         runs(tmp_path, name, accuracy)
     html = " ".join(abstract(Journal(tmp_path)).html.split())
