@@ -60,9 +60,9 @@ def test_its_title_says_what_differs_unless_one_is_given(clone):
 
 
 def test_a_short_name_is_the_one_that_commands_understand(clone, capsys):
-    assert main(["new", "exp76", "--from", "exp3", "--set", "lr=0.02"]) == 0
-    assert 'make report ONLY="EXP003 EXP076"' in capsys.readouterr().out
-    assert load_catalog().select(["EXP76"]) == load_catalog().select("exp076") == ["EXP076"]
+    assert main(["new", "exp96", "--from", "exp3", "--set", "lr=0.02"]) == 0
+    assert 'make report ONLY="EXP003 EXP096"' in capsys.readouterr().out
+    assert load_catalog().select(["EXP96"]) == load_catalog().select("exp096") == ["EXP096"]
     assert validate({"experiment": "exp3"}).experiment == "EXP003"
 
 

@@ -110,7 +110,12 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
         *(family.title for family in load_catalog().families if not family.beyond),
         "Beyond the original",
         *(family.title for family in load_catalog().families if family.beyond),
-        *("Summary", "General notes", "What the original report says, and what these records say of it"),
+        *(
+            "What we expected of these experiments",
+            "Summary",
+            "General notes",
+            "What the original report says, and what these records say of it",
+        ),
         *("Possible improvements", "Changed since the last report"),
         *("Appendix", "The baseline: details", "Larger architectures: details", "Initial weights: details"),
         "How to cite this report",
