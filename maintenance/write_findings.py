@@ -51,7 +51,7 @@ When each rule was fixed:
 
 - Margins, and the contrasts of the original's statements: when EXP000 to EXP010 had three seeds on record.
 - Our own statements: before their records were looked at. Those on EXP049 to EXP051, EXP067 and EXP075 follow trials on
-  held-out images; those on EXP073 to EXP075 were written when the experiments that they combine, compare or build on
+  held-out images; those on EXP073 to EXP076 were written when the experiments that they combine, compare or build on
   were known. The report marks two that our records suggested as post hoc.
 - A figure outside an interval does not agree, even where the interval is wider than two points either way: when EXP002
   had three seeds. Without this rule the answers on EXP002 and EXP011 would be *too wide to tell*.

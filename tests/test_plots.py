@@ -51,6 +51,15 @@ def test_several_seeds_are_a_line_and_a_band(tmp_path):
     assert "FillBetween" not in one
 
 
+def test_bands_of_many_experiments_would_hide_each_other(tmp_path):
+    names = [f"EXP{n:03}" for n in range(1, 11)]
+    runs = [write_run(tmp_path, name, seed=seed) for name in names for seed in (0, 1)]
+    few, many = (plots.learning_curves(plots.histories(some)) for some in (runs[:16], runs[:18]))
+    assert ("FillBetween" in few.svg, "bands reach" in few.remark) == (True, True)
+    assert ("FillBetween" in many.svg, "bands reach" in many.remark) == (False, False)
+    assert "means over seeds" in many.remark
+
+
 def test_numbers_in_words_keep_their_digits(tmp_path):
     run = write_run(tmp_path, "EXP003", validation_losses=(2.3026, 2.3029, 2.3031, 2.3035))
     flat = [epoch.model_copy(update={"train_loss": 2.303}) for epoch in run.epochs]

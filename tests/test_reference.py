@@ -166,6 +166,10 @@ def test_the_abstract_judges_what_has_a_spread(journal):
     text = abstract(journal).html
     assert "8 of 11 of its figures at full budget lie in the 95 % prediction interval of one new run of ours." in text
     assert "Not judged, because the spread is unknown or too wide: EXP008 and EXP013." in text
+    one_view = "picked by test accuracy; with one view of each test image 93.35, and"
+    assert one_view in text
+    assert "Not ranked either, since they were fitted" in text
+    assert "curves: EXP011B +2.53, EXP014B" in text
     assert "Outside it: EXP002 and EXP014 (ours is above), EXP011 (ours is below)." in text
     assert "Not run at full budget: EXP012 and EXP015-EXP020, among them its best, 95.28&nbsp;%." in text
     fitted = {entry.id for entry in load_catalog().entries.values() if entry.fitted}

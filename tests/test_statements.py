@@ -88,14 +88,32 @@ def test_one_run_each_is_open_for_want_of_a_spread(tmp_path, judged):
     found = judged(contrasts=["EXP003 > EXP001"])
     assert found.answer == "open"
     assert "spread unknown" in found.reason
+    assert not found.lacks_runs  # its runs are there
 
 
 def test_what_is_missing_or_smaller_is_open(tmp_path, judged):
     runs(tmp_path, "EXP001", 0.70)
     assert "not on record: EXP003" in judged(contrasts=["EXP003 > EXP001"]).reason
+    assert judged(figures={"EXP003": 70}).lacks_runs
     runs(tmp_path, "EXP003", 0.90, parameters={"epochs": 3})
     found = judged(contrasts=["EXP003 > EXP001"])
-    assert (found.answer, "not at full budget: EXP003" in found.reason) == ("open", True)
+    assert (found.answer, "not at full budget: EXP003" in found.reason, found.lacks_runs) == ("open", True, True)
+    runs(tmp_path, "EXP003", 0.90)
+    assert not judged(contrasts=["EXP003 > EXP001"]).lacks_runs
+
+
+def test_what_is_refuted_only_because_it_is_small_says_so(tmp_path, judged):
+    runs(tmp_path, "EXP001", 0.70)
+    runs(tmp_path, "EXP003", 0.70)
+    runs(tmp_path, "EXP004", 0.66)
+    for contrasts, small in (
+        (["EXP003 > EXP001"], True),
+        (["EXP004 > EXP001"], False),
+        (["EXP003 > EXP001", "EXP004 > EXP001"], False),
+        (["EXP004 = EXP001"], False),
+    ):
+        found = judged(contrasts=contrasts)
+        assert (found.answer, found.below_margin) == ("does not hold", small)
 
 
 def test_what_keeps_several_contrasts_open_is_said_once(tmp_path, judged):

@@ -68,7 +68,7 @@ def execute_plan(
 
 
 def missing_runs(plan: Sequence[PlannedRun], say: Callable[[str], None]) -> list[PlannedRun]:
-    """The runs of the plan that are not complete; the folders of the others are left as they should be."""
+    """The runs of the plan that are not complete; those of the others are cleared of what killed processes left."""
     missing = []
     for run in plan:
         if run.is_complete():

@@ -63,11 +63,7 @@ class Finding:
     answer: Answer
     reason: str
     tested: tuple[Tested, ...] = ()
-
-    @property
-    def lacks_runs(self) -> bool:
-        """Whether it is open because runs are missing, or not at full budget."""
-        return self.answer == "open" and ("not on record" in self.reason or "not at full budget" in self.reason)
+    lacks_runs: bool = False  # whether it is open because runs are missing, or not at full budget
 
     @property
     def below_margin(self) -> bool:
@@ -196,7 +192,8 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
         reasons += _caveats(journal, _names(tested))
     if statement.caveat:
         reasons.append(statement.caveat)
-    return Finding(statement, answer, "; ".join(dict.fromkeys(reasons)), tested)
+    lacks_runs = answer == "open" and bool(missing or small)
+    return Finding(statement, answer, "; ".join(dict.fromkeys(reasons)), tested, lacks_runs)
 
 
 def _words(t: Tested, journal: Journal) -> str:
@@ -242,7 +239,7 @@ def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested],
 def _bounds(journal: Journal, statement: Statement) -> Finding:
     """Whether the original's figures lie where one new run of ours is expected, or our means above a bound."""
     values, spreads = _values(journal, statement)
-    measure, answers, reasons = MEASURES[statement.measure], [], []
+    measure, answers, reasons, lacking = MEASURES[statement.measure], [], [], False
     every = [n for n, entry in load_catalog().entries.items() if entry.reference_accuracy and not entry.same_as]
     originals = {name: journal.complete[name] for name in every if name in journal.complete}
     on_cifar10 = [n for n, r in originals.items() if r.runs[0].data and r.runs[0].data.name == "cifar10"]
@@ -253,10 +250,9 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         small = not best and bool(_small(journal, [name]))
         unit = "%" if measure.column.endswith("accuracy") else measure.unit
         mean, n = sum(runs) / max(1, len(runs)), f"n = {len(runs)}"
-        if best and runs:  # rounded as everywhere
-            mean = 100 * journal.complete[name].accuracy
         if not runs or small or (spread is None and not best):
             answers.append("open")
+            lacking |= small or not runs
             missing = f"not on record: {name or 'any run on CIFAR-10'}"
             single = f"{name}: {mean:.1f} {unit}, {UNKNOWN.format(name)}"
             reasons.append(missing if not runs else f"not at full budget: {name}" if small else single)
@@ -271,11 +267,12 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
                 f"{high:.1f}, {n}{', too wide to tell' if wide else ''}"
             )
             continue
-        if spread:
-            low, high = spread.interval(mean, len(runs))
-        else:  # of the best accuracy alone: that it can be had, one run shows
+        if best:  # even one run shows that it can be had
             result = journal.complete[name]
-            low, high, n = *(100 * end for end in result.interval), result.interval_kind
+            mean, low, high = (100 * share for share in (result.accuracy, *result.interval))
+            n = result.interval_kind
+        elif spread:
+            low, high = spread.interval(mean, len(runs))
         everything = not best or all(name in originals and originals[name].full_budget for name in every)
         answers.append("holds" if low >= bound else "does not hold" if high < bound and everything else "open")
         of = f"{name}, the best of {len(on_cifar10)} by test accuracy," if best else name
@@ -283,7 +280,9 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         reasons.append(f"{of} {figure}")
         if answers[-1] == "open" and not everything:
             reasons.append("not everything is on record at full budget")
-    return Finding(statement, _together(answers), "; ".join(filter(None, [*reasons, statement.caveat])))
+            lacking = True
+    answer, reason = _together(answers), "; ".join(filter(None, [*reasons, statement.caveat]))
+    return Finding(statement, answer, reason, lacks_runs=lacking and answer == "open")
 
 
 def _together(answers: Sequence[str]) -> Answer:

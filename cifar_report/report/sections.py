@@ -101,7 +101,7 @@ def abstract(journal: Journal) -> Fragment:
         full=sum(result.full_budget for result in results),
         substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
         best=best,
-        one_view=one_view if one_view.idxmax() != best.entry.id else None,
+        one_view=one_view,
         counts={name: len(result.runs) for name, result in journal.complete.items()},
         asked=asked,
         alike=sorted((c for c in asked if c.verdict == "equivalent"), key=lambda c: -abs(c.difference)),
