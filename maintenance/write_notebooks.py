@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
@@ -120,8 +119,8 @@ def write_notebooks(repository: str | None = None, ref: str | None = None, *, ro
         raise RequestError(f"--ref takes a branch, tag or commit, not '{ref}'")
     text = journal.read_text(encoding="utf-8")
     new = re.sub(r"(?m)^repository: .*$", f"repository: {repository}", text)
-    quoted = yaml.safe_dump({"ref": ref}).strip()  # 1.0 is a tag, not a number
-    written = {journal: re.sub(r"(?m)^ref: .*$", quoted, new)}
+    new = re.sub(r"(?m)^ref: .*$", f'ref: "{ref}"', new)  # 1.0 is a tag, not a number
+    written = {journal: new}
     families = {family.notebook: family.name for family in load_catalog().families}
     for path in sorted({*(folder / "notebooks").glob("*.ipynb")} - {folder / "notebooks" / "report.ipynb"}):
         notebook = json.loads(path.read_text(encoding="utf-8"))

@@ -100,7 +100,7 @@ def test_badges_are_rewritten_together_and_change_no_key(clone):
     assert write_notebooks(root=clone) == []
     changed = write_notebooks("me/my-fork", "v1.0", root=clone)
     assert len(changed) == len(list((clone / "notebooks").glob("[0-9]*.ipynb"))) + 2  # colab_full_journal, journal.yaml
-    assert "repository: me/my-fork\nref: v1.0\n" in (clone / "params" / "journal.yaml").read_text()
+    assert 'repository: me/my-fork\nref: "v1.0"\n' in (clone / "params" / "journal.yaml").read_text()
     text = (clone / "notebooks" / "03_optimizers.ipynb").read_text()
     assert "github/me/my-fork/blob/v1.0/notebooks/03_optimizers.ipynb" in text
     assert "https://github.com/me/my-fork/archive/v1.0.zip" in text

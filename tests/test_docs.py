@@ -4,12 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.main import get_command
 
 from cifar_report import __version__
 from cifar_report.cli import app
-from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.catalog import load_catalog, read_yaml
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,6 +52,6 @@ def test_workflows_pin_what_they_use_by_commit():
 
 
 def test_the_citation_is_of_this_version():
-    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    cited = read_yaml(ROOT / "CITATION.cff")
     assert cited["version"] == __version__
     assert load_catalog().repository in cited["repository-code"]

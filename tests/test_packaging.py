@@ -7,11 +7,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cifar_report.experiments.catalog import load_catalog
+from cifar_report.experiments.catalog import load_catalog, read_yaml
 
 ROOT = Path(__file__).parent.parent
 NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}  # conda's names of the same packages
@@ -22,7 +21,7 @@ def pyproject() -> dict:
 
 
 def test_environment_and_pyproject_agree():
-    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    dependencies = read_yaml(ROOT / "environment.yml")["dependencies"]
     conda = {text for text in dependencies if isinstance(text, str)}
     for theirs, ours in NAMES.items():
         conda = {text.replace(theirs, ours, 1) if text.startswith(theirs) else text for text in conda}

@@ -6,13 +6,13 @@ Read from `params/` and `notebooks/`, in a clone beside the package, in an insta
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
 
 from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, full_name, validate
@@ -241,51 +241,18 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
     return overrides
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, where PyYAML keeps the last, and reads numbers as YAML 1.2 does.
-
-    PyYAML reads `010` as 8 and `1:30` as 90.
-    """
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            raise yaml.constructor.ConstructorError(None, None, f"{key} cannot be a key", key_node.start_mark)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", key_node.start_mark)
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
-for tag, plain, pattern in (
-    ("tag:yaml.org,2002:int", int, r"[-+]?\d+$"),
-    ("tag:yaml.org,2002:float", float, r"[-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+)$"),
-):
-    _Loader.add_constructor(tag, lambda loader, node, plain=plain: plain(node.value))  # type: ignore[misc]
-    _Loader.add_implicit_resolver(tag, re.compile(pattern), list("-+.0123456789"))
-
-
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """Load a YAML mapping safely.
+    """Load a mapping from YAML 1.2, safely: a key may be given once, `010` is 10, and `no` is a text.
 
     Raises:
         RequestError: names the file, and the line where the YAML is malformed.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise RequestError(f"cannot read {path}: {reason}") from None
-    except yaml.YAMLError as error:
+    except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
