@@ -91,6 +91,36 @@ def test_one_run_each_is_open_for_want_of_a_spread(tmp_path, judged):
     assert not found.lacks_runs  # its runs are there
 
 
+def test_only_the_experiment_of_one_run_is_named_for_its_unknown_spread(tmp_path, judged):
+    write_run(tmp_path, "EXP000", 0.70)
+    runs(tmp_path, "EXP001", 0.90)
+    found = judged(contrasts=["EXP001 > EXP000"])
+    assert found.reason == "EXP001 > EXP000: spread unknown: only one run of EXP000"
+
+
+@pytest.mark.parametrize(
+    ("contrast", "words"),
+    [
+        ("EXP003 > EXP001 + 2", r"\+3\.00 \(\+2\.\d\d to \+3\.\d\d\) points, higher, n = 5"),
+        ("EXP004 = EXP001", r"\+0\.00 \(−0\.\d\d to \+0\.\d\d\) points, equivalent within 1, n = 5"),
+        ("EXP005 > EXP001", r"\+0\.50 \(\+0\.\d\d to \+0\.\d\d\) points, slightly higher, by less than 1, n = 5"),
+        ("EXP003 > EXP001 + 3", r"\+3\.00 \(.*\) points, open, n = 5"),
+    ],
+)
+def test_a_contrast_is_told_with_its_whole_difference_and_interval(tmp_path, judged, contrast, words):
+    for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.73), ("EXP004", 0.70), ("EXP005", 0.705)):
+        runs(tmp_path, name, accuracy)
+    assert re.match(f"{re.escape(contrast)}: {words}", judged(contrasts=[contrast]).reason)
+
+
+def test_figures_of_a_small_margin_have_three_digits(tmp_path, judged):
+    runs(tmp_path, "EXP001", 0.70)
+    runs(tmp_path, "EXP003", 0.70)
+    for margin, digits in ((0.1, 2), (0.02, 3)):
+        found = judged(contrasts=["EXP003 = EXP001"], measure="rise of validation loss", margin=margin)
+        assert found.reason.startswith(f"EXP003 = EXP001: +{0:.{digits}f} (")
+
+
 def test_what_is_missing_or_smaller_is_open(tmp_path, judged):
     runs(tmp_path, "EXP001", 0.70)
     assert "not on record: EXP003" in judged(contrasts=["EXP003 > EXP001"]).reason
