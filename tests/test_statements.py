@@ -252,7 +252,7 @@ def test_a_bound_on_another_measure_needs_a_spread_and_the_full_budget(tmp_path,
     """One run's Wilson interval is of its test accuracy, and of nothing else."""
     given = {"measure": "first epoch's accuracy", "at_least": {"EXP003": 50}}
     write_run(tmp_path, "EXP003", 0.79)
-    assert "spread unknown" in judged(**given).reason
+    assert judged(**given).reason == "EXP003: 73.0 %, spread unknown: only one run of EXP003"
     runs(tmp_path, "EXP003", 0.79)
     assert judged(**given).answer == "holds"
     runs(tmp_path, "EXP003", 0.79, parameters={"epochs": 3})
@@ -287,7 +287,8 @@ def test_statements_of_the_journal_are_about_its_experiments_and_measures(tmp_pa
         assert statement.measure in MEASURES
         words = {word for text in statement.contrasts for word in text.split()} | {*statement.figures}
         assert {word for word in words if word.startswith("EXP")} <= known
-    assert {f.answer for f in findings(Journal(tmp_path))} == {"open", "cannot be tested"}
+    found = findings(Journal(tmp_path))
+    assert {(f.answer, f.lacks_runs) for f in found} == {("open", True), ("cannot be tested", False)}
 
 
 @pytest.mark.parametrize(
