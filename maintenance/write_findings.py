@@ -36,10 +36,10 @@ Intel Xeon or AMD EPYC (EXP002, seed 0: on two). EXP009 is EXP003 by another nam
 image, seed by seed. The pretrained networks start from stand-in ImageNet weights (quantised, not torchvision's).
 MobileNetV2's (EXP013, EXP019C) come from a network that saw images turned by 180 degrees. EXP017, EXP019 and EXP020 are
 on record on smaller subsets only, and EXP017's and EXP019's first epochs as EXP017C and EXP019C. EXP016 ran with
-EXP013's weights, which allow no comparison where convolutions are frozen. The three VGG-16 experiments were not run:
-there are no weights for them. Of our own experiments, some runs of EXP068 to EXP072 used two threads. Held-out images
-chose settings of EXP049 to EXP051, EXP067 and EXP075; curves on the test images, those of EXP011B and EXP014B; test
-accuracies, the parts of EXP073.
+EXP013's weights, whose frozen features are nearly all zero at 32 pixels: it is not compared. The three VGG-16
+experiments were not run: there are no weights for them. Of our own experiments, some runs of EXP068 to EXP072 used two
+threads. Held-out images chose settings of EXP049 to EXP051, EXP067 and EXP075; curves on the test images, those of
+EXP011B and EXP014B; test accuracies, the parts of EXP073.
 
 Intervals of means, and of one new run, follow from the spread between seeds. Runs of one kind share one estimate of it:
 runs of the same network, optimizer, budget, precision and type of learning rate (constant or changing). Where no
@@ -65,7 +65,7 @@ Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.3
 below 63 % and its spread above 0.8.
 
 Those on smaller subsets are in [`outputs/reference/cpu`](../outputs/reference/cpu), others that the readings speak of
-in `brief`, `head` and `upside-down` beside it."""
+in `brief`, `head`, `turned` and `upside-down` beside it."""
 
 
 ABOUT = "\n\n".join(RECORDS.split("\n\n")[i] for i in (0, 2, 3)) + "\n"  # the report explains its intervals itself

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from cifar_report.data.dataset import load_dataset
 from cifar_report.experiments.catalog import load_catalog, load_experiment
+from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import listing
 from cifar_report.journal.journal import Journal
 from cifar_report.records.record import RunRecord, read_record, run_folder
 from cifar_report.training.augmentation import rotation
+from cifar_report.training.build import build_model
 from cifar_report.training.choices import chosen
 from cifar_report.training.frozen import freeze
-from cifar_report.training.inputs import STATISTICS
+from cifar_report.training.inputs import STATISTICS, to_input
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "outputs" / "reference"
@@ -32,8 +35,10 @@ SETTINGS = {  # what shares a network and a budget; EXP009 is EXP003 by another 
 SMALL = [f"EXP{n:03}" for n in (17, 19, 20)]  # on record on smaller subsets alone
 WHOLE = [
     *(("runs", name) for name in ("EXP011", "EXP011B", "EXP013", "EXP014")),
-    *(("head", "EXP014"), ("runs", "EXP014B"), ("upside-down", "EXP016")),
+    *(("head", "EXP014"), ("runs", "EXP014B")),
+    *((folder, "EXP016") for folder in ("upside-down", "turned")),
 ]
+PARTS = {"head": ", head alone", "turned": ", turned images"}
 
 
 def table(header: str) -> list[str]:
@@ -174,9 +179,8 @@ def small_rows() -> list[str]:
 def whole_rows() -> list[str]:
     rows = []
     for folder, name in WHOLE:
-        part = ", head alone" if folder == "head" else ""
         for run in whole(folder, name):
-            rows.append(f"| {name}{part} | {run.seed} | {curve_cells(run)} |")
+            rows.append(f"| {name}{PARTS.get(folder, '')} | {run.seed} | {curve_cells(run)} |")
     return rows
 
 
@@ -306,11 +310,17 @@ def least_and_most(values: list[float], digits: int) -> str:
     return f"at {low}" if low == high else f"between {low} and {high}"
 
 
+def lowest(run: RunRecord) -> tuple[float, int]:
+    """The lowest validation loss and its epoch."""
+    return min((epoch.validation_loss, epoch.epoch) for epoch in run.epochs)
+
+
 def sentences() -> dict[str, str]:
     """The sentences about the pretrained networks that state figures."""
-    (fourteenth, *_), (trained, *_) = (whole("runs", name) for name in ("EXP014", "EXP014B"))
+    (fourteenth, *_), (trained, *others) = (whole("runs", name) for name in ("EXP014", "EXP014B"))
     thirteenth, *_ = whole("runs", "EXP013")
-    mobile, epochs = whole("upside-down", "EXP016"), fourteenth.epochs
+    mobile, turned = whole("upside-down", "EXP016"), whole("turned", "EXP016")
+    epochs = fourteenth.epochs
     firsts = listing(f"{points(run)['accuracy']:.1f}" for run in full_budget("EXP011"))
     largest = [max(distances(name, "EXP011").values()) for name in ("EXP011B", "EXP011")]
     wide, first, nineteen = record("brief", "EXP017B"), record("runs", "EXP017C"), record("runs", "EXP019C")
@@ -337,6 +347,13 @@ def sentences() -> dict[str, str]:
         f"seed 0) {in_words(trained)}.",
         "mobile": f"its training loss ends {least_and_most([run.epochs[-1].train_loss for run in mobile], 2)}, its "
         f"accuracy {least_and_most([100 * run.test.accuracy for run in mobile], 2)} %",
+        "two more seeds": "Two more seeds, which chose nothing, end at "
+        + " and ".join(f"{100 * run.test.accuracy:.2f}" for run in others)
+        + " %, with their lowest validation losses of "
+        + " and ".join("{:.3f} at epoch {}".format(*lowest(run)) for run in others)
+        + ".",
+        "turned": "with all images turned, too, accuracy ends "
+        f"{least_and_most([100 * run.test.accuracy for run in turned], 2)} % (n = {len(turned)}, table above)",
     }
 
 
@@ -361,6 +378,31 @@ def test_what_the_text_concludes_about_the_pretrained_networks():
     assert {run.parameters["trainable"] for run in heads} == {"head"}
 
 
+def test_features_of_the_stand_in_weights_at_two_sizes():
+    """Of MobileNetV2's last 1,280, those above zero: of 100 test images, ten a class."""
+    experiment = load_experiment("EXP016", overrides={"train_limit": 10, "test_limit": 100})
+    try:
+        dataset = load_dataset(experiment)
+        model, weights, _ = build_model(experiment)
+    except RequestError as missing:
+        pytest.skip(str(missing))
+    if (dataset.record.sha256, weights.sha256) != (
+        record("upside-down", "EXP016").data.sha256,
+        whole("upside-down", "EXP016")[0].weights.sha256,
+    ):
+        pytest.skip("these are other images or weights")
+    model.eval()
+    with torch.no_grad():
+        small, large = (
+            model.features(to_input(dataset.test.images, size, experiment.normalize)).mean((2, 3)) for size in (32, 224)
+        )
+    above = [float((features > 0).sum(1).float().mean()) for features in (small, large)]
+    assert (
+        f"Of {small.shape[1]:,} features, a test image has {above[0]:.0f} above zero; enlarged to 224 pixels, it has "
+        f"{above[1]:,.0f} (means of 100 images, ten a class)." in text()
+    )
+
+
 @pytest.mark.parametrize(("folder", "name"), [*(("cpu", name) for name in SMALL), *WHOLE])
 def test_records_are_of_the_protocol_that_the_text_states(folder, name):
     for run in [record(folder, name)] if folder == "cpu" else whole(folder, name):
@@ -371,7 +413,7 @@ def test_records_are_of_the_protocol_that_the_text_states(folder, name):
             assert (run.data.test_size, run.environment.device_name) == (2000, "Intel(R) Xeon(R) Processor")
         else:
             assert (run.data.train_size, run.data.test_size, len(run.epochs)) == (50_000, 10_000, 20)
-            later = folder == "runs" and run.seed
+            later = folder == "turned" or (folder == "runs" and run.seed)
             assert run.environment.device_name == ("Intel(R) Xeon(R) Processor" if later else "AMD EPYC")
 
 
