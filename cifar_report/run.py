@@ -220,8 +220,11 @@ class Run:
         """The run's record; `complete` writes it."""
         earlier = max(0.0, sum(epoch.seconds for epoch in self.history) - self._seconds.train)  # before an interruption
         train_seconds, total = self._seconds.train + earlier, perf_counter() - self._clock + earlier
+        entry = load_catalog().entries.get(self.parameters.experiment)
         return records.RunRecord(
             experiment=self.parameters.experiment,
+            title=entry.title if entry else None,
+            builds_on=entry.builds_on if entry else None,
             family=self.family,
             seed=self.parameters.seed,
             key=self.key,

@@ -247,3 +247,12 @@ def test_wrong_parameter_in_a_file_names_the_file(monkeypatch, tmp_path):
 def test_unknown_profile_is_refused():
     with pytest.raises(RequestError, match="did you mean 'quick'"):
         load_experiment("EXP003", profile="quik")
+
+
+def test_an_experiment_whose_file_is_gone_is_named(monkeypatch, tmp_path):
+    (tmp_path / "journal.yaml").write_text("")
+    monkeypatch.setattr(catalog, "packaged_folder", lambda name: tmp_path)
+    with pytest.raises(
+        RequestError, match=r"params/journal\.yaml lists EXP003, but its file .*exp003\.yaml is missing"
+    ):
+        load_experiment("exp003")

@@ -125,6 +125,8 @@ def test_single_runs_are_two_trained_models_on_the_images_that_both_were_tested_
         compare_experiments("EXP003", "EXP005", tmp_path)
     with pytest.raises(RequestError, match="no complete run of EXP007"):
         compare_experiments("EXP003", "EXP007", tmp_path)
+    with pytest.raises(RequestError, match="exp003 cannot be compared with itself"):
+        compare_experiments("exp003", "EXP003", tmp_path)
 
 
 def test_what_makes_experiments_unlike_is_said(tmp_path):

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 import numpy as np
@@ -18,12 +19,12 @@ import pytest
 from records import write_run
 
 from cifar_report.execution import resources
-from cifar_report.execution.execute import execute_plan
+from cifar_report.execution.execute import execute_plan, missing_runs
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.execution.plan import make_plan
 from cifar_report.execution.resources import cores, default_jobs, gpus, longest_first, slot_environments
 from cifar_report.execution.verify import verify_runs
-from cifar_report.execution.worker import execute_run
+from cifar_report.execution.worker import BUSY, _work, execute_run
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import MODELS, validate
@@ -146,6 +147,11 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
 
     assert state() == "complete: "
     assert state(overrides={**TINY, "lr": "0.02"}) == "stale: lr is 0.02, was 0.01"
+    missing_runs(plan(tmp_path, "EXP000", overrides={**TINY, "lr": "0.02"}), said.append)
+    assert said[-2:] == [
+        "EXP000 seed 0: its earlier result is replaced (lr is 0.02, was 0.01)",
+        "1 runs planned, 0 complete, 1 to execute",
+    ]
     flipped = bytearray((folder / "predictions.npz").read_bytes())
     flipped[200] ^= 1  # within the logits, most of the file
     history = (folder / "history.csv").read_bytes()
@@ -681,3 +687,12 @@ def test_nothing_is_imported_from_the_working_directory(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"TMPDIR": str(long)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_record(tmp_path / "out" / "runs" / "exp000" / "seed-0").status == "completed"
+
+
+def test_a_worker_whose_command_has_ended_ends_without_a_traceback(tmp_path, capfd):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with mock.patch.dict(os.environ), pytest.raises(SystemExit) as end:
+        _work(plan(tmp_path, "EXP000")[0], dict(os.environ), ended.pid)
+    assert end.value.code == BUSY
+    assert capfd.readouterr().err == ""

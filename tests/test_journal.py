@@ -262,6 +262,7 @@ def test_columns_of_a_run_are_read_off_its_curve(tmp_path):
     assert (row.lowest_loss, row.last_loss, row.best_epoch) == (0.8, 1.0, 2)
     assert row.first_accuracy == pytest.approx(100 * accuracies[0])
     assert row.highest_accuracy == pytest.approx(100 * max(accuracies))
+    assert row.last_accuracy == pytest.approx(100 * accuracies[-1])
     assert row.gain_after_lowest_loss == pytest.approx(100 * (accuracies[-1] - accuracies[1]))
     assert row.images_per_second == pytest.approx(50_000 * 4 / run.seconds.train)
     assert np.isnan(row.loss_jitter)  # four epochs are too few
@@ -331,6 +332,22 @@ def test_experiments_of_ones_own_are_in_the_family_that_ran_them(tmp_path):
     journal = Journal(tmp_path)
     assert [r.experiment for r in journal.family_runs("initialization")] == ["EXP003", "MINE"]
     assert not at_full_budget(journal.results["MINE"].runs[0])
+
+
+def test_an_experiment_of_another_clone_keeps_its_title_and_what_it_builds_on(tmp_path):
+    for seed in (0, 1, 2):
+        write_run(tmp_path, "EXP003", 0.7 + seed / 100, seed=seed)
+        run = write_run(tmp_path, "EXP004", 0.8 + seed / 100, seed=seed)
+        own = {"experiment": "EXP100", "title": "LeNet, twice the rate", "builds_on": "EXP003"}
+        write_record(tmp_path / "runs" / "exp100" / f"seed-{seed}", run.model_copy(update=own))
+    shutil.copy(
+        run_folder(tmp_path, "EXP004", 0) / "predictions.npz",
+        tmp_path / "runs" / "exp100" / "seed-0" / "predictions.npz",
+    )
+    journal = Journal(tmp_path)
+    assert journal.results["EXP100"].entry.title == "LeNet, twice the rate"
+    assert journal.comparisons["EXP100"].base == "EXP003"
+    assert "EXP100" in Journal(tmp_path, ["EXP003"]).results
 
 
 def test_a_run_of_an_unknown_family_stops_no_report_and_is_named(tmp_path):

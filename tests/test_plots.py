@@ -51,6 +51,17 @@ def test_several_seeds_are_a_line_and_a_band(tmp_path):
     assert "FillBetween" not in one
 
 
+def test_a_legend_of_long_names_has_fewer_columns(tmp_path):
+    def lines_of_legend(names):
+        runs = [write_run(tmp_path, "EXP003").model_copy(update={"experiment": name}) for name in names]
+        drawn = plots.learning_curves(plots.histories(runs))
+        return drawn.height - plots.learning_curves(plots.histories(runs[:1])).height
+
+    short, long = [f"EXP{n:03}" for n in range(4)], [f"EXP001-BATCH_SIZE-{n}" for n in (16, 32, 64, 128)]
+    assert lines_of_legend(short) == 20  # one line of five
+    assert lines_of_legend(long) == 40  # two of three
+
+
 def test_bands_of_many_experiments_would_hide_each_other(tmp_path):
     names = [f"EXP{n:03}" for n in range(1, 11)]
     runs = [write_run(tmp_path, name, seed=seed) for name in names for seed in (0, 1)]

@@ -299,6 +299,12 @@ def test_a_contrast_has_two_sides(text):
         Statement(of="EXP000", says="It is so.", contrasts=[text])
 
 
+@pytest.mark.parametrize("text", ["EXP003 > EXP003", "EXP001 EXP003 = EXP003 EXP001", "EXP003 < EXP003 + 1"])
+def test_a_contrast_with_itself_is_refused(text):
+    with pytest.raises(ValueError, match=f"'{re.escape(text)}' compares experiments with themselves"):
+        Statement(of="EXP000", says="It is so.", contrasts=[text])
+
+
 def test_a_measure_that_does_not_exist_is_named(tmp_path, monkeypatch):
     content = load_catalog().model_dump()
     wrong = {"of": "us", "says": "It is so.", "measure": "jitter", "figures": {"EXP001": 1}}
@@ -411,7 +417,7 @@ def test_what_we_expected_is_judged_and_listed_apart(tmp_path, monkeypatch):
     assert "Large steps help." not in statement_table(journal).html
     assert "Of 1 statements and questions of the original" in abstract(journal).html
     judged(one)
-    assert "No experiment beyond the original report is on record" in statement_table(journal, ours=True).html
+    assert "None of these statements is about experiments on record" in statement_table(journal, ours=True).html
 
 
 def test_the_best_of_the_original_is_none_of_ours(tmp_path, judged):

@@ -128,11 +128,17 @@ def test_a_sweep_on_record_is_a_table_and_a_curve(tmp_path):
         (0.01, "EXP003"),
         (0.03, "EXP003-LR-0_03"),
     ]
-    assert journal.results["EXP003-LR-0_03"].entry.title == "EXP003, lr = 0.03"
+    assert journal.results["EXP003-LR-0_03"].entry.title == "lr = 0.03"
     comparison = journal.comparisons["EXP003-LR-0_03"]
     assert (comparison.base, comparison.changed, comparison.caveat) == ("EXP003", ("lr",), None)
     page = family_section(load_catalog().family_named("initialization"), journal).html
     assert "Test accuracy against lr: 0.003: 72.50 %, 0.01: 75.00 %, 0.03: 70.50 %." in page
+
+
+def test_a_sweep_is_listed_by_its_values(tmp_path):
+    for lr in ("0.1", "0.003", "0.03"):
+        swept_run(tmp_path, 0.7, lr)
+    assert list(Journal(tmp_path).complete) == ["EXP003-LR-0_003", "EXP003-LR-0_03", "EXP003-LR-0_1"]
 
 
 def test_a_sweep_without_its_base_is_compared_with_the_bases_value(tmp_path):

@@ -71,10 +71,13 @@ def missing_runs(plan: Sequence[PlannedRun], say: Callable[[str], None]) -> list
     """The runs of the plan that are not complete; those of the others are cleared of what killed processes left."""
     missing = []
     for run in plan:
-        if run.is_complete():
+        state = run.state()
+        if state.status == "complete":
             remove_traces(run.folder)
         else:
             missing.append(run)
+            if state.status == "stale":
+                say(f"{run.name}: its earlier result is replaced ({state.reason})")
     say(f"{len(plan)} runs planned, {len(plan) - len(missing)} complete, {len(missing)} to execute")
     return missing
 

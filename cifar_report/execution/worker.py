@@ -89,7 +89,10 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
     """Execute one run for the process `command`, unless another process does so or has done so."""
     os.environ.clear()  # the fork server's may be older
     os.environ.update(environment)
-    parent, works_for = os.getppid(), psutil.Process(command)  # an error here where the command has ended already
+    try:
+        parent, works_for = os.getppid(), psutil.Process(command)
+    except psutil.NoSuchProcess:  # interrupted already
+        raise SystemExit(BUSY) from None
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is the parent's business
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which the fork server ignores

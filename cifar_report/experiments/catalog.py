@@ -66,6 +66,9 @@ class Statement(_Part):
         for text in self.contrasts:
             if not re.fullmatch(r"\w+( \w+)* [<>=] \w+( \w+)*( \+ [\d.]+)?", text):
                 raise ValueError(f"'{text}' is no contrast such as EXP003 EXP004 > EXP005 or EXP017 > EXP011 + 10")
+            above, below = (sorted(side.split()) for side in re.split("[<>=]", text.partition("+")[0]))
+            if above == below:
+                raise ValueError(f"'{text}' compares experiments with themselves")
         if self.contrasts and self.measure != "accuracy" and self.margin is None:
             raise ValueError(f"'{self.says}' needs a margin: the journal's is of accuracy")
         return self
@@ -187,6 +190,8 @@ def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping
     """
     path = packaged_folder("params") / f"{name.lower()}.yaml"
     if not path.is_file():
+        if name.upper() in load_catalog().entries:
+            raise RequestError(f"params/journal.yaml lists {name.upper()}, but its file {path} is missing")
         raise unknown("experiment", name, load_catalog().entries)
     parameters = read_yaml(path)
     resolved = validate(parameters, where=str(path))

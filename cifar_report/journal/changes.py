@@ -146,8 +146,11 @@ def compare_experiments(before: str, after: str, output_dir: Path) -> Change:
     """Two experiments, as the report compares them: over seeds where their spread is known, else two trained models.
 
     Raises:
-        RequestError: one has no complete run, or they share no images or, of single runs, no seed with predictions.
+        RequestError: they are one, one has no complete run, or they share no images or, of single runs, no seed with
+            predictions.
     """
+    if before.upper() == after.upper():
+        raise RequestError(f"{before} cannot be compared with itself; name another experiment")
     journal = Journal(output_dir)
     results = {name.upper(): result for name, result in journal.complete.items()}
     for name in (before, after):

@@ -318,23 +318,27 @@ def sweeps(journal: Journal, family: str) -> list[tuple[str, str, list[tuple[Any
 
 
 def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family | None]]:
-    """Experiments of the user's own below `root`, in the families whose notebooks ran them.
+    """Experiments of the user's own below `root`, in the families whose notebooks ran them; sweeps by their values.
 
     One that is named after another, such as `EXP003-lr-0_02`, builds on it. `None`: no such family.
     """
     catalog = load_catalog()
     families = {family.name: family for family in catalog.families}
     listed = {name.lower() for name in catalog.entries}
-    found: dict[str, tuple[Entry, Family | None]] = {}
+    found, places = dict[str, tuple[Entry, Family | None]](), dict[str, tuple]()
     for folder in sorted(path for path in (root / "runs").glob("*") if path.name not in listed):
         for run in read_runs(folder):
             base, swept = swept_parameters(run.experiment)
-            entry = Entry(id=run.experiment, title="an experiment of one's own")
+            title = run.title or "an experiment of one's own"
+            entry = Entry(id=run.experiment, title=title, builds_on=run.builds_on)
+            values = [run.parameters[name] for name in swept]
             if base in catalog.entries and swept:
-                values = ", ".join(f"{name} = {shown(run.parameters[name])}" for name in swept)
-                entry = Entry(id=run.experiment, title=f"{base}, {values}", builds_on=base)
+                title = ", ".join(f"{name} = {shown(value)}" for name, value in zip(swept, values, strict=True))
+                entry = Entry(id=run.experiment, title=title, builds_on=base)
             found[run.experiment] = (entry, families.get(run.family))
-    return found
+            ordered = [(False, v) if isinstance(v, int | float) else (True, shown(v)) for v in values]
+            places[run.experiment] = (base, swept, ordered)
+    return {name: found[name] for name in sorted(found, key=places.__getitem__)}
 
 
 def of_equal_work(results: Sequence[Result]) -> list[list[Result]]:

@@ -60,6 +60,7 @@ def curve_measures(run: RunRecord) -> dict[str, float]:
     return {
         "first_accuracy": 100 * run.epochs[0].validation_accuracy,
         "highest_accuracy": 100 * highest,
+        "last_accuracy": 100 * last.validation_accuracy,
         "above_last": 100 * (highest - last.validation_accuracy),
         "epochs_to_95_percent": _epochs_to(run.epochs, share=0.95),
         "epochs_to_plateau": _epochs_to(run.epochs, less=PLATEAU),

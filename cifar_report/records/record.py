@@ -140,6 +140,8 @@ class RunRecord(_Record):
 
     schema_version: int = SCHEMA_VERSION
     experiment: str
+    title: str | None = None  # these two as the journal had them
+    builds_on: str | None = None
     family: str
     seed: int
     key: str | None

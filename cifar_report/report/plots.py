@@ -152,7 +152,8 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
     """
     shown = {name: [list(h) for h in several] for name, several in {**histories, **(bases or {})}.items() if several}
     looks = appearances(histories) | {name: (grey, ":") for name, grey in zip(bases or (), BASES, strict=False)}
-    rows = -(-(len(shown) + 1) // 5) if len(shown) > 1 else 0
+    columns = max(1, min(5, len(shown) + 1, int(7.5 / (0.55 + 0.08 * max(map(len, shown), default=0)))))
+    rows = -(-(len(shown) + 1) // columns) if len(shown) > 1 else 0
     with rc_context(STYLE):
         figure, (losses, accuracies) = _plots(8.2, 2.9 + 0.2 * rows, 2, bottom=0.45 + 0.2 * rows)
         peaks: dict[str, list[float]] = {}
@@ -186,8 +187,8 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if rows:
             thin_line = Line2D([], [], color="#444444", linewidth=0.7, label="training loss (thin)")
-            handles, ncols = [*accuracies.lines, thin_line], min(5, len(shown) + 1)
-            figure.legend(handles=handles, loc="lower center", ncols=ncols, borderaxespad=0, fontsize=8.5)
+            handles = [*accuracies.lines, thin_line]
+            figure.legend(handles=handles, loc="lower center", ncols=columns, borderaxespad=0, fontsize=8.5)
         else:
             losses.legend(fontsize=8)
         panels = [_panel(losses, "loss", 4), _panel(accuracies, "validation accuracy, %", 2)]

@@ -348,7 +348,7 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
     every = [finding for finding in findings(journal) if finding.statement.ours is ours]
     found = [f for f in every if not ours or any(named(p) <= journal.complete.keys() for p in parts(f.statement))]
     if not found:
-        return fragment("note.html.j2", text="No experiment beyond the original report is on record here.")
+        return fragment("note.html.j2", text="None of these statements is about experiments on record here.")
     answers = [finding.answer for finding in found]
     counts = [(answer, answers.count(answer)) for answer in dict.fromkeys(answers)]
     margin = f"{load_catalog().margin:g}"
@@ -390,14 +390,15 @@ def general_notes(journal: Journal) -> Fragment:
 
 def citation(journal: Journal) -> Fragment:
     """How to cite the report: the code that wrote it, and the records it rests on by their digest."""
-    runs = journal.records
+    runs, (commit, changed) = journal.records, git_state()
     records = hashlib.sha256()
     for run in runs:  # in the order of the table of results, each experiment's by seed
         records.update((recorded_folder(journal.output_dir, run) / RECORD).read_bytes())
     return fragment(
         "citation.html.j2",
         version=__version__,
-        commit=git_state()[0],
+        commit=commit,
+        changed=changed,
         repository=load_catalog().repository,
         year=max((run.finished_at for run in runs), default=now())[:4],
         runs=len(runs),
