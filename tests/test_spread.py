@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.weightstats import ttost_ind
 
-from cifar_report.journal.statistics import Contrast, Kind, Spread, contrast, holm
+from cifar_report.journal.statistics import Contrast, Kind, Spread, contrast, holm, verdict
 
 ROWS = {"A": [0.71, 0.72, 0.70], "B": [0.735, 0.74, 0.72], "C": [0.70, 0.725, 0.71], "D": [0.69, 0.70]}
 VALUES = {name: dict(enumerate(row)) for name, row in ROWS.items()}
@@ -34,6 +34,21 @@ def test_spread_of_one_experiment_is_its_standard_deviation():
     spread = Spread.of({"A": VALUES["A"]}, 1e-9)
     assert spread.total == spread.residual == pytest.approx(np.std(ROWS["A"], ddof=1))
     assert spread.total_df == spread.residual_df == 2
+
+
+def test_one_degree_of_freedom_is_enough():
+    spread = Spread.of({"EXP003": {0: 0.70, 1: 0.72}}, 1e-4)
+    assert (spread.total_df, spread.total) == (1, pytest.approx(0.02 / math.sqrt(2)))
+    spread = Spread.of({"EXP003": {0: 0.70, 1: 0.72}, "EXP004": {0: 0.71, 1: 0.76}}, 1e-4)
+    assert (spread.residual_df, spread.residual) == (1, pytest.approx(0.015))
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "words"),
+    [(0.001, 0.049, "higher"), (-0.001, 0.049, "lower"), (0.5, 0.05, "no difference shown")],
+)
+def test_two_models_differ_where_that_is_shown(difference, p, words):
+    assert verdict(difference, p) == words
 
 
 def test_single_runs_have_no_spread_and_equal_runs_that_of_one_image():
