@@ -748,7 +748,7 @@ def statement_counts(journal: Journal) -> str:
     return (
         f"Of {len(answers)} statements and questions of the original, {answers.count('holds')} hold, "
         f"{answers.count('does not hold')} do not, {answers.count('open')} are open "
-        f"({sum(finding.lacks_runs for finding in original)} of them for want of runs) and "
+        f"({sum(finding.lacks_runs for finding in original)} of them for want of runs at full budget) and "
         f"{answers.count('cannot be tested')} cannot be tested."
     )
 

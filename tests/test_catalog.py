@@ -256,3 +256,22 @@ def test_an_experiment_whose_file_is_gone_is_named(monkeypatch, tmp_path):
         RequestError, match=r"params/journal\.yaml lists EXP003, but its file .*exp003\.yaml is missing"
     ):
         load_experiment("exp003")
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        (
+            "{of: A, says: It helps., contrast: [EXP003 > EXP001]}",
+            r"the statement \{'of': 'A', 'says': 'It helps\.'.* ",
+        ),
+        ("{of: A, says: It helps.}", "the statement .*'It helps.' needs contrasts"),
+        ("just words", "the statement just words: Input should be"),
+    ],
+)
+def test_a_wrong_statement_is_named_by_its_text(monkeypatch, tmp_path, statement, words):
+    text = f"title: T\nrepository: a/b\nref: main\nmargin: 1.0\nfamilies: []\nstatements:\n  - {statement}\n"
+    (tmp_path / "journal.yaml").write_text(text)
+    monkeypatch.setattr(catalog, "packaged_folder", lambda name: tmp_path)
+    with pytest.raises(RequestError, match=f"journal\\.yaml: {words}"):
+        load_catalog.__wrapped__()

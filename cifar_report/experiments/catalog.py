@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -169,11 +170,16 @@ def packaged_folder(name: str) -> Path:
 def load_catalog() -> Catalog:
     """Read the journal's table of contents."""
     path = packaged_folder("params") / "journal.yaml"
+    content = read_yaml(path)
     try:
-        return Catalog.model_validate(read_yaml(path))
+        return Catalog.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = "".join(f"{name}: " for name in [".".join(map(str, first["loc"]))] if name)
+        places = [str(place) for place in first["loc"]]
+        if places[:1] == ["statements"] and len(places) > 1:  # by its text: nobody counts to 81
+            statement = content["statements"][int(places[1])]
+            places = ["the statement", shorten(str(statement), 80), *places[2:]]
+        where = " ".join(places) + ": " if places else ""
         raise RequestError(f"{path}: {where}{first['msg'].removeprefix('Value error, ')}") from None
 
 
