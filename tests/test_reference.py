@@ -113,7 +113,7 @@ def test_what_findings_say_of_threads_and_of_wide_intervals(journal):
     found = {name: journal.reproduction(name) for name in journal.complete}
     outside = {name: of.interval for name, of in found.items() if of and of.answer.startswith("ours is")}
     assert set(outside) == {"EXP002", "EXP011", "EXP014"}
-    assert {name for name, (low, high) in outside.items() if high - low > 0.04} == {"EXP002", "EXP011"}
+    assert {name for name, (low, high) in outside.items() if high - low > 0.04} == {"EXP011"}
 
 
 def test_the_guides_python_runs(journal, monkeypatch):
