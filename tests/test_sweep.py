@@ -97,7 +97,7 @@ def test_a_sweep_is_run_and_reported(tmp_path, no_data):
     settings = "dataset=digits train_limit=100 test_limit=50 epochs=2 lr=0.01,0.02"
     assert main(["report", "EXP000", "--profile", "quick", "--set", settings, "--output", str(tmp_path)]) == 0
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "EXP000, lr = 0.02" in page
+    assert "<span>lr = 0.02</span>" in page
     assert "Test accuracy against lr: 0.01: " in page
     assert main(["status", "EXP000", "--profile", "quick", "--set", settings, "--output", str(tmp_path)]) == 0
     assert main(["show", "exp000-lr-0_02", "--profile", "quick", "--output", str(tmp_path)]) == 0

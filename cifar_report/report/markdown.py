@@ -84,4 +84,4 @@ def _plain_structure(main: Any) -> None:
     for small in main.select("td small, th small"):
         small.insert_before(" ")
     for line_break in main.select("td br"):
-        line_break.replace_with(" ")
+        line_break.replace_with("" if str(line_break.next_sibling or "").startswith(" ") else " ")
