@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import load_dataset
+from cifar_report.data.sources import content_digest
 from cifar_report.experiments.catalog import load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, with_defaults
@@ -385,6 +387,19 @@ def test_what_the_text_concludes_about_the_pretrained_networks():
     assert len(heads) == len(whole("upside-down", "EXP016")) == 3
     assert all(run.epochs[-1].train_loss > 0.95 for run in heads)
     assert {run.parameters["trainable"] for run in heads} == {"head"}
+
+
+def test_turned_records_are_of_the_same_images_turned_by_180_degrees():
+    turned = {run.data.sha256 for run in [*whole("turned", "EXP016"), record("turned", "EXP019")]}
+    upright = {run.data.sha256 for run in [*whole("upside-down", "EXP016"), record("cpu", "EXP019")]}
+    assert len(turned) == len(upright) == 1
+    try:
+        images, _ = load_images("cifar10", download=False)
+    except RequestError as missing:
+        pytest.skip(str(missing))
+    if {images.sha256} != upright:
+        pytest.skip("these are other images")
+    assert turned == {content_digest(images.pixels[:, :, ::-1, ::-1], images.labels)}
 
 
 def test_features_of_the_stand_in_weights_at_two_sizes():
