@@ -278,7 +278,8 @@ def test_training_cost_needs_no_spread(tmp_path, judged):
         record = write_run(tmp_path, name, 0.7)
         write_record(run_folder(tmp_path, name, 0), record.model_copy(update={"training_pflop": cost}))
     given = {"measure": "training cost", "margin": 0.1}
-    assert judged(**given, contrasts=["EXP014 < EXP011"]).answer == "holds"
+    found = judged(**given, contrasts=["EXP014 < EXP011"])
+    assert (found.answer, found.reason) == ("holds", "EXP014 < EXP011: −2.00 PFLOP, lower, n = 1")  # no interval
 
 
 def test_statements_of_the_journal_are_about_its_experiments_and_measures(tmp_path):
