@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -69,7 +70,7 @@ app = typer.Typer(
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; none: all")]
 Profile = Annotated[str | None, typer.Option(help="quick, reference or full; default: full with a GPU, else quick")]
-Seeds = Annotated[str | None, typer.Option(help="comma-separated; default: 0; of show and report --no-run: all")]
+Seeds = Annotated[str | None, typer.Option(help="0,1,2 or 0-9; default: 0; of show and report --no-run: all")]
 Output = Annotated[
     Path | None, typer.Option(help="folder for runs/ and report/; default: outputs/<profile>, of doctor: outputs")
 ]
@@ -441,13 +442,18 @@ def requested(experiments: Names, profile: Profile, seeds: Seeds, output: Output
 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise RequestError(f"--seeds takes whole numbers separated by commas, such as 0,1,2; not '{text}'") from None
+    seeds: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d{1,10})(?:\s*-\s*(\d{1,10}))?\s*", part, re.ASCII)
+        if not ends:
+            raise RequestError(f"--seeds takes whole numbers and ranges, such as 0,1,2 or 0-9; not '{text}'")
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if not first <= last < first + 10_000:
+            raise RequestError(f"the range '{part}' of seeds runs backwards, or has more than 10,000")
+        seeds += range(first, last + 1)
     if len(set(seeds)) < len(seeds):
         raise RequestError(f"--seeds names a seed twice: {text}")
-    return seeds
+    return tuple(seeds)
 
 
 def _default_profile() -> str:

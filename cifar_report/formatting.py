@@ -52,11 +52,11 @@ def listing(words: Iterable[str]) -> str:
 
 
 def ranges(names: Iterable[str]) -> list[str]:
-    """Experiments, three and more that follow one another as one: `EXP003-EXP006`, `EXP009`."""
+    """Experiments or seeds, three and more that follow one another as one: `EXP003-EXP006`, `EXP009`."""
     found: list[list[str]] = []
     for name in names:
-        before = found[-1][-1] if found else ""
-        if re.fullmatch(r"EXP\d{3}", before) and name == f"EXP{int(before[3:]) + 1:03}":
+        before = re.fullmatch(r"(EXP)?(\d+)", found[-1][-1]) if found else None
+        if before and name == f"{before[1] or ''}{int(before[2]) + 1:0{len(before[2])}}":
             found[-1].append(name)
         else:
             found.append([name])

@@ -50,7 +50,9 @@ def test_parameters_are_explained(capsys):
         (["run", "EXP014", "--profile", "quick", "--set", "weights=null"], "must be pretrained"),
         (["run", "EXP007", "--profile", "quick", "--set", "nesterov=true"], "nesterov belongs to sgd"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "a"], "whole numbers"),
-        (["run", "EXP003", "--profile", "quick", "--seeds", "1,1"], "twice"),
+        (["run", "EXP003", "--profile", "quick", "--seeds", "1,0-3"], "twice"),
+        (["run", "EXP003", "--profile", "quick", "--seeds", "9-3"], "backwards"),
+        (["run", "EXP003", "--profile", "quick", "--seeds", "0-1000000000"], "more than 10,000"),
         (["run", "EXP003", "--profile", "quick", "--set", "device=cuda:1"], "CUDA_VISIBLE_DEVICES"),
         (["report", "EXP003", "--profile", "quick", "--set", "model=lenett"], "did you mean 'lenet'"),
         (["report", "--profile", "quick", "--no-run", "--set", "epochs=3"], "--no-run executes none"),
@@ -119,6 +121,10 @@ def test_interrupt_is_reported_and_exits_with_130(capsys, monkeypatch):
     monkeypatch.setattr(cli, "load_catalog", interrupted)
     assert main(["list"]) == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+def test_seeds_are_numbers_and_ranges():
+    assert cli.requested(None, "quick", "3, 0-2,10 - 11", None).seeds == (3, 0, 1, 2, 10, 11)
 
 
 def test_an_internal_error_is_a_plain_traceback(monkeypatch):

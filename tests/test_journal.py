@@ -625,6 +625,8 @@ def test_one_command_reproduces_all_seeds_and_folds(tmp_path):
     family = load_catalog().family_named("initialization")
     runs = [write_run(tmp_path, "EXP003", seed=seed) for seed in (0, 2)]
     assert reproduce_command(runs, family) == "cifar-report run EXP003 --profile full --seeds 0,2"
+    many = [write_run(tmp_path, "EXP003", seed=seed) for seed in (8, 9, 10, 4)]
+    assert reproduce_command(many, family).endswith("--seeds 4,8-10")
     folds = [write_run(tmp_path, "EXP003", parameters={"validation": "fold", "folds": 2, "fold": f}) for f in (0, 1)]
     assert reproduce_command(folds, family).endswith("--seeds 0 --set 'validation=fold folds=2'")
     assert "fold=1" in reproduce_command(folds[1:], family)

@@ -11,6 +11,7 @@ from cifar_report.experiments.catalog import Family, load_experiment, profiles
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, effective, shown, with_defaults
 from cifar_report.experiments.sweep import swept_parameters
+from cifar_report.formatting import ranges
 from cifar_report.records.record import RunRecord
 
 SPEED = ("compile", "precision")  # how fast the same work is done
@@ -122,7 +123,7 @@ def reproduce_command(runs: Sequence[RunRecord], family: Family) -> str:
     profile, changed = nearest_profile(run, every_fold)
     pairs = " ".join(f"{name}={shown(value)}" for name, value in changed.items())
     pairs += " data_dir=FOLDER" if run.parameters.get("dataset") == "folder" else ""
-    seeds = ",".join(str(seed) for seed in sorted({run.seed for run in runs}))
+    seeds = ",".join(ranges(str(seed) for seed in sorted({run.seed for run in runs})))
     return f"cifar-report run {run.experiment} --profile {profile} --seeds {seeds}" + (
         f" --set {shlex.quote(pairs)}" if pairs else ""
     )

@@ -59,10 +59,8 @@ def banner(journal: Journal, profile: str) -> Fragment:
         },
         other_data=sorted({run.data.source for run in runs if run.data and run.data.name != "cifar10"}),
         warnings=[
-            f"{listing(names)}: {warning}" if warning.startswith("its ") else warning
-            for warning, names in sorted(
-                grouped((w, f"{run.experiment} seed {run.seed}") for run in runs for w in run.warnings).items()
-            )
+            f"{listing(_names(of))}: {warning}" if warning.startswith("its ") else warning
+            for warning, of in sorted(grouped((w, run) for run in runs for w in run.warnings).items())
         ],
         sources=sorted({(run.data.source, run.data.sha256) for run in runs if run.data}),
         devices=sorted({run.environment.device_name for run in runs if run.environment}),
@@ -72,9 +70,9 @@ def banner(journal: Journal, profile: str) -> Fragment:
 
 
 def _names(runs: Iterable[RunRecord]) -> list[str]:
-    """Experiments with their seeds: `EXP003 seeds 0, 1`."""
+    """Experiments with their seeds: `EXP003 seeds 0, 1`, `EXP004 seeds 0-9`."""
     seeds = grouped((run.experiment, str(run.seed)) for run in runs)
-    return [f"{name} seed{'s' if len(of) > 1 else ''} {', '.join(of)}" for name, of in seeds.items()]
+    return [f"{name} seed{'s' if len(of) > 1 else ''} {', '.join(ranges(of))}" for name, of in seeds.items()]
 
 
 def abstract(journal: Journal) -> Fragment:
