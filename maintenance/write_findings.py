@@ -132,8 +132,6 @@ def page(journal: Journal) -> str:
         "## What does not",
         _list(finding for finding in original if finding.answer == "does not hold"),
         *_differ(journal),
-        "## Too few runs to judge",
-        *_single(journal),
         "## What it could not have known",
         *_spread(journal),
         _expected(found, None),
@@ -304,24 +302,6 @@ def _differ(journal: Journal) -> Iterable[str]:
                 f"{low:.1f} to {high:.1f} (substitutes: {listing(found.substitutes)})."
                 + (f" {_fitted(journal, name)}" if name in FITTED else UNKNOWN if name == "EXP002" else "")
             )
-
-
-def _single(journal: Journal) -> Iterable[str]:
-    """What runs suggest that are too few to be judged."""
-    judged = journal.reproduction("EXP011")
-    if not (judged and judged.answer.startswith("ours is")):
-        yield _fitted(journal, "EXP011")
-    mobile, found = journal.results["EXP013"], journal.reproduction("EXP013")
-    assert found
-    if found.answer not in ("spread unknown", "too wide to tell"):
-        return
-    wide = f"they expect a new one between {' and '.join(f'{100 * end:.1f}' for end in found.interval or ())}"
-    yield (
-        f"MobileNetV2 with all layers trained ends at {_percent(mobile)}, where the original has "
-        f"{mobile.entry.reference_accuracy:.2f}: so few runs say too little of where others would end"
-        f"{f' ({wide})' if found.interval else ''}. Its ImageNet weights come from a network that saw images turned by "
-        "180 degrees."
-    )
 
 
 def _spread(journal: Journal) -> Iterable[str]:

@@ -271,7 +271,7 @@ def test_help_list_and_status_answer_without_torch(command, tmp_path):
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - started < (60 if command == "status" else 5)
+    assert time.perf_counter() - started < (60 if command == "status" else 20)  # beside other work, too
 
 
 def test_a_report_of_recorded_runs_is_of_the_profile_that_their_folder_names(tmp_path, monkeypatch, capsys):

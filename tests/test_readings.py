@@ -33,6 +33,7 @@ SETTINGS = {  # what shares a network and a budget; EXP009 is EXP003 by another 
     "lenet": ["EXP001", "EXP003", "EXP004", "EXP005", "EXP006", "EXP007", "EXP008", "EXP010"],
     "resnet18": ["EXP011", "EXP011B"],
     "resnet18, frozen": ["EXP014", "EXP014B"],
+    "mobilenet_v2": ["EXP013"],
 }
 # On record on smaller subsets alone; the last one's images turned by 180 degrees, as its weights saw them.
 SMALL = [("cpu", "EXP017"), ("cpu", "EXP019"), ("turned", "EXP019"), ("cpu", "EXP020")]
@@ -117,7 +118,7 @@ def distance_rows() -> list[str]:
 
 
 def pretrained_rows() -> list[str]:
-    return _distance_rows([*SETTINGS["resnet18"], *SETTINGS["resnet18, frozen"]])
+    return _distance_rows([*SETTINGS["resnet18"], *SETTINGS["mobilenet_v2"], *SETTINGS["resnet18, frozen"]])
 
 
 def _distance_rows(names: list[str]) -> list[str]:
@@ -323,7 +324,8 @@ def lowest(run: RunRecord) -> tuple[float, int]:
 def sentences() -> dict[str, str]:
     """The sentences about the pretrained networks that state figures."""
     (fourteenth, *_), (trained, *others) = (whole("runs", name) for name in ("EXP014", "EXP014B"))
-    thirteenth, *_ = whole("runs", "EXP013")
+    slow = record("brief", "EXP013")
+    assert (slow.parameters["lr"], slow.precision, len(slow.epochs)) == (0.0001, "float32", 2)
     mobile, turned = whole("upside-down", "EXP016"), whole("turned", "EXP016")
     epochs = fourteenth.epochs
     turned_19, upright_19 = record("turned", "EXP019"), record("cpu", "EXP019")
@@ -352,7 +354,10 @@ def sentences() -> dict[str, str]:
         f"{100 * turned_19.test.accuracy:.1f} % after the third, on the same images as they are "
         f"{100 * upright_19.epochs[0].validation_accuracy:.1f} and {100 * upright_19.test.accuracy:.1f} % "
         "(n = 1 each).",
-        "thirteen": f"as written (EXP013, seed 0) it reaches {in_words(thirteenth)}",
+        "thirteen": f"as written (EXP013) it reaches {mean_in_words('EXP013')}, means over n = "
+        f"{len(full_budget('EXP013'))}, where the original has 64 %, 0.63 (epoch 9) and 80.3 %",
+        "thirteen, slowly": f"{100 * slow.epochs[0].validation_accuracy:.1f} % after epoch 1 and "
+        f"{100 * slow.test.accuracy:.1f} % after epoch 2 (seed 0, on all {slow.data.train_size:,} images",
         "free": f"its training loss goes from {epochs[0].train_loss:.2f} to {epochs[-1].train_loss:.2f}",
         "bn": f"In evaluation mode (EXP014, seed 0) the record has {in_words(fourteenth)}; in training mode (EXP014B, "
         f"seed 0) {in_words(trained)}.",
@@ -375,9 +380,8 @@ def test_sentences_about_the_pretrained_networks():
 
 def test_what_the_text_concludes_about_the_pretrained_networks():
     (fourteenth, *_), (trained, *_) = (whole("runs", name) for name in ("EXP014", "EXP014B"))
-    thirteenth, *_ = whole("runs", "EXP013")
-    assert points(thirteenth)["accuracy"] > original()["EXP013"]["accuracy"]  # learns faster
-    assert points(thirteenth)["lowest loss"] < original()["EXP013"]["lowest loss"]
+    assert min(points(run)["accuracy"] for run in full_budget("EXP013")) > original()["EXP013"]["accuracy"]  # faster
+    assert max(points(run)["lowest loss"] for run in full_budget("EXP013")) < original()["EXP013"]["lowest loss"]
     for key, distance in distances("EXP011B", "EXP011").items():  # a smaller step is nearer
         assert distance < distances("EXP011", "EXP011")[key], key
     for key, value in original()["EXP014"].items():  # training mode is nearer
