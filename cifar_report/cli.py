@@ -445,11 +445,9 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     for part in text.split(","):
         ends = re.fullmatch(r"\s*(\d{1,10})(?:\s*-\s*(\d{1,10}))?\s*", part, re.ASCII)
-        if not ends:
-            raise RequestError(f"--seeds takes whole numbers and ranges, such as 0,1,2 or 0-9; not '{text}'")
-        first, last = int(ends[1]), int(ends[2] or ends[1])
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
         if not first <= last < first + 10_000:
-            raise RequestError(f"the range '{part}' of seeds runs backwards, or has more than 10,000")
+            raise RequestError(f"--seeds takes whole numbers, and ranges up to 10,000 long: 0,1 or 0-9; not '{part}'")
         seeds += range(first, last + 1)
     if len(set(seeds)) < len(seeds):
         raise RequestError(f"--seeds names a seed twice: {text}")

@@ -68,7 +68,7 @@ def test_bands_of_many_experiments_would_hide_each_other(tmp_path):
     few, many = (plots.learning_curves(plots.histories(some)) for some in (runs[:16], runs[:18]))
     assert ("FillBetween" in few.svg, "bands reach" in few.remark) == (True, True)
     assert ("FillBetween" in many.svg, "bands reach" in many.remark) == (False, False)
-    assert "means over seeds" in many.remark
+    assert "means over seeds or folds" in many.remark
 
 
 def test_numbers_in_words_keep_their_digits(tmp_path):

@@ -13,6 +13,7 @@ from cifar_report.journal import statements
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.statements import MEASURES, family_findings, findings
 from cifar_report.journal.statistics import wilson_interval
+from cifar_report.records.record import run_folder, write_record
 from cifar_report.report.sections import abstract, statement_table
 
 NOISE = (0.001, -0.001, 0.002, -0.002, 0.0)
@@ -260,8 +261,6 @@ def test_a_bound_on_another_measure_needs_a_spread_and_the_full_budget(tmp_path,
 
 
 def test_unlike_precisions_are_named(tmp_path, judged):
-    from cifar_report.records.record import run_folder, write_record
-
     runs(tmp_path, "EXP001", 0.70)
     runs(tmp_path, "EXP003", 0.75)
     for name, precision in (("EXP001", "float32"), ("EXP003", "bfloat16")):
@@ -272,8 +271,6 @@ def test_unlike_precisions_are_named(tmp_path, judged):
 
 
 def test_training_cost_needs_no_spread(tmp_path, judged):
-    from cifar_report.records.record import run_folder, write_record
-
     for name, cost in (("EXP011", 3.0), ("EXP014", 1.0)):
         record = write_run(tmp_path, name, 0.7)
         write_record(run_folder(tmp_path, name, 0), record.model_copy(update={"training_pflop": cost}))
@@ -354,6 +351,22 @@ def test_a_wrong_statement_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(catalog, "packaged_folder", lambda name: folder)
     with pytest.raises(RequestError, match="LeNet is a significant improvement"):
         load_catalog.__wrapped__()
+
+
+def test_the_abstract_picks_the_best_by_images_that_do_not_score_it(tmp_path):
+    for name, accuracy, validated in (("EXP001", 0.70, 0.77), ("EXP003", 0.76, 0.72)):
+        run = write_run(tmp_path, name, accuracy)
+        data = run.data.model_copy(update={"validation": "holdout"})
+        last = run.epochs[-1].model_copy(update={"validation_accuracy": validated})
+        held_out = run.model_copy(update={"data": data, "epochs": [*run.epochs[:-1], last]})
+        write_record(run_folder(tmp_path, name, 0), held_out)
+    html = " ".join(abstract(Journal(tmp_path)).html.split())
+    assert "Highest accuracy.</b> EXP001, LeNet with dropout: 70.00" in html
+    assert "picked by validation accuracy." in html
+    write_run(tmp_path, "EXP004", 0.5)  # validated on the test images: validation accuracies are not of one kind
+    html = " ".join(abstract(Journal(tmp_path)).html.split())
+    assert "Highest accuracy.</b> EXP003" in html
+    assert "picked by test accuracy." in html
 
 
 def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):

@@ -146,7 +146,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
 
     `bases`, what these experiments build on, are dotted.
 
-    Lines are means over seeds; of a few experiments bands reach from the lowest to the highest seed. A ring marks the
+    Lines are means over runs; of a few experiments bands reach from the lowest to the highest run. A ring marks the
     epoch with the lowest validation loss. A loss that leaps far above all training losses would press the others flat:
     it leaves the plot, and a triangle says how high it goes.
     """
@@ -195,8 +195,8 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
         alt = "Learning curves. " + " ".join([*(_curve_text(n, several) for n, several in shown.items()), *beyond])
         remark = "; triangles mark losses that leave the plot" if beyond else ""
         if any(len(several) > 1 for several in shown.values()):
-            bands = ", bands reach from the lowest to the highest seed" if len(histories) <= MOST_BANDS else ""
-            remark = f"; lines are means over seeds{bands}{remark}"
+            bands = ", bands reach from the lowest to the highest" if len(histories) <= MOST_BANDS else ""
+            remark = f"; lines are means over seeds or folds{bands}{remark}"
         return render(figure, alt, panels, remark)
 
 
@@ -233,7 +233,7 @@ def _panel(axes: Axes, label: str, digits: int) -> Panel:
 def _curve_text(name: str, several: Sequence[Sequence[EpochRecord]]) -> str:
     history = several[0]
     best, last = min(history, key=lambda e: e.validation_loss), history[-1]
-    which = f" (first of {len(several)} seeds)" if len(several) > 1 else ""
+    which = f" (first of {len(several)} runs)" if len(several) > 1 else ""
     return (
         f"{name}{which}: training loss {history[0].train_loss:.2f} to {last.train_loss:.2f} over "
         f"{counted(len(history), 'epoch')}, validation loss lowest at epoch {best.epoch} ({best.validation_loss:.2f}) "

@@ -38,15 +38,14 @@ LADDERS = ("ladder", "ladder-beyond")  # anchors: the figure of the original's e
 def banner(journal: Journal, profile: str) -> Fragment:
     """What kind of report this is: profile, budgets, data, hardware, failures; the first thing to read."""
     runs = journal.records
-    full = [run for run in runs if budget.at_full_budget(run)]
     return fragment(
         "banner.html.j2",
         profile=profile,
         shown=sum(bool(result.runs or result.failed) for result in journal.results.values()),
         runs=runs,
-        full=len(full),
+        full=sum(map(budget.at_full_budget, runs)),
         failures=journal.failures,
-        left_out=[run for result in journal.results.values() for run in result.left_out],
+        left_out=_names(run for result in journal.results.values() for run in result.left_out),
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
         mixed_code=ranges(name for name, result in journal.complete.items() if result.mixed_code),
         mixed_environment=ranges(name for name, result in journal.complete.items() if result.mixed_environment),
@@ -87,7 +86,8 @@ def abstract(journal: Journal) -> Fragment:
     unknown = [*answers.pop("too wide to tell", []), *answers.pop("spread unknown", [])]
     missing = [name for name, of in found.items() if not of]
     best_figure = max(originals.values(), default=0)
-    best, means = max(results, key=lambda r: r.accuracy), journal.means
+    means, held_out = journal.means, all(run.data and run.data.validation != "test" for run in journal.records)
+    best = max(results, key=lambda r: means.last_accuracy[r.entry.id] if held_out else r.accuracy)
     one_view = means.accuracy - (means.views_gain.fillna(0) if "views_gain" in means else 0)
     comparisons = [c for c in journal.comparisons.values() if c.changed]
     asked = [c for c in comparisons if not journal.results[c.experiment].entry.fitted]
@@ -99,6 +99,7 @@ def abstract(journal: Journal) -> Fragment:
         full=sum(result.full_budget for result in results),
         substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
         best=best,
+        held_out=held_out,
         one_view=one_view,
         counts={name: len(result.runs) for name, result in journal.complete.items()},
         asked=asked,
