@@ -34,8 +34,8 @@ Our runs of the original's experiments train for 20 epochs on all 50,000 images.
 test images also validate, and the last epoch is scored. They compute in float32 with torch 2.14.1, on one thread of an
 Intel Xeon or AMD EPYC (EXP002, seed 0: on two). EXP009 is EXP003 by another name, and gave the same answer to every
 image, seed by seed. The pretrained networks start from stand-in ImageNet weights (quantised, not torchvision's).
-MobileNetV2's (EXP013, EXP019C) come from a network that saw images turned by 180 degrees; at 224 pixels, tried on 2,000
-images, they learn faster from turned ones. EXP017, EXP019 and EXP020 are on record on smaller subsets only, and
+MobileNetV2's (EXP013, EXP019C) come from a network that saw images turned by 180 degrees; at 224 pixels they learn a
+little faster from turned ones. EXP017, EXP019 and EXP020 are on record on smaller subsets only, and
 EXP017's and EXP019's first epochs as EXP017C and EXP019C. EXP016 ran with EXP013's weights, whose frozen features are
 nearly all zero at 32 pixels: it is not compared. The three VGG-16 experiments were not run: there are no weights for
 them. Of our own experiments, some runs of EXP068 to EXP072 used two threads. Held-out images chose settings of EXP049
