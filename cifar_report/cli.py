@@ -213,13 +213,16 @@ def report(
 def status(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
 ) -> None:
-    """Show the status of each planned run: complete, stale (and why), failed, unfinished, missing."""
+    """Show the status of each planned run (complete, stale, failed, unfinished, missing), why, and who executes it."""
+    from cifar_report.records.lock import holder, is_locked
+
     plan = requested(experiments, profile, seeds, output, sets).plan(read_only=True)
     counts: Counter[str] = Counter()
     for planned in plan:
         state = planned.state()
         counts[state.status] += 1
-        print(f"{planned.name}: {state.status}{': ' if state.reason else ''}{state.reason}")
+        work = f"{holder(planned.folder)} is executing it" if is_locked(planned.folder) else ""
+        print(f"{planned.name}: {state.status}{': ' if work or state.reason else ''}{work or state.reason}")
     _print_absent(plan)
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
 

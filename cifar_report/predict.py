@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+import pandas as pd
 import torch
 from PIL import UnidentifiedImageError
 from safetensors.torch import load_file
@@ -105,8 +105,6 @@ def predict(
 
 def write_csv(predictions: Iterable[Prediction], stream: TextIO) -> None:
     """Write every class shown as a row: picture, rank, class, probability."""
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["picture", "rank", "class", "probability"])
-    for prediction in predictions:
-        for rank, (label, share) in enumerate(prediction.classes, start=1):
-            writer.writerow([as_text(str(prediction.path)), rank, as_text(label), f"{share:.6f}"])
+    classes = ((p.path, rank, *of) for p in predictions for rank, of in enumerate(p.classes, start=1))
+    rows = [(as_text(str(path)), rank, as_text(label), f"{share:.6f}") for path, rank, label, share in classes]
+    pd.DataFrame(rows, columns=["picture", "rank", "class", "probability"]).to_csv(stream, index=False)

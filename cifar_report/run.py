@@ -172,7 +172,7 @@ class Run:
             )
         if trained is None:
             fits = batch_that_fits(self.model, self.dataset, self.parameters)
-            remedy = f"batch_size={fits} fits" if fits else "not even two images fit"
+            remedy = f"batch_size={fits} fits, or let fewer runs share it" if fits else "not even two images fit"
             raise RequestError(f"{self.device} is out of memory with batch_size={self.parameters.batch_size}; {remedy}")
         self.history, self._last_validation, self._pflop = trained
         self._started_at = self._checkpoint.started_at

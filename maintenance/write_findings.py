@@ -424,7 +424,8 @@ def _larger_batches() -> str:
         f"[Two more](../outputs/reference/tuning/muon.csv) chose those of EXP075: after {last} of nine epochs batches "
         f"of 1,000 images had the lower validation loss ({chosen['validation_loss'][last]:.3f} nats, batches of 2,000 "
         f"{other['validation_loss'][last]:.3f}) and training loss ({chosen['train_loss'][last]:.3f} and "
-        f"{other['train_loss'][last]:.3f}), so the trial with 2,000 was stopped. The other ended with "
+        f"{other['train_loss'][last]:.3f}), so the trial with 2,000 was stopped (perhaps too early: after few "
+        "large steps BatchNorm's running averages trail the weights). The other ended with "
         f"{100 * chosen['validation_accuracy'].iloc[-1]:.2f} % of the 5,000 held-out images right "
         "(the trial of EXP051: 93.36)."
     )
@@ -434,8 +435,9 @@ def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
     yield "### How far does one get from scratch?"
     yield (
         "On one small network, EXP022 changes schedule, rate, batch size and weight "
-        "decay at once; each row from EXP023 to EXP029 adds one idea to the row above, and shows what it gains after "
-        "the earlier ones; in another order it may gain more or less. Six epochs of this network take "
+        "decay at once; each row from EXP023 to EXP029 adds one idea to the row above (EXP024 also starts the "
+        "whitening layer's bias at zero), and shows what it gains after the earlier ones; in another order it may gain "
+        "more or less. Six epochs of this network take "
         f"longer than LeNet's twenty: at best {_fastest(journal, *_of(journal, 'fast_recipe'))} in bfloat16 and "
         f"{_fastest(journal, 'EXP003')} in float32, each on one core beside other work. Up to EXP030 we tuned "
         "nothing, but the ideas were developed on these very test images. Four trials on held-out images chose the "

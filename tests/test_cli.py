@@ -12,6 +12,7 @@ from records import write_run
 
 from cifar_report import __version__, cli
 from cifar_report.cli import main
+from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import run_folder, write_record
 
 QUICK = {"train_limit": 5000, "test_limit": 500, "epochs": 5, "offline": "stand_in"}
@@ -121,6 +122,12 @@ def test_interrupt_is_reported_and_exits_with_130(capsys, monkeypatch):
     monkeypatch.setattr(cli, "load_catalog", interrupted)
     assert main(["list"]) == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+def test_status_names_who_executes_a_run(capsys, tmp_path):
+    with folder_lock(tmp_path / "runs" / "exp003" / "seed-0"):
+        assert main(["status", "EXP003", "--profile", "quick", "--output", str(tmp_path)]) == 0
+    assert f"EXP003 seed 0: missing: process {os.getpid()} on " in capsys.readouterr().out
 
 
 def test_seeds_are_numbers_and_ranges():

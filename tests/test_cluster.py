@@ -63,11 +63,12 @@ def test_a_record_that_this_machine_does_not_see_is_a_failure(tmp_path, monkeypa
     monkeypatch.setattr(cluster, "SYNCHRONIZED", 0.0)
     record = write_run(tmp_path / "elsewhere", "EXP000")
     (run,) = make_plan(["EXP000"], profile="quick", overrides=TINY, output_dir=tmp_path / "out")
-    for _ in range(2):  # the second time an older failure is in the folder, which is not this record either
+    for make_earlier in (lambda: None, lambda: write_run(tmp_path / "out", "EXP000", 0.6)):
+        earlier = make_earlier()  # which is not this record either
         found = cluster._seen_here(run, record)
         assert found.error is not None
         assert "all nodes must share the output folder" in found.error.message
-        assert read_record(run.folder) == found
+        assert read_record(run.folder) == earlier  # stays: the folder may only be late to show a good record
     (tmp_path / "elsewhere" / "runs" / "exp000" / "seed-0" / "run.json").replace(run.folder / "run.json")
     assert cluster._seen_here(run, record) == record
 

@@ -112,6 +112,26 @@ def test_parquet_copy_is_read_and_called_unofficial(no_data, tmp_path):
     assert (len(images.labels), images.train_size) == (60_000, 50_000)
 
 
+def test_a_copy_with_the_batches_in_another_order_is_put_in_the_archives(monkeypatch):
+    labels = np.random.default_rng(0).integers(0, 10, 60_000).astype(np.uint8)
+    monkeypatch.setattr(sources, "LABELS_SHA256", hashlib.sha256(labels).hexdigest())
+    batches = np.arange(60_000).reshape(6, -1)
+    mirror = batches[[3, 2, 1, 4, 0, 5]].ravel()
+    assert np.array_equal(mirror[sources.archive_order(labels[mirror])], np.arange(60_000))
+    assert np.array_equal(sources.archive_order(labels), np.arange(60_000))
+    other = np.roll(labels, 1)
+    assert np.array_equal(sources.archive_order(other), np.arange(60_000))  # taken as it is
+
+
+def test_the_archives_order_is_that_of_the_records(monkeypatch):
+    try:
+        images, _ = load_images("cifar10", download=False)
+    except RequestError as missing:
+        pytest.skip(str(missing))
+    assert hashlib.sha256(images.labels).hexdigest() == sources.LABELS_SHA256
+    assert images.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # frog, truck, truck, deer, …: data_batch_1
+
+
 def test_incomplete_parquet_copy_is_refused(no_data, tmp_path):
     write_parquet(tmp_path / "copy", train=49_990)
     with pytest.raises(RequestError, match=r"train-00000.*is incomplete: 49,990.*fetch it again"):

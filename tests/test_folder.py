@@ -64,6 +64,14 @@ def test_train_and_test_folders_are_taken_as_they_are(tmp_path):
     assert np.bincount(dataset.test.labels).tolist() == [1, 4]
 
 
+def test_training_pictures_of_their_own_folder_do_not_lie_class_by_class(tmp_path):
+    paint(tmp_path / "own/train", {"apple": 20, "lime": 20})
+    paint(tmp_path / "own/test", {"apple": 2, "lime": 2})
+    images, _ = load_images("folder", data_dir=str(tmp_path / "own"))
+    assert set(images.labels[:10]) == {0, 1}  # whitening looks at the first images
+    assert images.labels[images.train_size :].tolist() == [0, 0, 1, 1]
+
+
 def test_the_split_is_of_the_pictures_and_not_of_the_order_in_which_they_were_taken(fruit):
     images, _ = load_images("folder", data_dir=str(fruit))
     first = {name: sorted((fruit / name).iterdir())[4::5] for name in COLOURS}

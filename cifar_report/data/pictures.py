@@ -123,10 +123,12 @@ class PictureFolder:
                 pixels[number] = read_picture(file, self.size)
             except Exception as error:  # of a damaged file, whatever the reader of its format raises
                 raise RequestError(f"{file} cannot be read as a picture: {error}; mend or remove it") from None
+        shuffle = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation
         if self.test:
-            order, train_size = np.arange(len(labels)), sum(map(len, self.train.values()))
+            train_size = sum(map(len, self.train.values()))
+            order = np.concatenate([shuffle(train_size), np.arange(train_size, len(labels))])
         else:
-            shuffled = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(len(labels))
+            shuffled = shuffle(len(labels))
             order, train_size = every_fifth_tests(labels[shuffled])
             order = shuffled[order]
         if len(labels) - train_size > MOST_TESTED:

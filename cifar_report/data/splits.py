@@ -39,7 +39,7 @@ def balanced(indices: np.ndarray, labels: np.ndarray, limit: int | None) -> np.n
 
 
 def _stratified_folds(pool: np.ndarray, labels: np.ndarray, parameters: Experiment) -> list[np.ndarray]:
-    """The validating part: every class contributes its share, chosen by `SPLIT_SEED` alone."""
+    """The validating part, chosen by `SPLIT_SEED` alone: a fold has each class's share, a hold-out as many of each."""
     shuffled = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(pool)
     rank = rank_in_class(labels[shuffled])
     if parameters.validation == "fold":

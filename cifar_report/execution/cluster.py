@@ -21,7 +21,7 @@ from cifar_report.records.lock import HeldError, folder_lock
 from cifar_report.records.record import RunRecord, read_record
 
 RETRIES = 10  # nodes that may die under one run
-SYNCHRONIZED = 10.0  # seconds after which a shared folder shows everywhere what was written in it
+SYNCHRONIZED = 90.0  # seconds after which a shared folder shows everywhere what was written in it; of NFS up to 60
 
 
 def execute_on_ray(
@@ -99,12 +99,12 @@ def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None])
 
 
 def _seen_here(run: PlannedRun, record: RunRecord) -> RunRecord:
-    """The record that a node has returned, or that of a failure where the run's folder does not hold it here."""
+    """The record that a node has returned, or of a failure, not written, where the run's folder does not hold it."""
     deadline = perf_counter() + SYNCHRONIZED
     while read_record(run.folder) != record and not run.is_complete():
         if perf_counter() > deadline:
             message = f"a node executed it, but {run.folder} does not show it: all nodes must share the output folder"
-            return record_failure(run, error_record("NotShared", message), perf_counter() - record.seconds.total)
+            return failed_record(run, error_record("NotShared", message), perf_counter() - record.seconds.total)
         time.sleep(POLL)
     return record
 

@@ -31,7 +31,7 @@ from cifar_report.training.environment import git_state
 from cifar_report.training.precision import TYPES, cpu_has_bfloat16, require_supported
 from cifar_report.training.weights import find_weights
 
-ROOM = 5 * 2**30  # bytes that the runs of a whole journal take, about
+ROOM = 5 * 2**30  # bytes that the runs of a whole journal with one seed take, with their checkpoints, about
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _network() -> str:
 def _folder(folder: Path) -> str:
     free = shutil.disk_usage(check_writable(folder)).free
     if free < ROOM:
-        raise RequestError(f"{folder} has {free / 2**30:.1f} GiB free; a whole journal takes about {ROOM >> 30}")
+        raise RequestError(f"{folder} has {free / 2**30:.1f} GiB free; one seed of a journal takes about {ROOM >> 30}")
     return f"{folder}: writable, with locks, {free / 2**30:.0f} GiB free"
 
 

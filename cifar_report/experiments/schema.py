@@ -99,7 +99,7 @@ class Experiment(BaseModel):
         "test", description="images that validate each epoch: test (the original protocol), holdout, or fold of folds"
     )
     holdout_size: Count = Field(
-        5000, ge=1, description="images held out of the training set when validation is holdout"
+        5000, ge=1, description="training images, as many of each class, that validate when validation is holdout"
     )
     fold: OptionalCount = Field(None, ge=0, description="which fold validates, 0 to folds - 1; needs folds")
     folds: OptionalCount = Field(None, ge=2, le=50, description="number of cross-validation folds; needs fold")
@@ -119,7 +119,7 @@ class Experiment(BaseModel):
     )
     init: Initialization = Field(
         "default",
-        description="initialization of convolution and linear weights; default (PyTorch's own), "
+        description="initialization of convolution and linear weights, biases then zero; default (PyTorch's own), "
         + ", ".join(get_args(Initialization)[1:]),
     )
     init_layers: Literal["all", "linear"] = Field(
@@ -146,9 +146,9 @@ class Experiment(BaseModel):
         description="sgd, adam, rmsprop, adamax, muon (convolutions; else sgd); what is not named is PyTorch's default",
     )
     lr: Number = Field(
-        0.01, gt=0, le=100, description="learning rate at the start (of one_cycle and triangular: the maximum)"
+        0.01, gt=0, le=100, description="rate at the start (one_cycle, triangular: highest); with muon of convolutions"
     )
-    momentum: Number = Field(0.9, ge=0, lt=1, description="momentum of sgd, rmsprop and muon; 0 with other optimizers")
+    momentum: Number = Field(0.9, ge=0, lt=1, description="of sgd, rmsprop and muon's convolutions; 0 with others")
     nesterov: bool = Field(True, description="Nesterov momentum of sgd; muon always has it, and takes false here")
     weight_decay: Number = Field(
         0.0,
@@ -208,7 +208,7 @@ def _contradictions(e: Experiment) -> Iterator[str]:
     elif e.fold is not None and e.folds is not None and e.fold >= e.folds:
         yield f"fold must lie between 0 and folds - 1, but fold is {e.fold} and folds is {e.folds}"
     if e.mix != "none" and e.trainable != "all":
-        yield f"mix: {e.mix} is of images, and frozen layers see each image once; set mix=none or trainable=all"
+        yield f"mix: {e.mix} is of images, and frozen layers may see each image once; set mix=none or trainable=all"
     if e.nesterov and e.optimizer != "sgd":
         yield f"nesterov belongs to sgd; with optimizer={e.optimizer} set nesterov=false"
     if e.momentum > 0 and e.optimizer not in ("sgd", "rmsprop", "muon"):

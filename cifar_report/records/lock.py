@@ -77,7 +77,7 @@ def release_lock(folder: Path) -> None:
 
 def is_locked(folder: Path) -> bool:
     """Whether some process holds the lock of the folder."""
-    if not (folder / LOCK).exists():
+    if not os.access(folder / LOCK, os.W_OK):  # there is none, or one that this user cannot hold
         return False
     try:
         with FileLock(folder / LOCK).acquire(timeout=0):

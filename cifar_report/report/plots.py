@@ -167,8 +167,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
             epochs = np.arange(1, loss.shape[1] + 1)
             peaks[name] = loss.max(0).tolist()
             highest_training = max(highest_training, float(training.max()))
-            marker = "." if len(epochs) < 3 else None
-            drawn: dict[str, Any] = {"color": colour, "marker": marker}
+            drawn: dict[str, Any] = {"color": colour, "marker": "." if len(epochs) < 3 else None}
             thin: dict[str, Any] = {"linestyle": style, "linewidth": 0.7}
             losses.plot(epochs, training.mean(0), label=f"{name} training", **thin, **drawn)
             losses.plot(epochs, loss.mean(0), linestyle=style, label=f"{name} validation", **drawn)
@@ -263,13 +262,11 @@ def reliability(curve: Any, name: str) -> Picture:
         area = 12 + 300 * counts / curve.counts.sum()
         axes.scatter(confidence, accuracy, s=area, color=colour, alpha=0.6, linewidths=0)
         axes.set(xlim=(0, 1.04), ylim=(0, 1.04), xlabel="probability given to the answer", ylabel="share that is right")
-        told = f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points"
-        if len(counts):
-            told += (
-                f"; of the {counts[-1]:,} answers given the highest probabilities, {percent(confidence[-1])} on "
-                f"average, {percent(accuracy[-1])} are right"
-            )
-        return render(figure, f"{told}.")
+        alt = f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points; "
+        alt += ", ".join(
+            f"given {percent(c)}, {percent(a)} are right" for c, a in zip(confidence, accuracy, strict=True)
+        )
+        return render(figure, f"{alt}.")
 
 
 def accuracy_ladder(results: Sequence[Any]) -> Picture:

@@ -101,11 +101,10 @@ def abstract(journal: Journal) -> Fragment:
         best=best,
         held_out=held_out,
         one_view=one_view,
-        counts={name: len(result.runs) for name, result in journal.complete.items()},
+        complete=journal.complete,
         asked=asked,
         alike=sorted((c for c in asked if c.verdict == "equivalent"), key=lambda c: -abs(c.difference)),
         fitted=[f"{c.experiment} {points(c.difference)}" for c in comparisons if c not in asked],
-        titles={result.entry.id: result.entry.title for result in results},
         judged=sum(map(len, answers.values())),
         agree=len(answers.pop("agrees", [])),
         off={answer: listing(names) for answer, names in answers.items()},
@@ -132,10 +131,8 @@ def headline(journal: Journal) -> Fragment:
         seconds=journal.runs.groupby("experiment").train_seconds.min(),
         local=LOCAL_WEIGHTS,
         comparisons=journal.comparisons,
-        compared=bool(compared),
-        unlike=any(comparison.caveat for comparison in compared),
+        compared=compared,
         margin=f"{load_catalog().margin:g}",
-        several=any(len(result.runs) > 1 for result in results),
         reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
     )
     return Fragment("".join(ladders) + table.html)
@@ -161,11 +158,11 @@ def cost_figure(journal: Journal) -> Fragment:
     if len(shown) < 2:
         return fragment("note.html.j2", text="Fewer than two experiments say what their training cost.")
     of = f"{len(shown)} experiments" + (" at full budget" if shown != costed else "")
-    hollow = "hollow points start from ImageNet weights, whose own training is not counted"
     caption = (
         f"Test accuracy and training cost of {of}, with 95 % intervals; squares are experiments beyond the original "
-        f"report; {hollow}. One PFLOP is 10^15 floating point operations: those of forward and backward passes over "
-        "the training images, without kernel positions that see only padding, a frozen part once."
+        "report; hollow points start from ImageNet weights, whose own training is not counted. One PFLOP is 10^15 "
+        "floating point operations: those of forward and backward passes over the training images, without kernel "
+        "positions that see only padding, a frozen part once."
     )
     return figure(plots.accuracy_against_cost(shown), caption, "cost")
 
@@ -182,8 +179,7 @@ def dataset_figure(journal: Journal) -> Fragment:
 
 def protocol(journal: Journal) -> Fragment:
     """Which images chose what, and what that means for the figures; computed from the runs."""
-    first = {name: result.runs[0].data for name, result in journal.complete.items()}
-    rows = grouped((data.validation, name) for name, data in first.items() if data)
+    rows = grouped((data.validation, n) for n, r in journal.complete.items() if (data := r.runs[0].data))
     note = journal.output_dir / NOTE
     text = _markdown(note.read_text(encoding="utf-8", errors="replace")) if note.is_file() else ""
     return fragment("protocol.html.j2", rows=rows, note=text)
@@ -200,7 +196,6 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     curves = learning = None
     swept: list[Fragment] = []
     if complete:
-        several = any(len(result.runs) > 1 for result in complete)
         epochs = {len(run.epochs) for run in runs}
         bases = [b for name in built_on if (b := journal.complete.get(name)) and len(b.runs[0].epochs) in epochs]
         dotted = plots.histories([run for base in bases[: len(plots.BASES)] for run in base.runs])
@@ -219,7 +214,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
             rows=[(result, journal.means.loc[result.entry.id]) for result in complete],
             comparisons=journal.comparisons,
             anchor=f"learning-{family.name}",
-            several=several,
+            several=any(len(result.runs) > 1 for result in complete),
         )
         swept = [
             figure(
@@ -350,14 +345,13 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
         return fragment("note.html.j2", text="None of these statements is about experiments on record here.")
     answers = [finding.answer for finding in found]
     counts = [(answer, answers.count(answer)) for answer in dict.fromkeys(answers)]
-    margin = f"{load_catalog().margin:g}"
     return fragment(
         "statements.html.j2",
         findings=found,
         counts=counts,
         lacking=sum(finding.lacks_runs for finding in found),
         below=sum(finding.below_margin for finding in found),
-        margin=margin,
+        margin=f"{load_catalog().margin:g}",
         ours=ours,
         waiting=len(every) - len(found),
     )
