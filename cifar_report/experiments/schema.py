@@ -146,7 +146,7 @@ class Experiment(BaseModel):
         description="sgd, adam, rmsprop, adamax, muon (convolutions; else sgd); what is not named is PyTorch's default",
     )
     lr: Number = Field(
-        0.01, gt=0, le=100, description="rate at the start (one_cycle, triangular: highest); with muon of convolutions"
+        0.01, gt=0, le=100, description="learning rate at the start (one_cycle, triangular: peak; muon: convolutions)"
     )
     momentum: Number = Field(0.9, ge=0, lt=1, description="of sgd, rmsprop and muon's convolutions; 0 with others")
     nesterov: bool = Field(True, description="Nesterov momentum of sgd; muon always has it, and takes false here")
