@@ -476,7 +476,7 @@ def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
         if family == "transfer_images":
             yield _pretrained_or_not(journal)
         if family == "optimizer_initialization":
-            yield _interactions(next(f for f in found if f.statement.of == "Question 4, EXP040-EXP048"))
+            yield _interactions(journal, next(f for f in found if f.statement.of == "Question 4, EXP040-EXP048"))
         if family == "schedules":
             yield _schedules(journal)
         yield _expected(found, family)
@@ -503,11 +503,43 @@ def _tried(journal: Journal) -> str:
     return f"{points(raised)} ({most.entry.id}, n = {len(most.runs)})"
 
 
-def _interactions(finding: Finding) -> str:
-    """The answer to what the table of optimizers and initial weights shows one by one."""
+# Xavier uniform and normal, Kaiming uniform and normal, with each optimizer.
+GRID = {
+    "SGD": ("EXP003", "EXP004", "EXP006", "EXP005"),
+    "Adam": ("EXP007", "EXP040", "EXP041", "EXP042"),
+    "Adamax": ("EXP010", "EXP046", "EXP047", "EXP048"),
+}
+
+
+def interaction(cells: Sequence[Sequence[Sequence[float]]]) -> tuple[float, int, int, float]:
+    """F test of an interaction in a two-way analysis of variance, of cells with any numbers of values.
+
+    Returns:
+        F, its two degrees of freedom, and p.
+    """
+    places = [(i, j) for i, row in enumerate(cells) for j, values in enumerate(row) for _ in values]
+    y = np.concatenate([np.asarray(values, dtype=float) for row in cells for values in row])
+    rows, columns = np.eye(len(cells)), np.eye(len(cells[0]))[:, 1:]
+    additive = np.array([[*rows[i], *columns[j]] for i, j in places])
+    without = float(((y - additive @ np.linalg.lstsq(additive, y, rcond=None)[0]) ** 2).sum())
+    within = float(sum(np.var(values) * len(values) for row in cells for values in row))
+    df, within_df = (len(cells) - 1) * (len(cells[0]) - 1), len(y) - sum(map(len, cells))
+    f = (without - within) / df / (within / within_df)
+    return f, df, within_df, float(stats.f.sf(f, df, within_df))
+
+
+def _interactions(journal: Journal, finding: Finding) -> str:
+    """The answer to what the table of optimizers and initial weights shows one by one, and to all at once."""
     shown = sum(bool(t.direction) for t in finding.tested)
     small = sum(t.equivalent for t in finding.tested)
+    cells = [[journal.complete[name].accuracies for name in row] for row in GRID.values()]
+    counts = [len(values) for row in cells for values in row]
+    f, df, within_df, p = interaction(cells)
     return (
+        f"A two-way analysis of variance of {listing(GRID)} and the four initializations (n = {min(counts)} to "
+        f"{max(counts)}; RMSprop's runs spread more widely and are left out): "
+        f"{'an interaction is shown' if p < 0.05 else 'no interaction is shown'}, F({df}, {within_df}) = {f:.2f}, "
+        f"{p_text(p)}. "
         f"An interaction is how much more an initialization gains with one optimizer than with another, halved. Of "
         f"{len(finding.tested)}, {shown} are shown to differ from zero and {small} to be below "
         f"{finding.tested[0].margin:g} points; {sum(t.answer == 'open' for t in finding.tested)} are open."

@@ -36,7 +36,7 @@ def execute_plan(
     executed only if it did not become complete. When interrupted, all workers are ended; what they finished is kept.
 
     Returns:
-        the records of the runs executed here, completed or failed.
+        the records of the runs that were missing, completed or failed; of some, another command may have executed them.
     """
     missing = missing_runs(plan, say)
     if not missing:
