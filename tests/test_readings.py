@@ -340,8 +340,9 @@ def sentences() -> dict[str, str]:
         f"new run of ours is expected above {100 * Journal(REFERENCE).reproduction('EXP011').interval[1]:.1f}.",
         "smaller step": f"Adam with 0.0001 (EXP011B) reaches {mean_in_words('EXP011B')}, where the original has 75 %, "
         f"0.575 and 82.3 %. Its largest distance is {largest[0]:.1f}, EXP011's {largest[1]:.1f} (table above).",
-        "another seed": "the other seed, which did not choose, ends at "
-        f"{100 * full_budget('EXP011B')[1].test.accuracy:.2f} %.",
+        "other seeds": "two other seeds, which did not choose, end at "
+        + " and ".join(f"{100 * run.test.accuracy:.2f}" for run in full_budget("EXP011B")[1:])
+        + " %.",
         "wide": f"(EXP017B, seed 0, one epoch on all 50,000 images, bfloat16, in [`outputs/reference/brief`]"
         f"(../outputs/reference/brief)) reaches {100 * wide.test.accuracy:.2f} % with a validation loss of "
         f"{wide.epochs[0].validation_loss:.3f}.",

@@ -111,7 +111,7 @@ def test_what_findings_say_of_threads_and_of_wide_intervals(journal):
     found = {name: journal.reproduction(name) for name in journal.complete}
     outside = {name: of.interval for name, of in found.items() if of and of.answer.startswith("ours is")}
     assert set(outside) == {"EXP002", "EXP011", "EXP013", "EXP014"}
-    assert {name for name, (low, high) in outside.items() if high - low > 0.04} == {"EXP011"}
+    assert max(high - low for low, high in outside.values()) < 0.04  # "no answer rests on this rule any more"
 
 
 def test_the_guides_python_runs(journal, monkeypatch):
@@ -167,7 +167,7 @@ def test_the_abstract_judges_what_has_a_spread(journal):
     one_view = "picked by test accuracy; with one view of each test image 93.35, and"
     assert one_view in text
     assert "Not ranked either, since they were fitted" in text
-    assert "curves: EXP011B +2.53, EXP014B" in text
+    assert "curves: EXP011B +2.54, EXP014B" in text
     assert "Outside it: EXP002, EXP013 and EXP014 (ours is above), EXP011 (ours is below)." in text
     assert "Not run at full budget: EXP012 and EXP015-EXP020, among them its best, 95.28&nbsp;%." in text
     fitted = {entry.id for entry in load_catalog().entries.values() if entry.fitted}
