@@ -222,7 +222,7 @@ def status(
         state = planned.state()
         counts[state.status] += 1
         work = f"{holder(planned.folder)} is executing it" if is_locked(planned.folder) else ""
-        print(f"{planned.name}: {state.status}{': ' if work or state.reason else ''}{work or state.reason}")
+        print(": ".join(filter(None, [planned.name, state.status, "; ".join(filter(None, [state.reason, work]))])))
     _print_absent(plan)
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
 

@@ -107,4 +107,6 @@ def write_csv(predictions: Iterable[Prediction], stream: TextIO) -> None:
     """Write every class shown as a row: picture, rank, class, probability."""
     classes = ((p.path, rank, *of) for p in predictions for rank, of in enumerate(p.classes, start=1))
     rows = [(as_text(str(path)), rank, as_text(label), f"{share:.6f}") for path, rank, label, share in classes]
-    pd.DataFrame(rows, columns=["picture", "rank", "class", "probability"]).to_csv(stream, index=False)
+    pd.DataFrame(rows, columns=["picture", "rank", "class", "probability"]).to_csv(
+        stream, index=False, lineterminator="\n"
+    )

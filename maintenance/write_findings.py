@@ -35,8 +35,8 @@ test images also validate, and the last epoch is scored. They compute in float32
 Intel Xeon or AMD EPYC (EXP002, seed 0: on two). EXP009 is EXP003 by another name, and gave the same answer to every
 image, seed by seed. The pretrained networks start from stand-in ImageNet weights (quantised, not torchvision's).
 MobileNetV2's (EXP013, EXP019C) come from a network that saw images turned by 180 degrees; at 224 pixels they learn a
-little faster from turned ones. EXP017, EXP019 and EXP020 are on record on smaller subsets only, and
-EXP017's and EXP019's first epochs as EXP017C and EXP019C. EXP016 ran with EXP013's weights, whose frozen features are
+little faster from turned ones. EXP017, EXP019 and EXP020 are on record on smaller subsets only, and EXP017's and
+EXP019's first epochs as EXP017C and EXP019C. EXP016 ran with EXP013's weights, whose frozen features are
 nearly all zero at 32 pixels: it is not compared. The three VGG-16 experiments were not run: there are no weights for
 them. Of our own experiments, some runs of EXP068 to EXP072 used two threads. Held-out images chose settings of EXP049
 to EXP051, EXP067 and EXP075; curves on the test images, those of EXP011B and EXP014B; test accuracies, the parts of
@@ -58,6 +58,7 @@ When each rule was fixed:
   had three seeds. No answer rests on this rule any more.
 - The pairs without EXP003 were added to two statements when the records were known. This changed one answer: "the
   optimizer makes no difference" does not hold now.
+- The analysis of variance of optimizers and initializations: when most of its records were known.
 - Until EXP075 was on record, experiments of one kind were compared over shared seeds wherever possible. No answer
   changed with that.
 - Seeds were added while results were known, and no rule said when to stop: the p values are not corrected for this.
@@ -425,7 +426,7 @@ def _larger_batches() -> str:
         f"of 1,000 images had the lower validation loss ({chosen['validation_loss'][last]:.3f} nats, batches of 2,000 "
         f"{other['validation_loss'][last]:.3f}) and training loss ({chosen['train_loss'][last]:.3f} and "
         f"{other['train_loss'][last]:.3f}), so the trial with 2,000 was stopped (perhaps too early: after few "
-        "large steps BatchNorm's running averages trail the weights). The other ended with "
+        "large steps BatchNorm's running averages may trail the weights). The other ended with "
         f"{100 * chosen['validation_accuracy'].iloc[-1]:.2f} % of the 5,000 held-out images right "
         "(the trial of EXP051: 93.36)."
     )

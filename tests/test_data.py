@@ -123,7 +123,7 @@ def test_a_copy_with_the_batches_in_another_order_is_put_in_the_archives(monkeyp
     assert np.array_equal(sources.archive_order(other), np.arange(60_000))  # taken as it is
 
 
-def test_the_archives_order_is_that_of_the_records(monkeypatch):
+def test_the_archives_order_is_that_of_the_records():
     try:
         images, _ = load_images("cifar10", download=False)
     except RequestError as missing:

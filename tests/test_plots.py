@@ -185,7 +185,9 @@ def test_ladder_tells_range_and_best(tmp_path):
 
 def test_reliability_tells_its_error():
     curve = calibration(np.full(100, 0.9), np.arange(100) < 70)
-    assert "expected calibration error 20.0 points" in plots.reliability(curve, "EXP003").alt
+    assert plots.reliability(curve, "EXP003").alt.endswith("error 20.0 points; given 90\xa0%, 70\xa0% are right.")
+    few = calibration(np.full(9, 0.9), np.arange(9) < 7)  # of which no share is drawn
+    assert plots.reliability(few, "EXP003").alt.endswith("error 12.2 points.")
 
 
 def test_pictures_escape_what_they_say(tmp_path):

@@ -19,7 +19,7 @@ from cifar_report.data.sources import Images
 from cifar_report.experiments.errors import RequestError
 
 FACTS = ("train_size", "classes", "source", "provenance", "sha256")  # kept beside the arrays
-FORMAT = 2  # of the decoded arrays; a change makes them again
+FORMAT = 3  # of the decoded arrays; a change makes them again
 DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError)  # what reading a missing or damaged copy raises
 
 

@@ -184,7 +184,7 @@ def read_parquet(files: tuple[Path, ...], source: str) -> Images:
 
 
 def archive_order(labels: np.ndarray) -> np.ndarray:
-    """The images in the archive's order, which splits and runs depend on: the mirror has its batches in another.
+    """The images in the archive's order, which splits and runs depend on: the mirror seems to have another.
 
     Where no order of the five batches gives the archive's labels, all images stay where they are.
     """

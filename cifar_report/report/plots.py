@@ -262,11 +262,9 @@ def reliability(curve: Any, name: str) -> Picture:
         area = 12 + 300 * counts / curve.counts.sum()
         axes.scatter(confidence, accuracy, s=area, color=colour, alpha=0.6, linewidths=0)
         axes.set(xlim=(0, 1.04), ylim=(0, 1.04), xlabel="probability given to the answer", ylabel="share that is right")
-        alt = f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points; "
-        alt += ", ".join(
-            f"given {percent(c)}, {percent(a)} are right" for c, a in zip(confidence, accuracy, strict=True)
-        )
-        return render(figure, f"{alt}.")
+        told = [f"given {percent(c)}, {percent(a)} are right" for c, a in zip(confidence, accuracy, strict=True)]
+        error = f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points"
+        return render(figure, f"{'; '.join([error, *told])}.")
 
 
 def accuracy_ladder(results: Sequence[Any]) -> Picture:

@@ -70,7 +70,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
 
 def _names(runs: Iterable[RunRecord]) -> list[str]:
     """Experiments with their seeds: `EXP003 seeds 0, 1`, `EXP004 seeds 0-9`."""
-    seeds = grouped((run.experiment, str(run.seed)) for run in runs)
+    seeds = grouped(dict.fromkeys((run.experiment, str(run.seed)) for run in runs))  # once where runs are folds
     return [f"{name} seed{'s' if len(of) > 1 else ''} {', '.join(ranges(of))}" for name, of in seeds.items()]
 
 

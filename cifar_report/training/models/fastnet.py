@@ -3,7 +3,7 @@
 After Page 2018-2019 (How to Train Your ResNet) and Jordan 2024 (94% on CIFAR-10 in 3.29 Seconds, arXiv 2404.00498): a
 first layer that can whiten small patches, three stages of two convolutions, BatchNorm without a gain, scaled logits.
 BatchNorm's running averages are PyTorch's (a tenth of each batch; Jordan's take four tenths): where steps are large and
-few, they trail the weights, and validation loss is too high until the rate has fallen.
+few, they can trail the weights, and validation loss is then too high until the rate has fallen.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # singular values of (0, 1] come near
 ITERATIONS = 3
 # What is no convolution learns by SGD, at these rates per image of the batch. They are those of airbench94_muon (Jordan
 # 2024), whose head has 0.67 with logits / 256: with logits / 9 that is 0.67 * (9 / 256)^2. There the whitening layer's
-# bias stops to learn after three epochs, and here it does not.
+# bias stops learning after three epochs, and here it does not.
 HEAD_LR, BIAS_LR, SGD_MOMENTUM = 0.00083, 0.053, 0.85
 
 
