@@ -6,7 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -63,7 +63,6 @@ app = typer.Typer(
     cls=Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -72,7 +71,11 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="E
 Profile = Annotated[str | None, typer.Option(help="quick, reference or full; default: full with a GPU, else quick")]
 Seeds = Annotated[str | None, typer.Option(help="0,1,2 or 0-9; default: 0; of show and report --no-run: all")]
 Output = Annotated[
-    Path | None, typer.Option(help="folder for runs/ and report/; default: outputs/<profile>, of doctor: outputs")
+    Path | None,
+    typer.Option(
+        callback=lambda path: path and path.expanduser(),
+        help="folder for runs/ and report/; default: outputs/<profile>, of doctor: outputs",
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -186,13 +189,12 @@ def report(
     request = requested(experiments, profile, seeds, output, sets)
     if no_run and sets:
         raise RequestError("--set applies to runs to execute, and --no-run executes none")
+    names, chosen, code = request.experiments, request.seeds, DONE
     if no_run:
-        from cifar_report.execution.plan import check_writable
         from cifar_report.journal.journal import Journal
 
-        check_writable(request.output_dir)
-        request, code = replace(request, seeds=request.seeds if seeds else None), DONE
-        if Journal(request.output_dir, request.experiments, request.seeds or ()).runs.empty:
+        chosen = request.seeds if seeds else ()  # none: all on record
+        if Journal(request.output_dir, names, chosen).runs.empty:
             these = " of these" if experiments or seeds else ""
             raise RequestError(f"there are no runs{these} in {request.output_dir}")
     else:
@@ -201,7 +203,6 @@ def report(
     from cifar_report.execution.kernel import notebook_executor
     from cifar_report.report.export import make_report
 
-    names, chosen = request.experiments, request.seeds or ()
     page = make_report(
         request.output_dir, profile=request.profile, executor=notebook_executor, experiments=names, seeds=chosen
     )
@@ -269,7 +270,7 @@ def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None
     request = requested(None, profile, seeds, output)
     runs = request.output_dir / "runs"
     recorded = [run for name in _recorded(experiments or (), runs) for run in read_runs(runs / name.lower())]
-    found = [record for record in recorded if not seeds or record.seed in (request.seeds or ())]
+    found = [record for record in recorded if not seeds or record.seed in request.seeds]
     if not found:
         raise RequestError(f"no record of these runs in {request.output_dir}")
     for record in found:
@@ -311,8 +312,8 @@ def diff(
     from cifar_report.journal.changes import changes, compare_experiments, is_experiment, read_side
 
     sides = (before, after)
-    if not profile and not output and not all(Path(side).exists() for side in sides):  # an experiment, then
-        profile = _default_profile()
+    if profile or not (output or all(Path(side).exists() for side in sides)):  # an experiment, then
+        profile = _chosen_profile(profile)
     folder = output or Path("outputs") / (profile or "")
     experiments = [is_experiment(side, folder) for side in sides]
     if any(experiments) and not all(experiments):
@@ -373,7 +374,7 @@ def predict(
     from cifar_report.predict import predict, write_csv
     from cifar_report.records.record import run_folder
 
-    output = output or Path("outputs") / (profile or _default_profile())
+    output = output or Path("outputs") / _chosen_profile(profile)
     names = _recorded([experiment], output / "runs")
     if len(names) > 1:
         raise RequestError(f"predict takes one experiment, not {experiment}")
@@ -415,7 +416,7 @@ class Request:
 
     experiments: tuple[str, ...]  # none: all
     profile: str
-    seeds: tuple[int, ...] | None  # `None`: all on record
+    seeds: tuple[int, ...]
     overrides: dict[str, str]
     output_dir: Path
 
@@ -427,20 +428,14 @@ class Request:
 
 
 def requested(experiments: Names, profile: Profile, seeds: Seeds, output: Output, sets: Sets = None) -> Request:
-    """Check the options that commands share.
-
-    Raises:
-        RequestError: an experiment or profile is unknown, or seeds or overrides are malformed.
-    """
-    profile = profile or _default_profile()
-    if profile not in profiles():
-        raise unknown("profile", profile, profiles())
+    """Check the options that commands share; a `RequestError` names what is unknown or malformed."""
+    profile = _chosen_profile(profile)
     return Request(
         experiments=tuple(load_catalog().select(experiments)) if experiments else (),
         profile=profile,
         seeds=_parse_seeds(seeds or "0"),
         overrides=parse_overrides(sets or ()),
-        output_dir=(output or Path("outputs") / profile).expanduser(),
+        output_dir=output or Path("outputs") / profile,
     )
 
 
@@ -457,12 +452,15 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _default_profile() -> str:
-    """`full` where there is a GPU, else `quick`; printed at once, because it decides how long everything takes."""
+def _chosen_profile(profile: str | None) -> str:
+    """Of none `full` where there is a GPU, else `quick`; printed at once: it decides how long everything takes."""
     from cifar_report.execution.resources import gpus
 
-    profile, count = ("full", "a") if gpus() else ("quick", "no")
-    print(f"profile {profile}, because there is {count} GPU; choose another with --profile", file=sys.stderr)
+    if profile is None:
+        profile, count = ("full", "a") if gpus() else ("quick", "no")
+        print(f"profile {profile}, because there is {count} GPU; choose another with --profile", file=sys.stderr)
+    if profile not in profiles():
+        raise unknown("profile", profile, profiles())
     return profile
 
 
@@ -490,8 +488,6 @@ def _execute(request: Request, jobs: int | None, runs_per_gpu: int, executor: Ex
     if restored := restore_runs(request.output_dir):
         print(f"{counted(restored, 'complete run')} restored from the backup")
     _print_warnings(plan)
-    for weights in sorted({run.local_weights for run in plan if run.local_weights}):
-        print(weights)
     say = partial(print, flush=True)
     if executor == "ray":
         from cifar_report.execution.cluster import execute_on_ray
@@ -520,15 +516,14 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, width
     """Print a table; `width` in characters where there is no terminal. Columns of numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(title=title or None, box=None, pad_edge=False, header_style="bold")
     for column in columns:
         right = "%" in column or column == "points"
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
-    Console(width=None if sys.stdout.isatty() else width, highlight=False).print(table)
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else width, highlight=False, markup=False, emoji=False).print(table)
 
 
 def _print_markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

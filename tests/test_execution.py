@@ -21,8 +21,8 @@ from records import write_run
 from cifar_report.execution import resources
 from cifar_report.execution.execute import execute_plan, missing_runs
 from cifar_report.execution.kernel import notebook_executor
-from cifar_report.execution.plan import make_plan
-from cifar_report.execution.resources import cores, default_jobs, gpus, longest_first, slot_environments
+from cifar_report.execution.plan import longest_first, make_plan
+from cifar_report.execution.resources import cores, default_jobs, gpus, slot_environments
 from cifar_report.execution.verify import verify_runs
 from cifar_report.execution.worker import BUSY, _work, execute_run
 from cifar_report.experiments.catalog import Family, load_catalog
@@ -85,7 +85,7 @@ def test_missing_data_is_found_before_anything_runs(tmp_path, no_data):
 
 def test_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(RequestError, match="is not a folder"):
+    with pytest.raises(RequestError, match="Not a directory"):
         plan(tmp_path, "EXP003")
     assert (tmp_path / "out").read_text() == "mine"
 
@@ -93,13 +93,7 @@ def test_output_that_is_a_file_is_refused(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_output_without_permission_is_refused(tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    with pytest.raises(RequestError, match="no permission"):
-        plan(tmp_path, "EXP003")
-
-
-def test_output_without_permission_is_refused_for_whoever_may_not_write(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(RequestError, match="no permission to write"):
+    with pytest.raises(RequestError, match="Permission denied"):
         plan(tmp_path, "EXP003")
 
 
@@ -592,22 +586,14 @@ def test_slots_divide_cores_and_gpus(jobs, cpus, devices, per_gpu, expected):
 
 
 @pytest.mark.usefixtures("no_thread_variables")
-def test_a_containers_quota_bounds_the_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr(resources, "allowed_cores", lambda: list(range(64)))
-    monkeypatch.setattr(resources, "CGROUP", tmp_path)
-    assert cores() == 64
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert cores() == 64
-    (tmp_path / "cpu.max").write_text("250000 100000\n")
+def test_a_containers_quota_bounds_the_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)  # it knows quotas of control groups, and affinity
     assert cores() == 3
     (slot,) = slot_environments(1, cores=cores(), gpus=[])
     assert slot["OMP_NUM_THREADS"] == "3"
-    (tmp_path / "cpu.max").unlink()
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    for quota, expected in (("-1", 64), ("200000", 2)):
-        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
-        assert cores() == expected
+    monkeypatch.setattr("joblib.cpu_count", lambda: 64)
+    assert slot_environments(1, cores=cores(), gpus=[]) == [{}]
 
 
 @pytest.mark.usefixtures("no_thread_variables")

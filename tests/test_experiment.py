@@ -99,8 +99,9 @@ def test_texts_become_the_right_types(given, expected):
         ({"device": "tpu"}, ["'device'"]),
         ({"experiment": "../x"}, ["'experiment'"]),
         ({"seed": -1}, ["'seed'"]),
-        ({"import os": 1}, ["'import os'", "not an identifier"]),
-        ({"x=1;y": 1}, ["not an identifier"]),
+        ({"import os": 1}, ["unknown parameter 'import os'"]),
+        ({"x=1;y": 1}, ["unknown parameter 'x=1;y'"]),
+        ({1: 1}, ["unknown parameter '1'"]),
     ],
 )
 def test_wrong_values_are_refused_in_one_sentence(given, words):

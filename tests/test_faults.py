@@ -63,7 +63,7 @@ def test_full_disk_is_said_and_the_run_is_made_when_there_is_room(disk):
     folder = disk("size=420k")  # room for the weights, not for the checkpoint beside them
     ended = command(folder / "out", "run", "EXP000")
     assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "No space left on device" in ended.stdout or "kB are free" in ended.stdout
+    assert "No space left on device" in ended.stdout or "is its disk full?" in ended.stdout
     assert Journal(folder / "out").complete == {}
     subprocess.run(["mount", "-o", "remount,size=20m", str(folder)], check=True)
     ended = command(folder / "out", "run", "EXP000")
@@ -217,9 +217,13 @@ def test_a_kernel_is_ended_where_no_notebook_reaches_it(tmp_path):
     assert calls[:2] == ["kill", "wait"]
 
 
-def test_run_that_leaves_no_record_says_how_much_room_there_is(tmp_path):
-    assert "kB are free" in worker._lost(tmp_path).message
-    assert "No such file" in worker._lost(tmp_path / "gone").message
+def test_a_kernel_is_ended_where_its_folder_cannot_be_made(tmp_path, monkeypatch):
+    calls = []
+    kernel = SimpleNamespace(kill=lambda: calls.append("kill"), wait=lambda: calls.append("wait"))
+    monkeypatch.setattr(f"{execute_notebook.__module__}.short_folder", lambda: str(tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError, match="gone"):
+        execute_notebook(tmp_path / "a.ipynb", tmp_path / "out.ipynb", {}, kernel=kernel)
+    assert calls[:2] == ["kill", "wait"]
 
 
 def test_a_run_that_another_command_has_begun_since_is_left_to_it(tmp_path):
@@ -232,6 +236,7 @@ def test_a_run_that_another_command_has_begun_since_is_left_to_it(tmp_path):
     assert lost is not None
     assert lost.error is not None
     assert lost.error.type == "RecordLost"
+    assert lost.error.message == f"the run could not write its record in {run.folder}; is its disk full?"
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from cifar_report.journal.observations import observe
 from cifar_report.journal.results_table import family_frame, results_frame
 from cifar_report.journal.statements import findings
 from cifar_report.journal.statistics import contrast, mcnemar, wilson_interval
-from cifar_report.records.record import ErrorRecord, read_record, run_folder, write_record
+from cifar_report.records.record import ErrorRecord, SecondsRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
 
 
@@ -38,6 +38,28 @@ def test_journal_reads_complete_and_failed_runs_in_order(tmp_path):
     assert list(journal.results) == list(load_catalog().entries)
     assert list(Journal(tmp_path, ["EXP003"]).results) == ["EXP003"]
     assert len(Journal(tmp_path, seeds=[1]).results["EXP003"].runs) == 1
+
+
+def test_a_run_that_failed_at_once_takes_nothing_from_the_tables(tmp_path):
+    error = ErrorRecord(type="WorkerDied", message="m")
+    write_run(tmp_path, "EXP000", failed=error)  # first of all, and without an epoch
+    write_run(tmp_path, "EXP003")
+    failed = write_run(tmp_path, "EXP003", seed=1, failed=error)
+    died = failed.model_copy(update={"seconds": SecondsRecord(total=5)})
+    write_record(run_folder(tmp_path, "EXP003", 1), died)
+    table = results_frame(Journal(tmp_path))
+    assert list(table.columns).index("last_accuracy") < list(table.columns).index("settings")
+    page = sections.headline(Journal(tmp_path)).html
+    assert ">10 min<" in page
+    assert ">0 s<" not in page
+
+
+def test_an_older_run_whose_name_reads_like_a_sweep_is_read(tmp_path):
+    run = write_run(tmp_path, "EXP003")
+    older = {name: value for name, value in run.parameters.items() if name != "mix"}
+    old = run.model_copy(update={"experiment": "MINE-MIX-1", "parameters": older})
+    write_record(run_folder(tmp_path, "MINE-MIX-1", 0), old)
+    assert list(Journal(tmp_path).runs.experiment) == ["EXP003", "MINE-MIX-1"]
 
 
 def test_one_run_has_a_wilson_interval_unless_others_tell_the_spread(tmp_path):

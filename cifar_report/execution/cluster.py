@@ -12,13 +12,13 @@ from time import perf_counter
 from typing import Any
 
 from cifar_report.execution.execute import POLL, missing_runs, summary
-from cifar_report.execution.plan import PlannedRun
-from cifar_report.execution.resources import THREAD_VARIABLES, longest_first
-from cifar_report.execution.worker import OtherWorkError, Worker, error_record, failed_record, record_failure
+from cifar_report.execution.plan import PlannedRun, longest_first
+from cifar_report.execution.resources import THREAD_VARIABLES
+from cifar_report.execution.worker import Worker, failed_record, record_failure
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import HeldError, folder_lock
-from cifar_report.records.record import RunRecord, read_record
+from cifar_report.records.record import ErrorRecord, RunRecord, read_record
 
 RETRIES = 10  # nodes that may die under one run
 SYNCHRONIZED = 90.0  # seconds after which a shared folder shows everywhere what was written in it; of NFS up to 60
@@ -35,17 +35,9 @@ def execute_on_ray(
     """Execute the runs of the plan that are not complete, each as a Ray task on the output folder that all nodes share.
 
     A run whose node dies is resumed on another node after its last finished epoch. A failed run stops no other.
-
-    Args:
-        plan: the runs.
-        address: of a Ray cluster; `None`: that of `RAY_ADDRESS`, or a new one on this machine. One that runs here must
-            be named: Ray would find it by a file that any user of the machine can write.
-        jobs: number of runs that share the cluster's cores; `None`: one core a run, or with GPUs each GPU's share.
-        runs_per_gpu: how many runs share a GPU.
-        say: called with each line to show.
-
-    Returns:
-        the records of the runs executed, completed or failed.
+    `jobs` runs share the cluster's cores; `None`: one core a run, or with GPUs each GPU's share. Without `address` the
+    cluster is that of `RAY_ADDRESS`, or a new one on this machine. One that runs here must be named: Ray would find it
+    by a file that any user of the machine can write. Returns the records of the runs executed, completed or failed.
 
     Raises:
         RequestError: Ray is not installed or there is no cluster at the address.
@@ -104,7 +96,8 @@ def _seen_here(run: PlannedRun, record: RunRecord) -> RunRecord:
     while read_record(run.folder) != record and not run.is_complete():
         if perf_counter() > deadline:
             message = f"a node executed it, but {run.folder} does not show it: all nodes must share the output folder"
-            return failed_record(run, error_record("NotShared", message), perf_counter() - record.seconds.total)
+            failure = ErrorRecord(type="NotShared", message=message)
+            return failed_record(run, failure, perf_counter() - record.seconds.total)
         time.sleep(POLL)
     return record
 
@@ -113,7 +106,7 @@ def _lost_by_ray(run: PlannedRun, error: Exception, started: float) -> RunRecord
     """The record of a run whose task has failed: it may be complete, or another process may be executing it."""
     cause = getattr(error, "cause", None) or error
     lines = str(cause).strip().splitlines() or ["ended by Ray"]
-    failure = error_record(type(cause).__name__, lines[0])
+    failure = ErrorRecord(type=type(cause).__name__, message=lines[0])
     try:
         with folder_lock(run.folder):
             if run.is_complete() and (record := read_record(run.folder)):
@@ -157,11 +150,9 @@ def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folde
     Ray has set `CUDA_VISIBLE_DEVICES` to the task's GPU. A repeated task whose run is complete only returns its record.
     """
     if key_facts(run.parameters, run.family.notebook_path, run.facts.data, run.facts.weights) != run.facts:
-        raise OtherWorkError(
+        raise RuntimeError(
             "the node's version of cifar-report differs from that of the machine that made the plan; install the same"
         )
-    if run.is_complete() and (record := read_record(run.folder)):
-        return record
     environment = {**os.environ, **settings, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     with contextlib.chdir(folder) if Path(folder).is_dir() else contextlib.nullcontext():
         while True:

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from cifar_report.data.download import OFFLINE
 from cifar_report.execution.kernel import remove_leftovers
-from cifar_report.execution.plan import PlannedRun
-from cifar_report.execution.resources import cores, default_jobs, gpus, longest_first, slot_environments
+from cifar_report.execution.plan import PlannedRun, longest_first
+from cifar_report.execution.resources import cores, default_jobs, gpus, slot_environments
 from cifar_report.execution.worker import Worker, remove_traces
 from cifar_report.formatting import counted, duration
 from cifar_report.records.lock import holder, is_locked
@@ -34,9 +34,7 @@ def execute_plan(
 
     A failed run is recorded and does not stop the others. A run that another process is executing is waited for, and
     executed only if it did not become complete. When interrupted, all workers are ended; what they finished is kept.
-
-    Returns:
-        the records of the runs that were missing, completed or failed; of some, another command may have executed them.
+    Returns the records of the runs that were missing; of some, another command may have executed them.
     """
     missing = missing_runs(plan, say)
     if not missing:
@@ -136,8 +134,7 @@ class _Crew:
 
 def summary(record: RunRecord) -> str:
     """One line about a finished run."""
-    name = run_name(record.experiment, {"seed": record.seed} | record.parameters)
-    return f"{name}: {outcome(record)}, {record.seconds.total:.0f} s"
+    return f"{run_name(record.experiment, record.parameters)}: {outcome(record)}, {record.seconds.total:.0f} s"
 
 
 def outcome(record: RunRecord) -> str:

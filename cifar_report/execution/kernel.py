@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -15,16 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 import psutil
 
 from cifar_report.records.key import LESSON
 from cifar_report.records.lock import folder_lock, is_locked
-
-if TYPE_CHECKING:
-    from jupyter_client.manager import KernelManager
 
 FOLDER = "cifar-report-kernel-"  # what the names of kernels' temporary folders begin with
 # Use the kernel of this environment, whatever kernels the user has installed elsewhere.
@@ -44,8 +40,8 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
     from traitlets.config import Config
 
     # The kernel ends before its folder goes, and also where the folder cannot be made.
-    made = tempfile.TemporaryDirectory(prefix=FOLDER, dir=short_folder())
-    with killed_afterwards(kernel), made as folder, folder_lock(Path(folder)), killed_afterwards(kernel):
+    new_folder = partial(tempfile.TemporaryDirectory, prefix=FOLDER, dir=short_folder())
+    with killed_afterwards(kernel), new_folder() as folder, folder_lock(Path(folder)), killed_afterwards(kernel):
         output.parent.mkdir(parents=True, exist_ok=True)
         # Unix sockets where there are any: no other user of the machine can connect, and two kernels cannot choose the
         # same port. The folder is our own: all kernels share the default one, and what is killed leaves its key there.
@@ -114,20 +110,16 @@ class ForkedKernel:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("fork")
-        own_end, kernel_end = context.Pipe()
-        self.connection = own_end
-        self.process = context.Process(target=_wait_for_notebook, args=(kernel_end, own_end))
+        self.connection, kernel_end = context.Pipe()
+        self.process = context.Process(target=_wait_for_notebook, args=(kernel_end, self.connection))
         with warnings.catch_warnings():  # Python counts numpy's threads, which survive a fork
             warnings.simplefilter("ignore", DeprecationWarning)
             self.process.start()
         kernel_end.close()
+        self.pid, self.kill, self.terminate = self.process.pid, self.process.kill, self.process.terminate
 
-    # The methods of subprocess.Popen that jupyter_client calls.
+    # The other methods of subprocess.Popen that jupyter_client calls.
     stdin = stdout = stderr = None
-
-    @property
-    def pid(self) -> int | None:
-        return self.process.pid
 
     def poll(self) -> int | None:
         return self.process.exitcode
@@ -140,13 +132,7 @@ class ForkedKernel:
         if self.process.pid and self.process.is_alive():
             os.kill(self.process.pid, number)
 
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def manager_class(self) -> type[KernelManager]:
+    def manager_class(self) -> type:
         """A kernel manager whose kernel is this one."""
         from jupyter_client.manager import AsyncKernelManager
         from jupyter_client.provisioning import LocalProvisioner
@@ -193,14 +179,11 @@ def end_with(parent: int, command: psutil.Process | None = None) -> None:
     """End this process when its parent, or the command that it works for, has ended in whatever way."""
 
     def watch() -> None:
-        while os.getppid() == parent and (command is None or _is_running(command)):
-            time.sleep(0.5)
+        with suppress(psutil.NoSuchProcess):  # the command has ended
+            while os.getppid() == parent:
+                if command and (not command.is_running() or command.status() == psutil.STATUS_ZOMBIE):
+                    break
+                time.sleep(0.5)
         psutil.Process().kill()
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _is_running(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from cifar_report.data.cache import load_images
 from cifar_report.data.split_check import check_split
-from cifar_report.execution.resources import gpus
+from cifar_report.execution.resources import RELATIVE_COST, gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
@@ -25,9 +24,6 @@ from cifar_report.records.lock import require_locks
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.verified import keys
 from cifar_report.training.weights import find_weights
-
-# Only `predict` needs the trained weights, so records are kept and shared without them.
-WITHOUT_WEIGHTS = "its trained weights are not stored here"
 
 # Overrides that the command line expresses in another way.
 RESERVED = {"experiment": "name the experiment instead", "seed": "use --seeds", "output_dir": "use --output"}
@@ -49,7 +45,6 @@ class PlannedRun:
     family: Family
     facts: records.KeyFacts
     problems: Mapping[str, str] = field(default_factory=dict)  # why data or weights were not found on this machine
-    local_weights: str | None = None  # what its weights are, if they are the user's own file
 
     @property
     def name(self) -> str:
@@ -83,8 +78,9 @@ class PlannedRun:
             return RunState("stale", changed)
         if damage := damaged_results(self.folder, record):
             return RunState("stale", damage)
-        stored = (self.folder / WEIGHTS).exists()
-        return RunState("complete", "; ".join(filter(None, [not_compared, "" if stored else WITHOUT_WEIGHTS])))
+        # Only `predict` needs the trained weights, so records are kept and shared without them.
+        not_stored = "" if (self.folder / WEIGHTS).exists() else "its trained weights are not stored here"
+        return RunState("complete", "; ".join(filter(None, [not_compared, not_stored])))
 
     def is_complete(self) -> bool:
         """Whether the folder holds the complete result of exactly this run."""
@@ -154,10 +150,7 @@ def make_plan(
 
     Args:
         experiments: as `Catalog.select` takes them; none: all.
-        profile: name of a profile.
-        seeds: each experiment is run once with each.
         overrides: parameters that apply to all runs; of several values of one, each is an experiment of its own.
-        output_dir: folder that holds `runs/`.
         remote: the runs are executed on other machines: the GPUs of this one do not matter.
         read_only: the runs are only inspected: nothing is downloaded, and missing data or weights are no error.
 
@@ -210,9 +203,8 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
         if e.dataset == "folder" or not read_only:
             raise
         problems["data"] = str(error)
-    else:
-        if not problems["data"]:  # a stand-in says nothing of what the data allow
-            check_split(images, e)
+    if not problems["data"]:  # a stand-in says nothing of what the data allow
+        check_split(images, e)
     try:
         if e.weights:
             _, weights, problems["weights"] = find_weights(e, download=not read_only)
@@ -222,23 +214,22 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
         problems["weights"] = str(error)
     family = load_catalog().family_of[swept_parameters(e.experiment)[0]]
     facts = key_facts(e, family.notebook_path, data_sha256, weights.sha256 if weights else None)
-    local = None
-    if weights and weights.provenance == "local file":
-        local = f"ImageNet weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}"
     found = {name: problem for name, problem in problems.items() if problem}
-    return [PlannedRun(run, family, facts, found, local) for run in seeded]
+    return [PlannedRun(run, family, facts, found) for run in seeded]
+
+
+def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """The order in which parallel runs end soonest: by floating point operations."""
+
+    def cost(run: PlannedRun) -> float:
+        e = run.parameters
+        return RELATIVE_COST[e.model] * e.image_size**2 * min(e.train_limit or 50_000, 50_000) * e.epochs
+
+    return sorted(runs, key=cost, reverse=True)
 
 
 def check_writable(folder: Path) -> Path:
-    """Refuse an output folder that cannot be written or locked, without creating it; returns what there is of it.
-
-    Raises:
-        RequestError: names the folder, or its nearest existing parent.
-    """
+    """Refuse an output folder that cannot be written or locked, without creating it; returns what there is of it."""
     existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
-    if not existing.is_dir():
-        raise RequestError(f"cannot write to {folder}: {existing} is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise RequestError(f"cannot write to {folder}: no permission to write in {existing}")
     require_locks(existing)
     return existing

@@ -20,7 +20,6 @@ import ipykernel.kernelapp
 import jupyter_client.provisioning
 import nbformat
 import papermill
-import torch
 import torchvision
 
 import cifar_report.execution.worker
@@ -33,5 +32,3 @@ if FORK_SERVER:
     atexit.register(os._exit, 0)  # nothing is left to clean up, and some libraries print errors when unloaded
 nbformat.validate(nbformat.v4.new_notebook())  # compiles the schema
 gc.freeze()  # collecting these objects in a fork would only copy their pages
-
-__all__ = ["cifar_report", "ipykernel", "jupyter_client", "papermill", "torch", "torchvision"]

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import re
-import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from cifar_report.execution.plan import PlannedRun
 
 STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS=around`
 
@@ -30,32 +22,14 @@ RELATIVE_COST = {
     "efficientnet_b0": 49,
     "vgg16": 664,
 }
-CGROUP = Path("/sys/fs/cgroup")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def cores() -> int:
     """Cores this process may use: those it may run on, or fewer where a container's quota is less."""
-    return min(len(allowed_cores()), _quota(CGROUP) or len(allowed_cores()))
+    import joblib  # 0.2 s, which `--help` and `list` need not wait for
 
-
-def allowed_cores() -> list[int]:
-    """Numbers of the cores that this process may run on."""
-    try:
-        return sorted(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no such call
-        return list(range(os.cpu_count() or 1))
-
-
-def _quota(cgroup: Path) -> int | None:
-    """Cores that a control group grants, rounded up: `cpu.max` (version 2) or the files of version 1; `None`: all."""
-    with suppress(OSError, ValueError):
-        granted, period = (cgroup / "cpu.max").read_text().split()
-        return None if granted == "max" else math.ceil(int(granted) / int(period))
-    with suppress(OSError, ValueError):
-        granted, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return None if int(granted) <= 0 else math.ceil(int(granted) / int(period))
-    return None
+    return joblib.cpu_count()
 
 
 @cache
@@ -65,14 +39,11 @@ def gpus() -> tuple[str, ...]:
     if visible is not None:
         names = (name.strip() for name in visible.split(","))  # what is behind an invalid one does not count
         return tuple(itertools.takewhile(re.compile(r"\d+|(GPU|MIG)-.+").fullmatch, names))
-    if shutil.which("nvidia-smi") is None:
-        return ()
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
+        return tuple(subprocess.check_output(command, text=True, timeout=30, stderr=subprocess.DEVNULL).split())
+    except (OSError, subprocess.SubprocessError):  # there is none, or no driver
         return ()
-    return tuple(listed.stdout.split()) if listed.returncode == 0 else ()
 
 
 def default_jobs(gpus: Sequence[str], runs_per_gpu: int = 1) -> int:
@@ -90,7 +61,7 @@ def slot_environments(jobs: int, *, cores: int, gpus: Sequence[str], runs_per_gp
     if gpus:
         jobs = min(jobs, len(gpus) * runs_per_gpu)
     threads = max(1, cores // jobs)
-    limited = jobs > 1 or cores < len(allowed_cores())  # else PyTorch chooses well: it counts physical cores
+    limited = jobs > 1 or cores < (os.cpu_count() or 1)  # else PyTorch chooses well: it counts physical cores
     shared = {name: str(min(threads, _set_by_user(name) or threads)) for name in THREAD_VARIABLES} if limited else {}
     devices = [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {} for slot in range(jobs)]
     return [shared | device for device in devices]
@@ -99,13 +70,3 @@ def slot_environments(jobs: int, *, cores: int, gpus: Sequence[str], runs_per_gp
 def _set_by_user(variable: str) -> int | None:
     value = os.environ.get(variable, "")
     return int(value) if value.isdigit() and int(value) > 0 else None
-
-
-def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
-    """The order in which parallel runs end soonest: by floating point operations."""
-
-    def cost(run: PlannedRun) -> float:
-        e = run.parameters
-        return RELATIVE_COST[e.model] * e.image_size**2 * min(e.train_limit or 50_000, 50_000) * e.epochs
-
-    return sorted(runs, key=cost, reverse=True)

@@ -34,18 +34,15 @@ def measured_seconds(run: PlannedRun) -> float | None:
     e = run.parameters
     if not has_device(choose_device(e.device)):
         return None
-    images, test = SIZES.get(e.dataset) or _pictures(e)
+    images, test = SIZES.get(e.dataset, (0, 0))
+    if e.dataset == "folder":
+        pictures, _ = load_images(e.dataset, data_dir=e.data_dir, size=e.image_size)
+        images, test = pictures.train_size, len(pictures.labels) - pictures.train_size
     test = min(test, e.test_limit or test)
     held_out = {"test": 0, "holdout": e.holdout_size, "fold": images // (e.folds or 1)}[e.validation]
     images = min(images - held_out, e.train_limit or images)
     once, epoch = _measured(e, (held_out or test) / images)
     return STARTUP + images * (once + epoch * (e.epochs - run.finished_epochs()))
-
-
-def _pictures(e: Experiment) -> tuple[int, int]:
-    """How many pictures of one's own are to train on and to test with."""
-    images, _ = load_images(e.dataset, data_dir=e.data_dir, size=e.image_size)
-    return images.train_size, len(images.labels) - images.train_size
 
 
 def _measured(e: Experiment, validation: float) -> list[float]:

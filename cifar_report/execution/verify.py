@@ -27,13 +27,8 @@ def verify_runs(plan: Sequence[PlannedRun], *, named: bool, say: Callable[[str],
 
     On the same CPU with the same number of threads and the same versions every prediction must be the same to the
     last bit (logits as stored, float16). Elsewhere, or if the recorded run was resumed under different conditions, the
-    accuracy must lie within `TOLERANCE`.
-
-    Returns:
-        whether every run reproduced, and of those that were named every one could be trained again.
-
-    Raises:
-        RequestError: no run of the plan is complete.
+    accuracy must lie within `TOLERANCE`. Returns whether every run reproduced, and of those that were named every one
+    could be trained again; refuses a plan of which no run is complete.
     """
     complete = []
     for run in plan:
@@ -67,9 +62,10 @@ def _verify(run: PlannedRun, record: RunRecord, say: Callable[[str], None]) -> b
     if same:
         say(f"{run.name}: reproduces to the last bit {accuracies}")
         return True
-    on_cpu = record.environment is not None and record.environment.device == "cpu"
+    code = {"git_commit", "git_dirty"}  # which is in the key; the rest is what a run's bits may depend on
+    was, now = (run.environment and run.environment.model_dump(exclude=code) for run in (record, repeated))
     resumed_elsewhere = any(warning.startswith(RESUMED_ELSEWHERE) for warning in record.warnings)
-    if on_cpu and not resumed_elsewhere and _machine(record) == _machine(repeated):
+    if was and was["device"] == "cpu" and was == now and not resumed_elsewhere:
         say(f"{run.name}: does not reproduce to the last bit on the same CPU {accuracies}")
         return False
     close = abs(record.test.accuracy - repeated.test.accuracy) <= TOLERANCE
@@ -78,11 +74,6 @@ def _verify(run: PlannedRun, record: RunRecord, say: Callable[[str], None]) -> b
         f"on a GPU, another machine, another version or another number of threads {accuracies}"
     )
     return close
-
-
-def _machine(record: RunRecord) -> dict | None:
-    """What a run's bits may depend on; the commit is left out, because its code is in the key."""
-    return record.environment.model_dump(exclude={"git_commit", "git_dirty"}) if record.environment else None
 
 
 def same_predictions(first: Path, second: Path) -> bool:

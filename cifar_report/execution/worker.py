@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 import psutil
@@ -26,15 +25,8 @@ from cifar_report.records.key import stale_because
 from cifar_report.records.lock import HOLDER, HeldError, folder_lock, is_locked
 from cifar_report.records.record import ErrorRecord, RunRecord, SecondsRecord, now, read_record, write_record
 
-if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerContext, SpawnContext  # Windows has no fork server
-
 LOG = ".log"  # output of a worker and its kernel, kept only if they die
 BUSY = 75  # a worker's exit code where another process executes the same run
-
-
-class OtherWorkError(RuntimeError):
-    """A run was not executed as planned: its code, data or weights changed meanwhile, or differ on its node."""
 
 
 @dataclass
@@ -65,7 +57,8 @@ class Worker:
         record = read_record(self.run.folder)
         if record is None and is_locked(self.run.folder):
             return None  # another command executes it already, with other settings
-        return record or record_failure(self.run, _lost(self.run.folder), self.started)
+        lost = f"the run could not write its record in {self.run.folder}; is its disk full?"
+        return record or record_failure(self.run, ErrorRecord(type="RecordLost", message=lost), self.started)
 
 
 def remove_traces(folder: Path) -> None:
@@ -76,7 +69,7 @@ def remove_traces(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _context() -> ForkServerContext | SpawnContext:
+def _context() -> Any:
     """Processes forked from a server that has torch imported; where there is no fork, plain new ones."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -133,7 +126,7 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
             raise RuntimeError("the notebook ended without leaving a record")
         if record.key != run.key:
             changed = stale_because(record, run.parameters, run.facts) or ["other parameters"]
-            raise OtherWorkError(f"the run was not executed as planned: {'; '.join(changed)}")
+            raise RuntimeError(f"the run was not executed as planned: {'; '.join(changed)}")
         Backup(run.folder).save((target.name,))
         return record
     except Exception as error:  # whatever went wrong in a run belongs into its record
@@ -178,11 +171,6 @@ def failed_record(run: PlannedRun, error: ErrorRecord, started: float) -> RunRec
     )
 
 
-def error_record(type_name: str, message: str) -> ErrorRecord:
-    """An error that did not happen in a notebook's cell."""
-    return ErrorRecord(type=type_name, message=message, cell=None, cell_source=None)
-
-
 def describe_error(error: Exception, kernel: ForkedKernel | None = None) -> ErrorRecord:
     """What failed, in which code cell of the notebook, and which signal ended its kernel."""
     if hasattr(error, "ename"):  # papermill's PapermillExecutionError, without the seconds that its import takes
@@ -192,16 +180,7 @@ def describe_error(error: Exception, kernel: ForkedKernel | None = None) -> Erro
     if name == "DeadKernelError" and code is not None and code < 0:
         hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
         message += f" (ended by {signal.Signals(-code).name}{hint})"
-    return error_record(name, message)
-
-
-def _lost(folder: Path) -> ErrorRecord:
-    """Why a run that ended by itself has left no record."""
-    try:
-        reason = f"where {shutil.disk_usage(folder).free // 1024:,} kB are free"
-    except OSError as error:
-        reason = str(error.strerror)
-    return error_record("RecordLost", f"the run could not write its record in {folder}, {reason}")
+    return ErrorRecord(type=name, message=message)
 
 
 def _death(worker: Worker) -> ErrorRecord:
@@ -212,4 +191,5 @@ def _death(worker: Worker) -> ErrorRecord:
         output = (worker.run.folder / LOG).read_text(errors="replace")[-2000:].strip()
     except OSError:
         output = ""
-    return error_record("WorkerDied", f"the run's process {end}" + (f"; its last output: {output}" if output else ""))
+    end += f"; its last output: {output}" if output else ""
+    return ErrorRecord(type="WorkerDied", message=f"the run's process {end}")

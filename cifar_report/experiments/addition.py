@@ -18,12 +18,7 @@ PLAIN = r"(?i)(?!(true|false|null|yes|no|on|off)$)[a-z_/][\w./-]*"  # what YAML 
 def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: str | None = None) -> list[Path]:
     """Write `params/<name>.yaml`, `base` with the overrides, and a line at the end of its family in `journal.yaml`.
 
-    Returns:
-        both files.
-
-    Raises:
-        RequestError: the experiment exists, its name or a parameter is wrong, it is no other than `base`, or the
-            package is installed without a clone.
+    Returns both files. A `RequestError` says what is wrong with the request; then nothing is written.
     """
     parameters, catalog = packaged_folder("params"), load_catalog()
     if parameters.parent == Path(__file__).resolve().parents[1]:  # where the next installation would replace them

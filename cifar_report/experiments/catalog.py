@@ -61,9 +61,7 @@ class Statement(_Part):
         if sum(map(bool, (self.contrasts, self.figures, self.at_least, self.untested))) != 1:
             raise ValueError(f"'{self.says}' needs contrasts, figures, at_least or untested, and one of them only")
         if "best" in self.at_least and self.measure != "accuracy":
-            raise ValueError(
-                f"'{self.says}': the best experiment is that of the highest accuracy, and of no other measure"
-            )
+            raise ValueError(f"'{self.says}': the best experiment is that of the highest accuracy, of no other measure")
         for text in self.contrasts:
             if not re.fullmatch(r"\w+( \w+)* [<>=] \w+( \w+)*( \+ [\d.]+)?", text):
                 raise ValueError(f"'{text}' is no contrast such as EXP003 EXP004 > EXP005 or EXP017 > EXP011 + 10")
@@ -160,10 +158,7 @@ class Catalog(_Part):
 def packaged_folder(name: str) -> Path:
     """Folder `notebooks` or `params`, in the installed package or in the clone around it."""
     package = Path(__file__).resolve().parent.parent
-    for folder in (package / name, package.parent / name):
-        if (folder / ("journal.yaml" if name == "params" else "report.ipynb")).is_file():
-            return folder
-    raise RequestError(f"the folder '{name}' is missing from this installation of cifar-report; install it again")
+    return package / name if (package / name).is_dir() else package.parent / name
 
 
 @cache
@@ -188,11 +183,7 @@ def profiles() -> list[str]:
 
 
 def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
-    """Resolve an experiment: schema defaults, its parameter file, the profile, then the overrides.
-
-    Raises:
-        RequestError: for an unknown experiment or profile, or any parameter the schema refuses.
-    """
+    """Resolve an experiment: schema defaults, its parameter file, the profile, then the overrides; each is checked."""
     path = packaged_folder("params") / f"{name.lower()}.yaml"
     if not path.is_file():
         if name.upper() in load_catalog().entries:
@@ -238,11 +229,10 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
     """
     overrides: dict[str, str] = {}
     for text in pairs:
-        starts = [match.start() for match in re.finditer(r"(?<!\S)[^\s=]+=", text)]
-        if not starts or text[: starts[0]].strip():
+        before, *parts = re.split(r"(?<!\S)([^\s=]+)=", text)
+        if before.strip() or not parts:
             raise RequestError(f"'{text}' is not of the form key=value")
-        for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-            name, _, value = text[start:end].partition("=")
+        for name, value in zip(parts[::2], parts[1::2], strict=True):
             if name in overrides:
                 raise RequestError(f"--set names '{name}' twice")
             if value.strip().endswith(",") or {*re.findall(r",\s*(\w+)=", value)} & Experiment.model_fields.keys():
@@ -252,11 +242,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
-    """Load a mapping from YAML 1.2, safely: a key may be given once, `010` is 10, and `no` is a text.
-
-    Raises:
-        RequestError: names the file, and the line where the YAML is malformed.
-    """
+    """Load a mapping from YAML 1.2, safely: a key once, `010` is 10, `no` a text. Errors name the file and the line."""
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

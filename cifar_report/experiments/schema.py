@@ -11,7 +11,7 @@ import types
 from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from cifar_report.experiments.errors import RequestError, did_you_mean, unknown
 
@@ -73,10 +73,8 @@ Initialization = Literal[
 ]
 
 
-class Experiment(BaseModel):
+class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Everything that defines one run. Unknown names, wrong types, ranges and contradictions are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     experiment: Annotated[str, BeforeValidator(full_name)] = Field(
         "EXP000",
@@ -230,11 +228,7 @@ def _contradictions(e: Experiment) -> Iterator[str]:
 
 
 def validate(parameters: Mapping[str, Any], *, where: str = "the parameters") -> Experiment:
-    """Return the validated experiment; `where` names the source of the values in errors.
-
-    Raises:
-        RequestError: one sentence that names the parameter, what is wrong and the nearest allowed value.
-    """
+    """Return the validated experiment; a `RequestError` names the parameter, what is wrong, and `where` it stands."""
     for name in parameters:
         _check_name(name, where)
     try:
@@ -294,11 +288,8 @@ def shown(value: Any) -> str:
 
 
 def _check_name(name: Any, where: str) -> None:
-    """papermill writes parameter names into the notebook as code, so a name must be a known identifier."""
-    if not isinstance(name, str) or not name.isidentifier():
-        raise RequestError(f"parameter name {name!r} in {where} is not an identifier")
-    if name not in Experiment.model_fields:
-        raise unknown("parameter", name, Experiment.model_fields, where)
+    if name not in Experiment.model_fields:  # papermill writes names into the notebook, as code
+        raise unknown("parameter", str(name), Experiment.model_fields, where)
 
 
 def _sentence(error: ValidationError, where: str) -> str:

@@ -10,8 +10,6 @@ from typing import Any
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import PLACE_PARAMETERS, Experiment, shown
 
-LISTS = ("augment",)  # parameters whose single value may hold commas
-
 
 def expand(overrides: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """What overrides mean, one item a combination: the values that a sweep set, and all overrides with them.
@@ -26,11 +24,7 @@ def expand(overrides: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str,
 
 
 def sweep_name(base: str, values: Mapping[str, Any]) -> str:
-    """The experiment of one combination of values, as the schema reads them: `EXP003-LR-0_02`; of none `base` itself.
-
-    Raises:
-        RequestError: the name would be too long for a folder.
-    """
+    """The experiment of one combination of values: `EXP003-LR-0_02`; of none `base`. Refuses what is too long."""
     words = [word for name, value in values.items() for word in (name, re.sub(r"[^\w]+", "_", shown(value)).strip("_"))]
     name = "-".join([base, *words]).upper()
     if len(name) > 64:
@@ -49,7 +43,7 @@ def _values(name: str, value: Any) -> list[Any]:
     if not isinstance(value, str) or name in PLACE_PARAMETERS:
         return [value]
     parts = [part.strip() for part in re.split(r",(?![^\[]*\])", value)]
-    several = all(part.startswith("[") for part in parts) if name in LISTS else all(parts)
+    several = all(part.startswith("[") for part in parts) if name == "augment" else all(parts)
     return list(dict.fromkeys(parts)) if several else [value]
 
 

@@ -57,11 +57,9 @@ def lacks_weights(run: RunRecord) -> bool:
 
 def at_full_budget(run: RunRecord) -> bool:
     """Whether a run did the original's work: its parameters, on CIFAR-10, with its weights."""
-    full = full_budget_parameters(run.experiment)
-    if full is None or run.data is None or run.data.name != "cifar10" or lacks_weights(run):
+    if full_budget_parameters(run.experiment) is None or run.data is None or run.data.name != "cifar10":
         return False
-    done = with_defaults(run.parameters)
-    return all(done.get(name) == value for name, value in effective(full).items() if name not in ("seed", *SPEED))
+    return not lacks_weights(run) and changed_parameters(run).keys() <= set(SPEED)
 
 
 def changed_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:

@@ -141,21 +141,3 @@ def adjusted(found: list[Comparison]) -> Mapping[str, Comparison]:
     p_equivalent = holm({c: c.p_equivalent for c in found if c.changed and c.p_equivalent is not None})
     of = {c: (p.get(c, c.p), p_equivalent.get(c, c.p_equivalent)) for c in found}
     return {c.experiment: replace(c, p=one, p_equivalent=other) for c, (one, other) in of.items()}
-
-
-def reproduction(journal: Journal, name: str) -> Reproduction | None:
-    """The original's accuracy against ours; `None` where there is none, or the work was another's."""
-    result = journal.complete.get(name)
-    if result is None or result.entry.reference_accuracy is None or not result.full_budget:
-        return None
-    substitutes, spread = tuple(result.substitutes), journal.accuracy_spreads[name]
-    if spread is None:
-        return Reproduction("spread unknown", substitutes=substitutes)
-    low, high = spread.prediction(result.accuracy, len(result.runs))
-    low, high = interval = max(0.0, low), min(1.0, high)
-    reference = result.entry.reference_accuracy / 100
-    if low <= reference <= high:  # in a wide interval any figure would agree
-        answer = "too wide to tell" if high - low > 2 * WIDE else "agrees"
-    else:
-        answer = "ours is above" if reference < low else "ours is below"
-    return Reproduction(answer, interval, len(result.runs) == 1, substitutes)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from cifar_report.experiments.schema import differences, shown
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import counted, grouped
 from cifar_report.journal.budget import at_full_budget, full_budget_parameters, images_of, parameters_of, work_of
-from cifar_report.journal.comparison import Comparison, Reproduction, adjusted, compare, reproduction
+from cifar_report.journal.comparison import WIDE, Comparison, Reproduction, adjusted, compare
 from cifar_report.journal.results_table import epochs_frame, runs_frame
 from cifar_report.journal.statistics import Spread, Values, wilson_interval
 from cifar_report.records.predictions import Predictions, read_predictions
@@ -185,8 +185,7 @@ class Journal:
 
     def families(self) -> list[tuple[Family, list[Result]]]:
         """Families with their results, in reading order; families without any planned experiment are left out."""
-        found = [(family, self.family_results(family.name)) for family in load_catalog().families]
-        return [(family, results) for family, results in found if results]
+        return [(f, results) for f in load_catalog().families if (results := self.family_results(f.name))]
 
     def family_results(self, name: str) -> list[Result]:
         """Results of one family, those without a run included."""
@@ -221,13 +220,11 @@ class Journal:
         `resolution`: of each experiment the smallest difference between two of its values.
         """
         found: dict[str, Spread | None] = {}
-        for group in set(self.kinds.values()):
-            members = [name for name in values if self.kinds[name] == group]
+        for members in grouped((self.kinds[name], name) for name in values).values():
             counted: dict[str, dict] = {}
             for name in members:
-                parameters, *data = work_of(self.complete[name].runs[0])
-                counted.setdefault(repr((sorted(parameters.items()), data)), {}).update(values[name])
-            found |= dict.fromkeys(members, Spread.of(counted, max((resolution[m] for m in members), default=0)))
+                counted.setdefault(repr(work_of(self.complete[name].runs[0])), {}).update(values[name])
+            found |= dict.fromkeys(members, Spread.of(counted, max(resolution[name] for name in members)))
         return found
 
     @cached_property
@@ -264,7 +261,20 @@ class Journal:
 
     def reproduction(self, name: str) -> Reproduction | None:
         """The original's accuracy against ours; `None` where there is none, or the work was another's."""
-        return reproduction(self, name)
+        result = self.complete.get(name)
+        if result is None or result.entry.reference_accuracy is None or not result.full_budget:
+            return None
+        substitutes, spread = tuple(result.substitutes), self.accuracy_spreads[name]
+        if spread is None:
+            return Reproduction("spread unknown", substitutes=substitutes)
+        low, high = spread.prediction(result.accuracy, len(result.runs))
+        low, high = interval = max(0.0, low), min(1.0, high)
+        reference = result.entry.reference_accuracy / 100
+        if low <= reference <= high:  # in a wide interval any figure would agree
+            answer = "too wide to tell" if high - low > 2 * WIDE else "agrees"
+        else:
+            answer = "ours is above" if reference < low else "ours is below"
+        return Reproduction(answer, interval, len(result.runs) == 1, substitutes)  # type: ignore[arg-type]
 
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:
@@ -324,21 +334,19 @@ def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family | None]]:
     """
     catalog = load_catalog()
     families = {family.name: family for family in catalog.families}
-    listed = {name.lower() for name in catalog.entries}
-    found, places = dict[str, tuple[Entry, Family | None]](), dict[str, tuple]()
-    for folder in sorted(path for path in (root / "runs").glob("*") if path.name not in listed):
+    found: dict[str, tuple[tuple, Entry, Family | None]] = {}
+    for folder in sorted(path for path in (root / "runs").glob("*") if path.name.upper() not in catalog.entries):
         for run in read_runs(folder):
             base, swept = swept_parameters(run.experiment)
-            title = run.title or "an experiment of one's own"
-            entry = Entry(id=run.experiment, title=title, builds_on=run.builds_on)
-            values = [run.parameters[name] for name in swept]
+            values = [parameters_of(run)[name] for name in swept]
+            title, builds_on = run.title or "an experiment of one's own", run.builds_on
             if base in catalog.entries and swept:
-                title = ", ".join(f"{name} = {shown(value)}" for name, value in zip(swept, values, strict=True))
-                entry = Entry(id=run.experiment, title=title, builds_on=base)
-            found[run.experiment] = (entry, families.get(run.family))
-            ordered = [(False, v) if isinstance(v, int | float) else (True, shown(v)) for v in values]
-            places[run.experiment] = (base, swept, ordered)
-    return {name: found[name] for name in sorted(found, key=places.__getitem__)}
+                pairs = zip(swept, values, strict=True)
+                title, builds_on = ", ".join(f"{name} = {shown(value)}" for name, value in pairs), base
+            place = base, swept, [(False, v) if isinstance(v, int | float) else (True, shown(v)) for v in values]
+            entry = Entry(id=run.experiment, title=title, builds_on=builds_on)
+            found[run.experiment] = place, entry, families.get(run.family)
+    return {name: (entry, family) for name, (_, entry, family) in sorted(found.items(), key=lambda item: item[1][0])}
 
 
 def of_equal_work(results: Sequence[Result]) -> list[list[Result]]:

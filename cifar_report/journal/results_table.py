@@ -27,7 +27,9 @@ def runs_frame(results: Iterable[Result]) -> pd.DataFrame:
     done, not what was asked.
     """
     rows = [_run_row(run, result) for result in results for run in (*result.runs, *result.failed)]
-    return pd.DataFrame(rows).astype(dict.fromkeys(COUNTS if rows else (), "Int64"))
+    # A failed run has fewer columns, and may be the first.
+    columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
+    return pd.DataFrame(rows, columns=list(columns)).astype(dict.fromkeys(COUNTS if rows else (), "Int64"))
 
 
 def epochs_frame(results: Iterable[Result]) -> pd.DataFrame:

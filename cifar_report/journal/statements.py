@@ -6,11 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.experiments.errors import unknown
-from cifar_report.formatting import duration, listing, signed
+from cifar_report.formatting import duration, grouped, listing, signed
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
@@ -24,7 +25,7 @@ class Tested:
 
     text: str
     relation: Literal["<", ">", "="]
-    unit: str
+    names: tuple[str, ...]  # its experiments
     margin: float
     contrast: Contrast | None
     hypothesis: tuple  # what is tested, its group first: `A > B`, `B < A` and `A = B` all ask whether the two differ
@@ -99,8 +100,7 @@ def findings(journal: Journal) -> list[Finding]:
     tested = [[_tested(journal, s, text) for text in s.contrasts] for s in statements]
     every = [t for several in tested for t in several]
     p, p_equivalent = dict[tuple, float](), dict[tuple, float]()
-    for of in {t.hypothesis[0] for t in every}:
-        known = [(t, t.contrast) for t in every if t.contrast and t.hypothesis[0] == of]
+    for known in grouped((t.hypothesis[0], (t, t.contrast)) for t in every if t.contrast).values():
         p |= holm({t.hypothesis: c.p for t, c in known})
         p_equivalent |= holm({(t.hypothesis, t.margin): c.p_equivalent(t.margin) for t, c in known})
     counts = Counter(of for of, *_ in {t.hypothesis for t in every})
@@ -121,37 +121,37 @@ def _group(statement: Statement) -> tuple[bool, str]:
 
 
 def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
-    measure = MEASURES[statement.measure]
     relation = next(sign for sign in "<>=" if sign in text)
     sides, _, offset = text.partition("+")
     above, below = (side.split() for side in sides.split(relation))
-    values, spreads = _values(journal, statement)
+    names = tuple(dict.fromkeys([*above, *below]))
+    values, spreads = _values(journal, statement.measure, statement.seeds_from)
     found = contrast(above, below, values, spreads, journal.kinds)
     if found and offset:
         found = replace(found, difference=found.difference - float(offset))
-    margin = statement.margin or load_catalog().margin
-    small = _small(journal, [*above, *below])
+    small = _small(journal, names)
     asked = (tuple(above), tuple(below), offset) if offset else frozenset({frozenset(above), frozenset(below)})
     return Tested(
         text=text,
         relation=relation,  # type: ignore[arg-type]
-        unit=measure.unit,
-        margin=margin,
+        names=names,
+        margin=statement.margin or load_catalog().margin,
         contrast=None if small else found,
         hypothesis=(_group(statement), asked, statement.measure, statement.seeds_from),
-        missing=tuple(name for name in (*above, *below) if name not in values and name not in small),
+        missing=tuple(name for name in names if name not in values and name not in small),
         small=tuple(small),
     )
 
 
-def _values(journal: Journal, statement: Statement) -> tuple[Values, Mapping[str, Spread | None]]:
-    """The statement's measure of its runs, and its spreads, of all runs."""
-    measure = MEASURES[statement.measure]
+@lru_cache(maxsize=32)  # many statements are of one measure
+def _values(journal: Journal, measured: str, seeds_from: int) -> tuple[Values, Mapping[str, Spread | None]]:
+    """A measure of runs from a seed on, and its spreads, of all runs."""
+    measure = MEASURES[measured]
     every = journal.values(measure.column)
     steps = {name: measure.step or 100 * journal.resolution[name] for name in every}
     exact = {name: Spread(step, 1000, step, 1000) for name, step in steps.items()}
     spreads = exact if measure.exact else journal.spreads(every, steps)
-    return journal.values(measure.column, statement.seeds_from), spreads
+    return journal.values(measure.column, seeds_from), spreads
 
 
 UNKNOWN = "spread unknown: only one run of {}"
@@ -180,7 +180,7 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
         return _bounds(journal, statement)
     answer = _together([t.answer for t in tested])
     missing, small = (dict.fromkeys(n for t in tested for n in getattr(t, why)) for why in ("missing", "small"))
-    reasons = [_words(t, journal) for t in tested if not t.missing and not t.small]
+    reasons = [_words(t, journal, MEASURES[statement.measure].unit) for t in tested if not t.missing and not t.small]
     if missing:
         later = f" from seed {statement.seeds_from}" if statement.seeds_from else ""
         reasons.append(f"not on record{later}: {listing(missing)}")
@@ -189,16 +189,16 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
     if answer == "open":
         reasons += _to_decide(journal, statement, tested, alpha)
     if not missing and not small:
-        reasons += _caveats(journal, _names(tested))
+        reasons += _caveats(journal, [name for t in tested for name in t.names])
     if statement.caveat:
         reasons.append(statement.caveat)
     lacks_runs = answer == "open" and bool(missing or small)
     return Finding(statement, answer, "; ".join(dict.fromkeys(reasons)), tested, lacks_runs)
 
 
-def _words(t: Tested, journal: Journal) -> str:
+def _words(t: Tested, journal: Journal, unit: str) -> str:
     if t.contrast is None:
-        single = [name for name in _names([t]) if len(journal.complete[name].runs) == 1]
+        single = [name for name in t.names if len(journal.complete[name].runs) == 1]
         return f"{t.text}: {UNKNOWN.format(listing(single or ['each']))}"
     offset = float(t.text.partition("+")[2] or 0)
     word: str = t.direction or "open"
@@ -206,14 +206,8 @@ def _words(t: Tested, journal: Journal) -> str:
         word = f"slightly {word}, by less than {t.margin:g}" if t.direction else f"equivalent within {t.margin:g}"
     digits, figures = 2 if t.margin >= 0.1 else 3, (t.contrast.difference, *t.contrast.interval)
     difference, low, high = (signed(offset + figure, digits) for figure in figures)
-    figure = f"{difference} ({low} to {high}) {t.unit}" if low != high else f"{difference} {t.unit}"
+    figure = f"{difference} ({low} to {high}) {unit}" if low != high else f"{difference} {unit}"
     return f"{t.text}: {figure}, {word}, n = {t.contrast.seeds}"
-
-
-def _names(tested: Iterable[Tested]) -> list[str]:
-    """The experiments of contrasts."""
-    words = (word for t in tested for word in t.text.partition("+")[0].split())
-    return list(dict.fromkeys(word for word in words if word not in "<>="))
 
 
 def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested], alpha: float) -> list[str]:
@@ -226,7 +220,8 @@ def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested],
         if n is None:
             return ["more than 1,000 seeds would be needed"]
         needed = max(needed, n, t.contrast.seeds + 1)
-    values, names = journal.values(MEASURES[statement.measure].column, statement.seeds_from), _names(undecided)
+    values, _ = _values(journal, statement.measure, statement.seeds_from)
+    names = dict.fromkeys(name for t in undecided for name in t.names)
     common = Counter(seed for name in names for seed in values[name]).most_common(needed)  # those that most have
     seconds = 0.0
     for name in names:
@@ -238,7 +233,7 @@ def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested],
 
 def _bounds(journal: Journal, statement: Statement) -> Finding:
     """Whether the original's figures lie where one new run of ours is expected, or our means above a bound."""
-    values, spreads = _values(journal, statement)
+    values, spreads = _values(journal, statement.measure, statement.seeds_from)
     measure, answers, reasons, lacking = MEASURES[statement.measure], [], [], False
     every = [n for n, entry in load_catalog().entries.items() if entry.reference_accuracy and not entry.same_as]
     originals = {name: journal.complete[name] for name in every if name in journal.complete}

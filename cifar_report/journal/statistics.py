@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,12 +58,9 @@ def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Holm's step-down adjustment (Holm 1979) of p values by name."""
-    adjusted: dict[Key, float] = {}
-    highest = 0.0
-    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p))
-        adjusted[name] = highest
-    return adjusted
+    names = sorted(p_values, key=p_values.__getitem__)
+    raised = (min(1.0, (len(names) - rank) * p_values[name]) for rank, name in enumerate(names))
+    return dict(zip(names, accumulate(raised, max), strict=True))
 
 
 @dataclass(frozen=True)
@@ -113,17 +111,14 @@ class Spread:
         """
         table = [(name, seed, value) for name, runs in values.items() for seed, value in runs.items()]
         names, seeds = (sorted({row[i] for row in table}) for i in (0, 1))
-        df = len(table) - len(names)
-        if df < 1:
+        if len(table) == len(names):
             return None
         y = np.array([row[2] for row in table])
         experiment = np.array([[row[0] == name for name in names] for row in table], dtype=float)
         seed = np.array([[row[1] == other for other in seeds[1:]] for row in table], dtype=float).reshape(len(y), -1)
-        total = _deviation(y, experiment)
-        both = np.hstack([experiment, seed])
-        residual = _deviation(y, both) if len(names) > 1 else total
-        (t, t_df), (r, r_df) = total or (0.0, df), residual or (0.0, 0)
-        return cls(max(t, resolution), t_df, max(r, resolution), r_df)
+        total, total_df = _deviation(y, experiment)
+        residual, residual_df = _deviation(y, np.hstack([experiment, seed])) if len(names) > 1 else (total, total_df)
+        return cls(max(total, resolution), total_df, max(residual, resolution), residual_df)
 
     def interval(self, mean: float, n: int) -> tuple[float, float]:
         """95 % interval of what a mean of n runs estimates."""
@@ -138,11 +133,11 @@ class Spread:
         return mean - half, mean + half
 
 
-def _deviation(y: np.ndarray, design: np.ndarray) -> tuple[float, int] | None:
-    """Residual standard deviation of a linear model and its degrees of freedom; `None` if there are none."""
+def _deviation(y: np.ndarray, design: np.ndarray) -> tuple[float, int]:
+    """Residual standard deviation of a linear model, 0 where nothing is left to vary, and its degrees of freedom."""
     solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
     df = len(y) - int(rank)
-    return (math.sqrt(float(((y - design @ solution) ** 2).sum()) / df), df) if df > 0 else None
+    return math.sqrt(float(((y - design @ solution) ** 2).sum()) / max(1, df)), df
 
 
 class Kind(NamedTuple):

@@ -24,21 +24,18 @@ class Backup:
         self._saved = 0  # when the state that the copy has was written
         self.warnings: list[str] = []
 
-    def restore(self) -> bool:
-        """Fetch the state of an interrupted run, if this machine has none; say whether it did."""
+    def restore(self) -> None:
+        """Fetch the state of an interrupted run, if this machine has none."""
         if self.copy is None or (self.folder / CHECKPOINT).exists():
-            return False
+            return
         try:
-            if not (self.copy / CHECKPOINT).is_file():
-                return False
-            copy_file(self.copy / CHECKPOINT, self.folder / CHECKPOINT)  # it holds the history too
-            self._saved = (self.folder / CHECKPOINT).stat().st_mtime_ns
+            if (self.copy / CHECKPOINT).is_file():
+                copy_file(self.copy / CHECKPOINT, self.folder / CHECKPOINT)  # it holds the history too
+                self._saved = (self.folder / CHECKPOINT).stat().st_mtime_ns
+                print(f"going on from the copy in {self.copy}")
         except OSError as error:
             self._lost(error)
             self.copy = None  # a run that starts anew must not replace what could not be fetched
-            return False
-        print(f"going on from the copy in {self.copy}")
-        return True
 
     def restore_result(self, key: str | None = None) -> bool:
         """Fetch a complete run's files, of this key if one is given, if this machine has none; say whether it did."""
@@ -91,10 +88,7 @@ class Backup:
 def restore_runs(output_dir: Path) -> int:
     """Bring back the complete runs whose copies are kept and that `output_dir` lacks; returns how many.
 
-    A run that some process is executing is left to it.
-
-    Raises:
-        RequestError: a copy was written by a newer version of cifar-report; nothing is brought back then.
+    A run that some process is executing is left to it. Where a newer version wrote a copy, none is brought back.
     """
     root, count = os.environ.get(BACKUP), 0
     records = sorted(Path(root, output_dir.resolve().name).glob("*/seed-*/run.json")) if root else []

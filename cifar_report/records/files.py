@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 RECORD = "run.json"  # written last: its presence means that the run is complete
 HISTORY = "history.csv"
@@ -23,9 +23,7 @@ PROGRESS = ".checkpoint.json"  # what the checkpoint is of
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` if the block ends well and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
     try:
         yield temporary
         with temporary.open("r+b") as written:  # on the disk before its name is: a power failure leaves old or new

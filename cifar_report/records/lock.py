@@ -50,10 +50,7 @@ def folder_lock(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
 def keep_lock(folder: Path) -> None:
     """Hold the lock until `release_lock` or the end of this process, if no process that it works for holds it.
 
-    A process keeps one lock: that of a run which was given up for another is released.
-
-    Raises:
-        HeldError: another process holds it. RequestError: the file system has no locks.
+    A process keeps one lock: that of a run which was given up for another is released. Errors are `folder_lock`'s.
     """
     if folder in _kept:
         return
@@ -93,17 +90,11 @@ def holder(folder: Path) -> str:
 
 
 def require_locks(folder: Path) -> None:
-    """Refuse a file system without locks, such as some network file systems.
+    """Refuse a file system without locks, such as some network file systems."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe, suppress(ImportError):
+            import fcntl  # not on Windows, where every file system has locks
 
-    Raises:
-        RequestError: says so.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows, where every file system has them
-        return
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
             try:
                 fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -122,8 +122,8 @@ class ErrorRecord(_Record):
 
     type: str
     message: str
-    cell: int | None
-    cell_source: str | None
+    cell: int | None = None
+    cell_source: str | None = None
 
 
 class KeyFacts(_Record):
@@ -226,11 +226,7 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def refuse_newer(folder: Path) -> None:
-    """Refuse a run folder that a newer version of cifar-report has written, before anything in it is overwritten.
-
-    Raises:
-        RequestError: names the folder and the remedy.
-    """
+    """Refuse a run folder that a newer version of cifar-report has written, before anything in it is overwritten."""
     try:
         version = json.loads((folder / RECORD).read_bytes())["schema_version"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
@@ -16,10 +16,8 @@ from cifar_report.records.record import KeyFacts, RunRecord
 VERIFIED = "verified.json"
 
 
-class Verification(BaseModel):
+class Verification(BaseModel, extra="forbid"):
     """Two versions of the code gave the same weights and predictions, to the last bit, in a shortened run."""
-
-    model_config = ConfigDict(extra="forbid")
 
     recorded_key: str
     recorded_commit: str

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 
 from cifar_report.journal.statistics import wilson_interval
-from cifar_report.report.fragments import Fragment, scrolling
+from cifar_report.report.fragments import Fragment, fragment, scrolling
 
 MOST_CLASSES = 20  # that a table is wide enough for
 
@@ -18,36 +17,24 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = 
 
     The last columns are each class's accuracy with its Wilson 95 % interval; of many classes they stand alone.
     """
-    wide = len(classes) > MOST_CLASSES
-    heads = "" if wide else "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
-    rows = "".join(_row(counts[index], index, name, cells=not wide) for index, name in enumerate(classes))
+    text = f"Confusion matrix. {np.trace(counts):,} of {counts.sum():,} images are right"
     off = counts - np.diag(np.diag(counts))
-    worst = np.unravel_index(off.argmax(), off.shape)
-    mistake = f"; most frequent mistake: {off[worst]:,} images of {classes[worst[0]]} taken for {classes[worst[1]]}"
-    text = f"Confusion matrix. {np.trace(counts):,} of {counts.sum():,} images are right{mistake if off.any() else ''}."
-    return scrolling(
-        f'<table class="confusion"><caption>{caption or escape(text)}</caption><thead><tr>'
-        f'<th scope="col">label{"" if wide else ", taken for:"}</th>{heads}<th scope="col">accuracy, %</th>'
-        f'<th scope="col">95 % interval</th></tr></thead><tbody>{rows}</tbody></table>',
-        text,
-    )
+    if off.any():
+        label, other = np.unravel_index(off.argmax(), off.shape)
+        text += f"; most frequent mistake: {off.max():,} images of {classes[label]} taken for {classes[other]}"
+    rows = []
+    for name, row, right in zip(classes, counts.tolist(), np.diag(counts).tolist(), strict=True):
+        total = sum(row)
+        cells = [(count, _shade(count / max(total, 1))) for count in row if len(classes) <= MOST_CLASSES]
+        interval = wilson_interval(right, total) if total else (0.0, 1.0)
+        rows.append((name, cells, right / total if total else None, interval))
+    table = fragment("confusion.html.j2", caption=caption or f"{text}.", rows=rows)
+    return scrolling(table.html, f"{text}.")
 
 
-def _row(counts: np.ndarray, label: int, name: str, *, cells: bool) -> str:
-    total, right = int(counts.sum()), int(counts[label])
-    shaded = "".join(_shaded(int(count), count / max(total, 1)) for count in counts) if cells else ""
-    low, high = wilson_interval(right, total) if total else (0.0, 1.0)
-    share = f"{100 * right / total:.1f}" if total else "–"
-    return (
-        f'<tr><th scope="row">{escape(name)}</th>{shaded}<td><b>{share}</b></td>'
-        f"<td>{100 * low:.1f}–{100 * high:.1f}</td></tr>"
-    )
-
-
-def _shaded(count: int, share: float) -> str:
-    """A cell, from clear to a blue that white text stands out from."""
+def _shade(share: float) -> str:
+    """A cell's style, from clear to a blue that white text stands out from."""
     if share < 0.02:
-        return f"<td>{count:,}</td>"
+        return ""
     red, green, blue = (round(255 - share * (255 - full)) for full in (8, 64, 129))
-    ink = "#fff" if share > 0.7 else "#000"
-    return f'<td style="background:#{red:02x}{green:02x}{blue:02x};color:{ink}">{count:,}</td>'
+    return f"background:#{red:02x}{green:02x}{blue:02x};color:{'#fff' if share > 0.7 else '#000'}"

@@ -48,11 +48,9 @@ def make_report(
 
     Args:
         output_dir: folder that holds `runs/`; the report goes to `report/` in it.
-        profile: name of the profile, stated at the top.
         executor: returns a function that executes a notebook: its path, the target's path, parameters. Called when all
             that the notebook needs is imported, and no thread runs.
-        experiments: the experiments the report covers, as `Catalog.select` takes them; default: all.
-        seeds: the seeds it covers; default: all that were run.
+        experiments, seeds: what the report covers; none: all.
         say: told what could not be made, and why.
 
     Raises:
@@ -175,16 +173,12 @@ def _cover(journal: Journal, profile: str) -> list[str]:
 
 def _contents(page: str) -> str:
     """Table of contents from the page's second and third level headings."""
-    items: list[str] = []
-    open_list = False
-    for level, anchor, inner in re.findall(r'<h([23]) id="([^"]+)">(.*?)</h[23]>', page, flags=re.DOTALL):
-        text = re.sub(r"<a class=\"anchor-link\".*?</a>", "", inner, flags=re.DOTALL)
-        text = html.escape(html.unescape(re.sub(r"<[^>]+>", "", text)).strip())
-        if level == "3" and not open_list:
-            items.append("<ol>")
-        elif level == "2" and open_list:
-            items.append("</ol>")
-        open_list = level == "3"
-        items.append(f'<li><a href="#{anchor}">{text}</a></li>')
-    nested = re.sub(r"</li><ol>(.*?)</ol>", r"<ol>\1</ol></li>", "".join(items) + ("</ol>" if open_list else ""))
-    return f"<ol>{nested}</ol>"
+    heading = r'<h[23] id="([^"]+)">(.*?)(?:<a class="anchor-link".*?)?</h[23]>'
+    items = []
+    for chapter in re.split("(?=<h2 id=)", page)[1:]:
+        found = re.findall(heading, chapter, flags=re.DOTALL)
+        texts = ((of, html.unescape(re.sub("<[^>]+>", "", inner)).strip()) for of, inner in found)
+        first, *others = (f'<a href="#{of}">{html.escape(text)}</a>' for of, text in texts)
+        below = "".join(f"<li>{link}</li>" for link in others)
+        items.append(f"<li>{first}{f'<ol>{below}</ol>' if below else ''}</li>")
+    return f"<ol>{''.join(items)}</ol>"

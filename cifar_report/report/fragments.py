@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ class Fragment:
 
 def fragment(template: str, **values: object) -> Fragment:
     """Fill a template of `templates/fragments`; whatever is not a `Fragment` or made by a template is escaped."""
-    return Fragment(_environment().get_template(template).render(**values))
+    return Fragment(_environment.get_template(template).render(**values))
 
 
 def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
@@ -79,20 +78,17 @@ def _number(word: str, anchor: str) -> int:
     return _numbers[anchor][1]
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES / "fragments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"reference": reference, "table_number": table_number}
-    environment.filters |= {
-        **{"number": number, "points": points, "p_value": p_text, "duration": duration, "shown": shown},
-        "in_percent": lambda fraction: f"{100 * fraction:.2f}",
-        "count": lambda number: f"{number:,}",
-        "moment": lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC"),
-    }
-    return environment
+_environment = Environment(
+    loader=FileSystemLoader(TEMPLATES / "fragments"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.globals |= {"reference": reference, "table_number": table_number}
+_environment.filters |= {
+    **{"number": number, "points": points, "p_value": p_text, "duration": duration, "shown": shown},
+    "in_percent": lambda fraction: f"{100 * fraction:.2f}",
+    "count": lambda number: f"{number:,}",
+    "moment": lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC"),
+}

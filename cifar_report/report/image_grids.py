@@ -12,11 +12,7 @@ from PIL import Image
 
 from cifar_report.formatting import percent
 from cifar_report.records.predictions import Predictions
-from cifar_report.report.fragments import Fragment, scrolling
-
-CELL = "margin:0;text-align:center;font-size:11px;line-height:1.25;overflow-wrap:anywhere"
-WRAPPED = "display:inline-block;width:74px;vertical-align:top;margin:0 5px 5px 0"
-PHOTOGRAPH = "display:block;width:100%;height:auto;image-rendering:pixelated"
+from cifar_report.report.fragments import Fragment, fragment, scrolling
 
 
 def image_grid(
@@ -34,26 +30,18 @@ def image_grid(
     """
     if len(images) == 0:
         return Fragment(f"<p>{escape(alt)}</p>", alt)
-    captioned = len(images) if captions is None else captions
-    cells = "".join(
-        _cell(image, title, CELL + (";" + WRAPPED if wrap else ""), captioned=index < captioned)
-        for index, (image, title) in enumerate(zip(images, titles, strict=True))
-    )
-    grid = f"display:grid;grid-template-columns:repeat({columns},minmax(58px,1fr));gap:5px;max-width:{84 * columns}px"
-    style = "" if wrap else grid
-    return scrolling(f'<div style="{style}">{cells}</div>', alt)
+    cells = [(_png(image), title.split("\n")) for image, title in zip(images, titles, strict=True)]
+    grid = fragment("grid.html.j2", cells=cells, columns=columns, captions=captions, wrap=wrap)
+    return scrolling(grid.html, alt)
 
 
-def _cell(image: np.ndarray, title: str, style: str, *, captioned: bool) -> str:
+def _png(image: np.ndarray) -> str:
+    """An image of at most 96 pixels, in base64."""
     stream = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-    picture.thumbnail((96, 96))  # at most
+    picture.thumbnail((96, 96))
     picture.save(stream, format="PNG")
-    data = base64.b64encode(stream.getvalue()).decode()
-    lines = [escape(line) for line in title.split("\n")]
-    photograph = f'<img src="data:image/png;base64,{data}" alt="{" ".join(lines)}" style="{PHOTOGRAPH}">'
-    caption = f"<figcaption>{'<br>'.join(lines)}</figcaption>" if captioned else ""
-    return f'<figure style="{style}">{photograph}{caption}</figure>'
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, per_class: int = 3) -> Fragment:
@@ -70,16 +58,11 @@ def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str],
 def confident_mistakes(images: np.ndarray, predictions: Predictions, classes: Sequence[str]) -> Fragment:
     """The wrong answers the model was surest of, ten at most, each with label, answer and probability.
 
-    Args:
-        images: the test images that were answered, uint8 (N, 3, H, W).
-        predictions: the answers, in the same order.
-        classes: their names.
+    `images` are those that were answered, uint8 (N, 3, H, W), in the order of the predictions.
     """
     wrong = predictions.confident_mistakes(10)
-    told = [
-        (classes[predictions.labels[i]], classes[predictions.predicted[i]], percent(predictions.confidence[i]))
-        for i in wrong
-    ]
+    given = zip(predictions.labels[wrong], predictions.predicted[wrong], predictions.confidence[wrong], strict=True)
+    told = [(classes[label], classes[other], percent(share)) for label, other, share in given]
     titles = [f"{label}\ntaken for {other}\n{probability}" for label, other, probability in told]
     words = "; ".join(f"{label} taken for {other} ({probability})" for label, other, probability in told)
     return image_grid(images[wrong], titles, f"Most confident mistakes: {words or 'none'}.", wrap=True)

@@ -21,12 +21,13 @@ def write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:
         (folder / "report.md").unlink(missing_ok=True)  # it may be that of another page
         say("no report.md was made: pip install markdownify")
         return
-    main = BeautifulSoup(page, "html.parser").main
+    soup = BeautifulSoup(page, "html.parser")
+    main = soup.main
     assert main is not None  # of our own template
     for unwanted in main.select("script, style, .hidden, a.anchor-link"):
         unwanted.decompose()
     _write_figures(main, folder)
-    _plain_structure(main)
+    _plain_structure(main, soup.new_tag)
 
     class Converter(MarkdownConverter):
         def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
@@ -41,13 +42,11 @@ def write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:
 
 def _write_figures(main: Any, folder: Path) -> None:
     """Drawings become files, and photographs the words that say what they show."""
-    from bs4 import BeautifulSoup
-
     kept = set()
     for figure in main.find_all("figure", id=True):
         group = figure.find(True, attrs={"role": "group"})
         if group:
-            group.replace_with(BeautifulSoup(f"<p>{html.escape(str(group['aria-label']))}</p>", "html.parser"))
+            group.name, group.string = "p", str(group["aria-label"])
             continue
         for image in figure.find_all("img"):
             kind, _, data = str(image["src"]).partition(",")
@@ -61,26 +60,15 @@ def _write_figures(main: Any, folder: Path) -> None:
             left.unlink()
 
 
-def _plain_structure(main: Any) -> None:
-    """What Markdown has no words for: targets of links, lists of definitions, lines within a cell."""
-    from bs4 import BeautifulSoup
-
+def _plain_structure(main: Any, new_tag: Callable[..., Any]) -> None:
+    """What Markdown has no words for: targets of links, lines within a cell."""
     linked = {str(link["href"])[1:] for link in main.find_all("a", href=re.compile("^#"))}
     for target in [element for element in main.find_all(id=True) if element["id"] in linked]:
-        anchor = BeautifulSoup("", "html.parser").new_tag("a", id=target["id"])
+        anchor = new_tag("a", id=target["id"])
         if target.name in ("li", "h2", "h3", "h4", "tr"):
             (target.find(["th", "td"]) or target).insert(0, anchor)
         else:
             target.insert_before(anchor)
-    for term in main.find_all("dt"):
-        term.name = "b"
-        term.append(":")
-        line = term.wrap(BeautifulSoup("", "html.parser").new_tag("li"))
-        line.append(" ")
-        line.append(line.find_next("dd").extract())
-        line.find("dd").unwrap()
-    for terms in main.find_all("dl"):
-        terms.name = "ul"
     for small in main.select("td small, th small"):
         small.insert_before(" ")
     for line_break in main.select("td br"):

@@ -26,6 +26,8 @@ from matplotlib.ticker import MaxNLocator
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.formatting import counted, grouped, percent
+from cifar_report.journal.journal import Result
+from cifar_report.journal.statistics import Calibration
 from cifar_report.records.record import EpochRecord, RunRecord
 
 COLOURS = (
@@ -37,7 +39,7 @@ STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FEWEST_ANSWERS = 10
 COST_APART = 1.6  # factor between the costs of two points from which both their names fit side by side
 MOST_BANDS = 8  # experiments of a figure whose seeds are shown as bands; of more they would hide each other
-LEAP = 2.0  # times the highest training loss, where the loss axis ends if validation losses go twice as far again
+LEAP = 4.0  # times the highest training loss, beyond which a validation loss would press all curves flat
 STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -57,20 +59,6 @@ Histories = Mapping[str, Sequence[Sequence[EpochRecord]]]  # an experiment's his
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One plot of a figure, for whoever asks for its values.
-
-    `box` is left, top, right, bottom as shares of the figure; `x` the limits of the x axis; `series` the value at
-    epoch 1, 2, … of every line; `label` what the values are.
-    """
-
-    label: str
-    box: tuple[float, float, float, float]
-    x: tuple[float, float]
-    series: dict[str, list[float]]
-
-
-@dataclass(frozen=True)
 class Picture:
     """A drawn figure (SVG), its size in CSS pixels, the text that says what it shows, and the values of its lines.
 
@@ -81,7 +69,7 @@ class Picture:
     width: int
     height: int
     alt: str
-    panels: tuple[Panel, ...] = ()
+    panels: tuple[dict[str, Any], ...] = ()  # as `_panel` makes them
     remark: str = ""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -98,10 +86,10 @@ class Picture:
 
     def values(self) -> str:
         """The panels as JSON."""
-        return json.dumps([panel.__dict__ for panel in self.panels])
+        return json.dumps(self.panels)
 
 
-def render(figure: Figure, alt: str, panels: Sequence[Panel] = (), remark: str = "") -> Picture:
+def render(figure: Figure, alt: str, panels: Sequence[dict[str, Any]] = (), remark: str = "") -> Picture:
     """Draw a figure; 100 CSS pixels an inch."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
@@ -147,8 +135,8 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
     `bases`, what these experiments build on, are dotted.
 
     Lines are means over runs; of a few experiments bands reach from the lowest to the highest run. A ring marks the
-    epoch with the lowest validation loss. A loss that leaps far above all training losses would press the others flat:
-    it leaves the plot, and a triangle says how high it goes.
+    epoch with the lowest validation loss. Where a validation loss leaps far above all training losses, losses have a
+    logarithmic axis.
     """
     shown = {name: [list(h) for h in several] for name, several in {**histories, **(bases or {})}.items() if several}
     looks = appearances(histories) | {name: (grey, ":") for name, grey in zip(bases or (), BASES, strict=False)}
@@ -156,8 +144,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
     rows = -(-(len(shown) + 1) // columns) if len(shown) > 1 else 0
     with rc_context(STYLE):
         figure, (losses, accuracies) = _plots(8.2, 2.9 + 0.2 * rows, 2, bottom=0.45 + 0.2 * rows)
-        peaks: dict[str, list[float]] = {}
-        highest_training = 0.0
+        highest = np.zeros(2)  # losses, in training and validation
         for name, several in shown.items():
             colour, style = looks[name]
             training, loss, accuracy = (
@@ -165,8 +152,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
                 for field in ("train_loss", "validation_loss", "validation_accuracy")
             )
             epochs = np.arange(1, loss.shape[1] + 1)
-            peaks[name] = loss.max(0).tolist()
-            highest_training = max(highest_training, float(training.max()))
+            highest = np.maximum(highest, [training.max(), loss.max()])
             drawn: dict[str, Any] = {"color": colour, "marker": "." if len(epochs) < 3 else None}
             thin: dict[str, Any] = {"linestyle": style, "linewidth": 0.7}
             losses.plot(epochs, training.mean(0), label=f"{name} training", **thin, **drawn)
@@ -179,7 +165,8 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
             ring: dict[str, Any] = {"s": 45, "facecolors": "none", "edgecolors": colour, "zorder": 3}
             losses.scatter([best + 1], [loss.mean(0)[best]], **ring)
             accuracies.scatter([best + 1], [100 * accuracy.mean(0)[best]], **ring)
-        beyond = _cut_leaps(losses, peaks, highest_training, looks)
+        if highest[1] > LEAP * highest[0]:
+            losses.set_yscale("log")
         losses.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
         accuracies.set(xlabel="epoch", ylabel="validation accuracy (%)")
         for axes in (losses, accuracies):
@@ -191,42 +178,24 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
         else:
             losses.legend(fontsize=8)
         panels = [_panel(losses, "loss", 4), _panel(accuracies, "validation accuracy, %", 2)]
-        alt = "Learning curves. " + " ".join([*(_curve_text(n, several) for n, several in shown.items()), *beyond])
-        remark = "; triangles mark losses that leave the plot" if beyond else ""
+        alt = "Learning curves. " + " ".join(_curve_text(n, several) for n, several in shown.items())
+        remark = "; losses have a logarithmic axis" if losses.get_yscale() == "log" else ""
         if any(len(several) > 1 for several in shown.values()):
             bands = ", bands reach from the lowest to the highest" if len(histories) <= MOST_BANDS else ""
             remark = f"; lines are means over seeds or folds{bands}{remark}"
         return render(figure, alt, panels, remark)
 
 
-def _cut_leaps(
-    axes: Axes, peaks: Mapping[str, Sequence[float]], highest_training: float, looks: Mapping[str, tuple[str, Any]]
-) -> list[str]:
-    """End the loss axis below validation losses that leap out of it; say of each how high it goes.
+def _panel(axes: Axes, label: str, digits: int) -> dict[str, Any]:
+    """One plot of a figure, for whoever asks for its values: `label` says what they are.
 
-    `peaks`: the highest loss of any seed, epoch by epoch.
+    `box` is left, top, right, bottom as shares of the figure; `x` the limits of the x axis; `series` the value at
+    epoch 1, 2, … of every line.
     """
-    limit = LEAP * highest_training
-    if max(map(max, peaks.values()), default=0.0) <= LEAP * limit:
-        return []
-    axes.set_ylim(axes.get_ylim()[0] * limit / axes.get_ylim()[1], limit)
-    told = []
-    for name, values in peaks.items():
-        at, highest = int(np.argmax(values)), max(values)
-        if highest <= limit:
-            continue
-        colour, _ = looks[name]
-        axes.text(at + 1, limit, f"\N{BLACK UP-POINTING TRIANGLE} to {highest:.3g}", color=colour, fontsize=8, va="top")
-        told.append(f"The validation loss of {name} reaches {highest:.3g} at epoch {at + 1}, above the plot.")
-    return told
-
-
-def _panel(axes: Axes, label: str, digits: int) -> Panel:
     series = {str(line.get_label()): np.asarray(line.get_ydata()).round(digits).tolist() for line in axes.lines}
-    box = axes.get_position()
-    low, high = axes.get_xlim()
-    left, top, right, bottom = (round(float(v), 4) for v in (box.x0, 1 - box.y1, box.x1, 1 - box.y0))
-    return Panel(label, (left, top, right, bottom), (round(float(low), 4), round(float(high), 4)), series)
+    place = axes.get_position()
+    box = [round(float(v), 4) for v in (place.x0, 1 - place.y1, place.x1, 1 - place.y0)]
+    return {"label": label, "box": box, "x": [round(float(v), 4) for v in axes.get_xlim()], "series": series}
 
 
 def _curve_text(name: str, several: Sequence[Sequence[EpochRecord]]) -> str:
@@ -245,13 +214,8 @@ def histories(runs: Sequence[RunRecord]) -> dict[str, list[list[EpochRecord]]]:
     return grouped((run.experiment, run.epochs) for run in runs)
 
 
-def reliability(curve: Any, name: str) -> Picture:
-    """Reliability curve: how often the model is right where it gives its answer a certain probability.
-
-    Args:
-        curve: `statistics.Calibration`.
-        name: of the experiment, which decides the colour.
-    """
+def reliability(curve: Calibration, name: str) -> Picture:
+    """Reliability curve: how often an experiment's model is right where it gives its answer a certain probability."""
     with rc_context(STYLE):
         figure, (axes,) = _plots(4.4, 3.0)
         colour, _ = appearances([name])[name]
@@ -317,20 +281,15 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
         figure = Figure(figsize=(8.2, 4.4), layout="constrained")
         axes = figure.subplots()
         cost = [r.runs[0].training_pflop for r in results]
-        named: set[str] = set()
-        for (at, family), pretrained in itertools.product(enumerate(load_catalog().families), (False, True)):
-            of = [
-                (c, r)
-                for c, r in zip(cost, results, strict=True)
-                if r.family.name == family.name and (r.runs[0].weights is not None) is pretrained
-            ]
-            if of:
-                x, y = [c for c, _ in of], 100 * np.array([r.accuracy for _, r in of])
-                errors = np.abs(100 * np.array([r.interval for _, r in of]).T - y)
-                marker, colour = "s" if family.beyond else "o", COLOURS[at % len(COLOURS)]
-                label, face = (None if family.title in named else family.title), "white" if pretrained else colour
-                axes.errorbar(x, y, errors, fmt=marker, ms=5, lw=1.2, color=colour, mfc=face, label=label)
-                named.add(family.title)
+        for at, family in enumerate(load_catalog().families):
+            label, marker, colour = family.title, "s" if family.beyond else "o", COLOURS[at % len(COLOURS)]
+            for face, pretrained in ((colour, False), ("white", True)):
+                of = [r for r in results if r.family.name == family.name and bool(r.runs[0].weights) is pretrained]
+                if of:
+                    x, y = [r.runs[0].training_pflop for r in of], 100 * np.array([r.accuracy for r in of])
+                    errors = np.abs(100 * np.array([r.interval for r in of]).T - y)
+                    axes.errorbar(x, y, errors, fmt=marker, ms=5, lw=1.2, color=colour, mfc=face, label=label)
+                    label = ""  # once in the legend
         front = cheapest(cost, [r.accuracy for r in results])
         corners = [(cost[at], 100 * results[at].accuracy) for at in front]
         line: dict[str, Any] = {"color": "#444444", "linewidth": 0.9, "zorder": 1}
@@ -360,13 +319,8 @@ def cheapest(cost: Sequence[float], accuracy: Sequence[float]) -> list[int]:
     return front
 
 
-def sweep(label: str, points: Sequence[tuple[float, Any]]) -> Picture:
-    """Accuracy with its interval against a parameter's value; on a log scale where the values span a factor of ten.
-
-    Args:
-        label: the parameter.
-        points: its values, above 0 for a log scale, each with a `Result`.
-    """
+def sweep(parameter: str, points: Sequence[tuple[float, Result]]) -> Picture:
+    """Accuracy with its interval against a parameter's value; on a log scale where the values span a factor of ten."""
     with rc_context(STYLE):
         figure, (axes,) = _plots(5.2, 3.0)
         values = [value for value, _ in points]
@@ -375,9 +329,9 @@ def sweep(label: str, points: Sequence[tuple[float, Any]]) -> Picture:
         axes.errorbar(values, means, np.abs(ends.T - means), fmt="o-", color=COLOURS[0], capsize=3, linewidth=1.2)
         if min(values) > 0 and max(values) >= 10 * min(values):
             axes.set_xscale("log")
-        axes.set(xlabel=label, ylabel="test accuracy (%)")
+        axes.set(xlabel=parameter, ylabel="test accuracy (%)")
         parts = ", ".join(f"{value:g}: {mean:.2f} %" for value, mean in zip(values, means, strict=True))
-        return render(figure, f"Test accuracy against {label}: {parts}.")
+        return render(figure, f"Test accuracy against {parameter}: {parts}.")
 
 
 def bars(values: Mapping[str, float], alt: str, *, label: str, log: bool = False, number: str = "{:,.3g}") -> Picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -44,12 +45,11 @@ def banner(journal: Journal, profile: str) -> Fragment:
         shown=sum(bool(result.runs or result.failed) for result in journal.results.values()),
         runs=runs,
         full=sum(map(budget.at_full_budget, runs)),
-        failures=journal.failures,
+        journal=journal,
         left_out=_names(run for result in journal.results.values() for run in result.left_out),
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
         mixed_code=ranges(name for name, result in journal.complete.items() if result.mixed_code),
         mixed_environment=ranges(name for name, result in journal.complete.items() if result.mixed_environment),
-        foreign=journal.foreign,
         local_weights=ranges(name for name, result in journal.complete.items() if LOCAL_WEIGHTS in result.substitutes),
         altered={
             name: altered
@@ -94,15 +94,14 @@ def abstract(journal: Journal) -> Fragment:
     statements = [f for f in findings(journal) if not (f.statement.ours or _own_pictures(journal))]
     return fragment(
         "abstract.html.j2",
-        experiments=len(results),
-        runs=len(journal.records),
+        journal=journal,
         full=sum(result.full_budget for result in results),
         substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
         best=best,
         held_out=held_out,
         one_view=one_view,
-        complete=journal.complete,
         asked=asked,
+        margin=f"{load_catalog().margin:g}",
         alike=sorted((c for c in asked if c.verdict == "equivalent"), key=lambda c: -abs(c.difference)),
         fitted=[f"{c.experiment} {points(c.difference)}" for c in comparisons if c not in asked],
         judged=sum(map(len, answers.values())),
@@ -122,20 +121,17 @@ def headline(journal: Journal) -> Fragment:
     if not results:
         return fragment("note.html.j2", text="No run is complete yet, so there are no results to show.")
     parts = grouped((result.family.beyond, result) for result in results)
-    ladders = [_ladder(part, beyond).html for beyond, part in parts.items()]
-    compared = [journal.comparisons[r.entry.id] for r in results if r.entry.id in journal.comparisons]
-    table = fragment(
+    return fragment(
         "results.html.j2",
+        ladders=[_ladder(part, beyond) for beyond, part in parts.items()],
         results=results,
         sizes=sorted({run.data.train_size for run in journal.records if run.data}),
-        seconds=journal.runs.groupby("experiment").train_seconds.min(),
+        seconds={r.entry.id: min(run.seconds.train for run in r.runs) for r in results},
         local=LOCAL_WEIGHTS,
         comparisons=journal.comparisons,
-        compared=compared,
         margin=f"{load_catalog().margin:g}",
         reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
     )
-    return Fragment("".join(ladders) + table.html)
 
 
 def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:
@@ -189,12 +185,9 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     """One family of the journal: facts, motivation, results, curves, and observations."""
     results = journal.family_results(family.name)
     complete = [result for result in results if result.runs]
-    runs = [run for result in complete for run in result.runs]
-    entries = load_catalog().entries
-    inside = {"", *(r.entry.id for r in results)}
-    built_on = sorted({entries[r.entry.id].builds_on or "" for r in results if r.entry.id in entries} - inside)
+    runs = journal.family_runs(family.name)
+    built_on = sorted({r.entry.builds_on or "" for r in results} - {"", *(r.entry.id for r in results)})
     curves = learning = None
-    swept: list[Fragment] = []
     if complete:
         epochs = {len(run.epochs) for run in runs}
         bases = [b for name in built_on if (b := journal.complete.get(name)) and len(b.runs[0].epochs) in epochs]
@@ -216,14 +209,14 @@ def family_section(family: Family, journal: Journal) -> Fragment:
             anchor=f"learning-{family.name}",
             several=any(len(result.runs) > 1 for result in complete),
         )
-        swept = [
-            figure(
-                plots.sweep(parameter, points),
-                f"{base} with other values of {parameter}: test accuracy with 95 % intervals.",
-                f"sweep-{base}-{parameter}",
-            )
-            for base, parameter, points in sweeps(journal, family.name)
-        ]
+    swept = [
+        figure(
+            plots.sweep(parameter, points),
+            f"{base} with other values of {parameter}: test accuracy with 95 % intervals.",
+            f"sweep-{base}-{parameter}",
+        )
+        for base, parameter, points in sweeps(journal, family.name)
+    ]
     return fragment(
         "family.html.j2",
         family=family,
@@ -278,8 +271,7 @@ def _detail(result: Result) -> Fragment:
         which = f"{name}, seed {run.seed}" if len(result.runs) > 1 else name
         number, counts = table_number(f"confusion-{name}"), predictions.confusion_matrix()
         caption = Markup("<b>Table {}.</b> {}: classes; rows are labels, columns what the model took them for.")
-        table = confusion_matrix(counts, run.data.class_names, caption.format(number, which))
-        confusion = Markup('<div id="confusion-{}">{}</div>').format(name, Markup(table.html))  # noqa: S704 - our own table
+        confusion = confusion_matrix(counts, run.data.class_names, caption.format(number, which))
         curve = calibration(predictions.confidence, predictions.correct)
         reliability = figure(
             plots.reliability(curve, name),
@@ -343,12 +335,10 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
     found = [f for f in every if not ours or any(named(p) <= journal.complete.keys() for p in parts(f.statement))]
     if not found:
         return fragment("note.html.j2", text="None of these statements is about experiments on record here.")
-    answers = [finding.answer for finding in found]
-    counts = [(answer, answers.count(answer)) for answer in dict.fromkeys(answers)]
     return fragment(
         "statements.html.j2",
         findings=found,
-        counts=counts,
+        counts=Counter(finding.answer for finding in found).items(),
         lacking=sum(finding.lacks_runs for finding in found),
         below=sum(finding.below_margin for finding in found),
         margin=f"{load_catalog().margin:g}",
@@ -384,9 +374,8 @@ def general_notes(journal: Journal) -> Fragment:
 def citation(journal: Journal) -> Fragment:
     """How to cite the report: the code that wrote it, and the records it rests on by their digest."""
     runs, (commit, changed) = journal.records, git_state()
-    records = hashlib.sha256()
-    for run in runs:  # in the order of the table of results, each experiment's by seed
-        records.update((recorded_folder(journal.output_dir, run) / RECORD).read_bytes())
+    # In the order of the table of results, each experiment's by seed.
+    records = b"".join((recorded_folder(journal.output_dir, run) / RECORD).read_bytes() for run in runs)
     return fragment(
         "citation.html.j2",
         version=__version__,
@@ -396,7 +385,7 @@ def citation(journal: Journal) -> Fragment:
         year=max((run.finished_at for run in runs), default=now())[:4],
         runs=len(runs),
         experiments=len(journal.complete),
-        digest=records.hexdigest(),
+        digest=hashlib.sha256(records).hexdigest(),
     )
 
 
