@@ -69,7 +69,7 @@ app = typer.Typer(
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; none: all")]
 Profile = Annotated[str | None, typer.Option(help="quick, reference or full; default: full with a GPU, else quick")]
-Seeds = Annotated[str | None, typer.Option(help="0,1,2 or 0-9; default: 0; of show and report --no-run: all")]
+Seeds = Annotated[str | None, typer.Option(help="0,1,2 or 0-9; default: 0; for show and report --no-run: all")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -303,7 +303,7 @@ def diff(
     before: Annotated[
         str, typer.Argument(metavar="BEFORE", help="experiment, output folder, report folder or results.csv")
     ],
-    after: Annotated[str, typer.Argument(metavar="AFTER", help="the same")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="the other one, of the same kind")],
     profile: Profile = None,
     output: Output = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="print it as Markdown, for a pull request")] = False,
@@ -326,7 +326,7 @@ def diff(
     else:
         old, new = read_side(before), read_side(after)
         found = changes(old, new)
-        note = f"{len(found)} differ of {len(old.rows)} and {len(new.rows)} runs; p values are Holm-adjusted"
+        note = f"{len(found)} of {len(old.rows)} and {len(new.rows)} runs differ; p values are Holm-adjusted"
         if old.left_out or new.left_out:
             note += f"; not compared: {old.left_out} and {new.left_out} runs of earlier settings"
     rows = []
@@ -368,7 +368,7 @@ def predict(
     profile: Profile = None,
     output: Output = None,
     top: Annotated[int, typer.Option(metavar="N", help="number of classes to show")] = 3,
-    csv: Annotated[bool, typer.Option("--csv", help="print the shown classes as a table of CSV")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="print the shown classes as CSV")] = False,
 ) -> int:
     """Classify pictures with the weights of a complete run."""
     from cifar_report.predict import predict, write_csv

@@ -172,7 +172,7 @@ class Run:
             )
         if trained is None:
             fits = batch_that_fits(self.model, self.dataset, self.parameters)
-            remedy = f"batch_size={fits} fits, or let fewer runs share it" if fits else "not even two images fit"
+            remedy = f"batch_size={fits} fits, or let fewer runs share the GPU" if fits else "not even two images fit"
             raise RequestError(f"{self.device} is out of memory with batch_size={self.parameters.batch_size}; {remedy}")
         self.history, self._last_validation, self._pflop = trained
         self._started_at = self._checkpoint.started_at
@@ -199,7 +199,7 @@ class Run:
         e = self.evaluation
         print(f"final model: {e.accuracy:.2%} of {len(e.labels):,} test images ({e.correct:,}), loss {e.loss:.3f}")
         if self._several_views:
-            print(f"each image in several views; in one: {self._one_view_accuracy:.2%}")
+            print(f"scored on several views of each image; on one view: {self._one_view_accuracy:.2%}")
         return e
 
     @property

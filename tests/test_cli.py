@@ -46,7 +46,7 @@ def test_parameters_are_explained(capsys):
         (["run", "EXP003", "--profile", "quick", "--set", "epoch=3"], "did you mean 'epochs'"),
         (["run", "EXP003", "--profile", "quick", "--set", "epochs"], "key=value"),
         (["run", "EXP003", "--profile", "quick", "--set", "lr=fast"], "'lr'"),
-        (["run", "EXP003", "--profile", "quick", "--set", "fold=1"], "goes with fold (from 0) and folds"),
+        (["run", "EXP003", "--profile", "quick", "--set", "fold=1"], "needs fold (from 0) and folds"),
         (["run", "EXP014", "--profile", "quick", "--set", "weights=null"], "must be pretrained"),
         (["run", "EXP007", "--profile", "quick", "--set", "nesterov=true"], "nesterov belongs to sgd"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "a"], "whole numbers"),

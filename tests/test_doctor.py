@@ -52,7 +52,7 @@ def test_what_is_broken_is_named_with_its_remedy_and_the_rest_is_examined(tmp_pa
     assert "holds no copy of CIFAR-10: expected cifar-10-python.tar.gz" in status["images"][1]
     assert "which does not exist" in status["weights of resnet18"][1]
     assert "Not a directory" in status["output"][1]
-    assert "has 1.0 GiB free; one seed of a journal takes about 5" in status["cache"][1]
+    assert "has 1.0 GiB free; one seed of a journal takes ~5 GiB" in status["cache"][1]
     assert status["speed"][0] == "ok"
 
 

@@ -399,7 +399,7 @@ def test_seeds_of_several_versions_of_torch_or_devices_are_pooled_with_a_note(tm
         assert journal.results["EXP001"].mixed_environment
         assert "are pooled in EXP001" in sections.banner(journal, "full").html
         (finding,) = (f for f in findings(journal) if list(f.statement.contrasts) == ["EXP001 > EXP000"])
-        assert "the seeds of EXP001 by different versions of torch or devices" in finding.reason
+        assert "the seeds of EXP001 used different versions of torch or devices" in finding.reason
 
 
 def test_predictions_tell_confidence_classes_and_mistakes(tmp_path):

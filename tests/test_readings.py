@@ -258,7 +258,7 @@ def test_what_the_text_concludes_from_the_distances():
     accuracy = np.mean([run.test.accuracy for run in full_budget("EXP001")])
     stated = (
         f"the largest distance of EXP001 is {max(distances('EXP001', 'EXP001').values()):.1f}, and the final accuracy, "
-        f"which did not choose, is {100 * accuracy:.2f} %"
+        f"which was not used to choose, is {100 * accuracy:.2f} %"
     )
     assert stated in text()
     for name in SETTINGS["lenet"][1:]:  # the first epoch is faster than the original's
@@ -340,7 +340,7 @@ def sentences() -> dict[str, str]:
         f"new run of ours is expected above {100 * Journal(REFERENCE).reproduction('EXP011').interval[1]:.1f}.",
         "smaller step": f"Adam with 0.0001 (EXP011B) reaches {mean_in_words('EXP011B')}, where the original has 75 %, "
         f"0.575 and 82.3 %. Its largest distance is {largest[0]:.1f}, EXP011's {largest[1]:.1f} (table above).",
-        "other seeds": "two other seeds, which did not choose, end at "
+        "other seeds": "two other seeds, not used to choose, end at "
         + " and ".join(f"{100 * run.test.accuracy:.2f}" for run in full_budget("EXP011B")[1:])
         + " %.",
         "wide": f"(EXP017B, seed 0, one epoch on all 50,000 images, bfloat16, in [`outputs/reference/brief`]"
@@ -367,7 +367,7 @@ def sentences() -> dict[str, str]:
         f"seed 0) {in_words(trained)}.",
         "mobile": f"its training loss ends {least_and_most([run.epochs[-1].train_loss for run in mobile], 2)}, its "
         f"accuracy {least_and_most([100 * run.test.accuracy for run in mobile], 2)} %",
-        "two more seeds": "Two more seeds, which chose nothing, end at "
+        "two more seeds": "Two more seeds, not used to choose, end at "
         + " and ".join(f"{100 * run.test.accuracy:.2f}" for run in others)
         + " %, with their lowest validation losses of "
         + " and ".join("{:.3f} at epoch {}".format(*lowest(run)) for run in others)

@@ -319,7 +319,7 @@ def test_a_statement_is_tested_in_one_way(given):
 
 
 def test_the_best_experiment_is_that_of_the_highest_accuracy(tmp_path):
-    with pytest.raises(ValueError, match="of no other measure"):
+    with pytest.raises(ValueError, match="takes no other measure"):
         Statement(of="EXP000", says="It is so.", measure="first epoch's accuracy", at_least={"best": 90})
 
 
@@ -373,7 +373,7 @@ def test_the_abstract_speaks_of_methods_only_where_seeds_tell(tmp_path):
     for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.76)):
         write_run(tmp_path, name, accuracy)
     one = " ".join(abstract(Journal(tmp_path)).html.split())
-    assert "What helped, in points.</b> Nothing is shown to." in one
+    assert "What helped, in points.</b> Nothing shown." in one
     assert "1 compares two trained models, not methods" in one
     for name, accuracy in (("EXP001", 0.70), ("EXP003", 0.76), ("EXP004", 0.70), ("EXP005", 0.60)):
         runs(tmp_path, name, accuracy)

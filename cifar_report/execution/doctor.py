@@ -154,7 +154,7 @@ def _network() -> str:
 def _folder(folder: Path) -> str:
     free = shutil.disk_usage(check_writable(folder)).free
     if free < ROOM:
-        raise RequestError(f"{folder} has {free / 2**30:.1f} GiB free; one seed of a journal takes about {ROOM >> 30}")
+        raise RequestError(f"{folder} has {free / 2**30:.1f} GiB free; one seed of a journal takes ~{ROOM >> 30} GiB")
     return f"{folder}: writable, with locks, {free / 2**30:.0f} GiB free"
 
 

@@ -61,7 +61,7 @@ class Statement(_Part):
         if sum(map(bool, (self.contrasts, self.figures, self.at_least, self.untested))) != 1:
             raise ValueError(f"'{self.says}' needs contrasts, figures, at_least or untested, and one of them only")
         if "best" in self.at_least and self.measure != "accuracy":
-            raise ValueError(f"'{self.says}': the best experiment is that of the highest accuracy, of no other measure")
+            raise ValueError(f"'{self.says}': 'best' means the highest accuracy, and takes no other measure")
         for text in self.contrasts:
             if not re.fullmatch(r"\w+( \w+)* [<>=] \w+( \w+)*( \+ [\d.]+)?", text):
                 raise ValueError(f"'{text}' is no contrast such as EXP003 EXP004 > EXP005 or EXP017 > EXP011 + 10")

@@ -125,7 +125,7 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     )
     whiten: bool = Field(
         False,
-        description="first convolution whitens patches of the training images and is frozen; fastnet, fastnet_wide",
+        description="first convolution whitens patches of the training images, weights frozen; fastnet, fastnet_wide",
     )
     image_size: Count = Field(32, ge=8, le=512, description="pixels per side that the model sees")
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_list_from_text)] = Field(
@@ -141,7 +141,7 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     batch_size: Count = Field(64, ge=1, le=65_536, description="images per training step")
     optimizer: Literal["sgd", "adam", "rmsprop", "adamax", "muon"] = Field(
         "sgd",
-        description="sgd, adam, rmsprop, adamax, muon (convolutions; else sgd); what is not named is PyTorch's default",
+        description="sgd, adam, rmsprop, adamax, muon (convolutions; else sgd); other options keep PyTorch's defaults",
     )
     lr: Number = Field(
         0.01, gt=0, le=100, description="learning rate at the start (one_cycle, triangular: peak; muon: convolutions)"
@@ -151,11 +151,11 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     weight_decay: Number = Field(
         0.0,
         ge=0,
-        description="L2 penalty added to the gradient; with muon of all but convolutions, divided by their rates",
+        description="L2 penalty added to the gradient; with muon not on convolutions, and divided by the others' rates",
     )
     schedule: Literal["constant", "step", "linear", "cosine", "one_cycle", "triangular"] = Field(
         "constant",
-        description="learning rate over time: constant; step (a tenth from half on, a hundredth from three quarters); "
+        description="learning rate over time: constant; step (a tenth after half the steps, a hundredth after 3/4); "
         "linear and cosine (to 0); one_cycle and triangular (up, then down)",
     )
     label_smoothing: Number = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
@@ -202,7 +202,7 @@ def _contradictions(e: Experiment) -> Iterator[str]:
     if e.init != "default" and e.weights is not None:
         yield f"init: {e.init} would erase the pretrained weights; set weights=null or init=default"
     if len({e.validation == "fold", e.fold is not None, e.folds is not None}) > 1:
-        yield "validation=fold goes with fold (from 0) and folds (how many), and they go with no other validation"
+        yield "validation=fold needs fold (from 0) and folds (how many), and no other validation takes them"
     elif e.fold is not None and e.folds is not None and e.fold >= e.folds:
         yield f"fold must lie between 0 and folds - 1, but fold is {e.fold} and folds is {e.folds}"
     if e.mix != "none" and e.trainable != "all":

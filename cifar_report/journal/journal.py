@@ -339,7 +339,7 @@ def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family | None]]:
         for run in read_runs(folder):
             base, swept = swept_parameters(run.experiment)
             values = [parameters_of(run)[name] for name in swept]
-            title, builds_on = run.title or "an experiment of one's own", run.builds_on
+            title, builds_on = run.title or "your own experiment", run.builds_on
             if base in catalog.entries and swept:
                 pairs = zip(swept, values, strict=True)
                 title, builds_on = ", ".join(f"{name} = {shown(value)}" for name, value in pairs), base

@@ -170,7 +170,7 @@ def _caveats(journal: Journal, names: Iterable[str]) -> list[str]:
     found = [f"computed in {listing(sorted(map(str, precisions)))}"] if len(precisions) > 1 else []
     found += [f"the seeds of {listing(mixed)} were trained by different code"] if mixed else []
     other = [result.entry.id for result in results if result.mixed_environment]
-    return found + ([f"the seeds of {listing(other)} by different versions of torch or devices"] if other else [])
+    return found + ([f"the seeds of {listing(other)} used different versions of torch or devices"] if other else [])
 
 
 def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...], alpha: float) -> Finding:

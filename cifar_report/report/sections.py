@@ -157,8 +157,8 @@ def cost_figure(journal: Journal) -> Fragment:
     caption = (
         f"Test accuracy and training cost of {of}, with 95 % intervals; squares are experiments beyond the original "
         "report; hollow points start from ImageNet weights, whose own training is not counted. One PFLOP is 10^15 "
-        "floating point operations: those of forward and backward passes over the training images, without kernel "
-        "positions that see only padding, a frozen part once."
+        "floating point operations: those of forward and backward passes over the training images. Kernel positions "
+        "that see only padding do not count, and a frozen part counts once."
     )
     return figure(plots.accuracy_against_cost(shown), caption, "cost")
 
@@ -275,8 +275,8 @@ def _detail(result: Result) -> Fragment:
         curve = calibration(predictions.confidence, predictions.correct)
         reliability = figure(
             plots.reliability(curve, name),
-            f"{which}: calibration of the answers: the share that is right among answers given a certain probability "
-            f"(dotted: as it should be; the larger a point, the more answers; ten or more). Expected calibration error "
+            f"{which}: calibration: the share of right answers, by the probability that the model gave them (dotted: "
+            f"perfect calibration; larger points: more answers, at least ten). Expected calibration error "
             f"{100 * curve.error:.1f} points (15 bins).",
             f"reliability-{name}",
         )
@@ -398,7 +398,7 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
     try:
         rows = read_results(table)
     except RequestError as error:
-        return fragment("note.html.j2", text=f"The last report cannot be compared with: {error}.")
+        return fragment("note.html.j2", text=f"This report cannot be compared with the last one: {error}.")
     last = {of: row for of, row in rows.items() if of[0] in journal.results and (not seeds or of[1][0] in seeds)}
     return fragment("changes.html.j2", changes=changes(Side(last), Side.of(journal)), since=since)
 
