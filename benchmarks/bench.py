@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -44,7 +45,7 @@ from cifar_report.data.dataset import Dataset, load_dataset
 from cifar_report.execution.resources import cores
 from cifar_report.experiments.catalog import load_experiment
 from cifar_report.experiments.schema import Experiment
-from cifar_report.records.files import atomic_file
+from cifar_report.records.files import write_text
 from cifar_report.records.record import read_record
 from cifar_report.report.plots import COLOURS, STYLE, render
 from cifar_report.training.augmentation import rotation
@@ -74,10 +75,14 @@ class Measurement:
     def median(self) -> float:
         return statistics.median(self.values)
 
+    def over(self, other: Measurement) -> float:
+        """Median of the ratios of neighbouring repetitions."""
+        return statistics.median(a / b for a, b in zip(self.values, other.values, strict=True))
+
 
 @dataclass
 class Comparison:
-    """Measurements of the same work; `ratios` are medians of the ratios of neighbouring repetitions."""
+    """Measurements of the same work, and `ratios` of them."""
 
     title: str
     sides: list[Measurement]
@@ -105,11 +110,8 @@ def run_bench(parts: list[str], *, output: Path, say: Callable[[str], None] = pr
         "environment": environment.model_dump(),
         "comparisons": [asdict(comparison) for comparison in comparisons],
     }
-    output.mkdir(parents=True, exist_ok=True)
-    with atomic_file(output / "bench.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-    with atomic_file(output / "bench.svg") as temporary:
-        temporary.write_text(_plot(comparisons), encoding="utf-8")
+    write_text(output / "bench.json", json.dumps(content, indent=1) + "\n")
+    write_text(output / "bench.svg", _plot(comparisons))
     say(f"written: {output / 'bench.json'}, {output / 'bench.svg'}")
 
 
@@ -124,14 +126,9 @@ def interleaved(
             value = measure()
             if repeat:
                 measurements[what].values.append(value)
-    comparison = Comparison(title, list(measurements.values()))
-    if over:
-        ours = measurements[over].values
-        for what, other in measurements.items():
-            if what != over:
-                pairs = zip(ours, other.values, strict=True)
-                comparison.ratios[f"{over} / {what}"] = statistics.median(a / b for a, b in pairs)
-    return comparison
+    others = {what: other for what, other in measurements.items() if over and what != over}
+    ratios = {f"{over} / {what}": measurements[over].over(other) for what, other in others.items()}
+    return Comparison(title, list(measurements.values()), ratios)
 
 
 class PerImage(torch.utils.data.Dataset):
@@ -146,8 +143,6 @@ class PerImage(torch.utils.data.Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        from PIL import Image
-
         return self.transform(Image.fromarray(self.images[index])), self.labels[index]
 
 
@@ -359,7 +354,7 @@ def bench_frozen(device: torch.device) -> list[Comparison]:
             torch.manual_seed(parameters.seed)
             model = build_model(parameters)[0].to(device)
             started = perf_counter()
-            with _quiet():
+            with redirect_stdout(None):
                 evaluation = train(model, dataset, parameters, frozen_once=once).validation
             accuracies[what] = evaluation.accuracy
             return perf_counter() - started
@@ -369,8 +364,7 @@ def bench_frozen(device: torch.device) -> list[Comparison]:
             "ours": partial(seconds, "ours", True),
         }
         comparison = interleaved(f"Frozen transfer, 20 epochs, {title}", "s", sides)
-        pairs = zip(comparison.sides[0].values, comparison.sides[1].values, strict=True)
-        comparison.ratios["ours: times as fast"] = statistics.median(a / b for a, b in pairs)
+        comparison.ratios["ours: times as fast"] = comparison.sides[0].over(comparison.sides[1])
         comparison.note = ", ".join(f"{what}: {accuracy:.1%}" for what, accuracy in accuracies.items())
         found.append(comparison)
     return found
@@ -418,9 +412,7 @@ def bench_jobs(device: torch.device) -> list[Comparison]:
         sides["1 job on 1 core"] = partial(seconds, 1, 1)
     comparison = interleaved(f"{2 * jobs} short runs of LeNet on the CPU", "s", sides, repeats=3)
     ours, *others = comparison.sides
-    for other in others:
-        ratios = [a / b for a, b in zip(other.values, ours.values, strict=True)]
-        comparison.ratios[f"{together}: times as fast as {other.what}"] = statistics.median(ratios)
+    comparison.ratios = {f"{together}: times as fast as {other.what}": other.over(ours) for other in others}
     return [comparison]
 
 
@@ -469,14 +461,6 @@ def _cores(count: int | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, usual)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    from contextlib import redirect_stdout
-
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        yield
 
 
 @contextmanager

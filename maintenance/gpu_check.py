@@ -6,18 +6,18 @@ whether all promises hold.
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 import tempfile
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import torch
 from torch import nn
 
-from cifar_report.data.dataset import Dataset, load_dataset
+from cifar_report.data.dataset import load_dataset
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.records.record import now, read_record, run_folder
@@ -52,33 +52,29 @@ class Checks:
 
     def trained(self, parameters: Experiment, **more: object) -> tuple[nn.Module, float]:
         """A network after its training on the device, and its last training loss."""
-        model = build_model(parameters)[0].to(self.device)
-        with redirect_stdout(io.StringIO()):
-            history = train(model, self.dataset(parameters), parameters, **more).history  # type: ignore[arg-type]
+        model, dataset = build_model(parameters)[0].to(self.device), load_dataset(parameters, self.device)
+        with redirect_stdout(None):
+            history = train(model, dataset, parameters, **more).history  # type: ignore[arg-type]
         return model, history[-1].train_loss
 
-    def dataset(self, parameters: Experiment) -> Dataset:
-        """The digits, on the device."""
-        return load_dataset(parameters, self.device)
+    def alike(self, name: str, one: tuple[nn.Module, float], other: tuple[nn.Module, float]) -> None:
+        """The same bits on a CPU; on a GPU, whose additions have no fixed order, close."""
+        pairs = zip(one[0].state_dict().values(), other[0].state_dict().values(), strict=True)
+        apart = max((a.double() - b.double()).abs().max().item() for a, b in pairs)
+        holds = apart == 0 if self.device.type == "cpu" else abs(one[1] - other[1]) < CLOSE
+        self.say(name, holds, f"weights at most {apart:.1e} apart, losses {one[1]:.4f} and {other[1]:.4f}")
 
     def repeats(self) -> None:
-        """Two trainings of one seed: the same bits on a CPU; on a GPU, whose additions have no fixed order, close."""
+        """Two trainings of one seed."""
         parameters = validate({**DIGITS, **FAST})
-        (first, loss), (second, again) = self.trained(parameters), self.trained(parameters)
-        apart = furthest(first, second)
-        holds = apart == 0 if self.device.type == "cpu" else abs(loss - again) < CLOSE
-        self.say("one seed, twice", holds, f"weights at most {apart:.1e} apart, losses {loss:.4f} and {again:.4f}")
+        self.alike("one seed, twice", self.trained(parameters), self.trained(parameters))
 
     def resumes(self, folder: Path) -> None:
         """A training that stops after two epochs and goes on from its checkpoint, beside one that does not stop."""
         parameters = validate({**DIGITS, **FAST, "lookahead": True, "schedule": "triangular"})
-        whole, loss = self.trained(parameters)
-        environment = describe_environment(self.device).model_dump()
-
-        def checkpoint() -> Checkpoint:
-            return Checkpoint(
-                folder / "checkpoint.pt", "key", device=str(self.device), started_at=now(), environment=environment
-            )
+        whole = self.trained(parameters)
+        given = {"device": str(self.device), "started_at": now(), "environment": {}}
+        checkpoint = partial(Checkpoint, folder / "checkpoint.pt", "key", **given)
 
         def stop(epoch: object) -> None:
             if getattr(epoch, "epoch", 0) == 2:
@@ -89,10 +85,7 @@ class Checks:
             self.say("stopped", False, "the training did not stop after two epochs")
         except StoppedError:
             torch.rand(100)  # another process would have another state of the global generator
-        resumed, again = self.trained(parameters, checkpoint=checkpoint())
-        apart = furthest(whole, resumed)
-        holds = apart == 0 if self.device.type == "cpu" else abs(loss - again) < CLOSE
-        self.say("resumed", holds, f"weights at most {apart:.1e} apart, losses {loss:.4f} and {again:.4f}")
+        self.alike("resumed", whole, self.trained(parameters, checkpoint=checkpoint()))
 
     def precisions(self) -> None:
         """Mixed precision learns what float32 learns."""
@@ -139,7 +132,7 @@ class Checks:
         run = Run(validate({**given, "output_dir": str(folder)}), "architectures")
         run.folder.mkdir(parents=True)
         found = "it had enough memory for 1,024 images of 512 pixels"
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(None):
             run.load_dataset()
             run.build_model()
             try:
@@ -147,12 +140,6 @@ class Checks:
             except RequestError as error:
                 found = str(error)
         self.say("out of memory", "fits" in found or "enough" in found, found)
-
-
-def furthest(first: nn.Module, second: nn.Module) -> float:
-    """The largest difference of two networks' weights."""
-    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
-    return max((a.double() - b.double()).abs().max().item() for a, b in pairs)
 
 
 def main() -> int:

@@ -40,37 +40,40 @@ def main(target: Path = IMAGES) -> int:
         report = write_report(Path(folder))
         notebook = write_notebook(Path(folder))
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for name, page, photograph in (
-            ("report.png", report, photograph_report),
-            ("cost.png", report, photograph_cost),
-            ("curves.png", report, photograph_curves),
-            ("notebook.png", notebook, photograph_notebook),
+        for name, page, part in (
+            ("report.png", report, lambda window: down_to(window, "figure", 12)),
+            ("cost.png", report, lambda window: around(window, "cost")),
+            ("curves.png", report, lambda window: around(window, f"curves-{FAMILY}", f"learning-{FAMILY}")),
+            ("notebook.png", notebook, lambda window: down_to(window, ".jp-CodeCell", 2)),
         ):
-            take(browser, page, photograph, target / name)
+            take(browser, page, part, target / name)
             print(target / name)
         browser.close()
     return 0
 
 
 def write_notebook(folder: Path) -> Path:
-    """A notebook as committed, without the cells whose code JupyterLab and Colab keep folded."""
+    """A notebook as committed, without the cells whose code JupyterLab and Colab keep folded; long lines wrap."""
     notebook = nbformat.read(ROOT / "notebooks" / NOTEBOOK, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if not cell.metadata.get("jupyter", {}).get("source_hidden")]
     page, _ = HTMLExporter(template_name="lab", theme="light").from_notebook_node(notebook)
     path = folder / "notebook.html"
-    path.write_text(page, encoding="utf-8")
+    wrap = "<style>.highlight pre { white-space: pre-wrap; }</style>"
+    path.write_text(page.replace("</head>", f"{wrap}</head>", 1), encoding="utf-8")
     return path
 
 
-def take(browser: Browser, page: Path, photograph: Callable[[Page, Path], None], target: Path) -> None:
-    """Open a page in a window of its own, light and sharp, and photograph it."""
+def take(browser: Browser, page: Path, part: Callable[[Page], FloatRect], target: Path) -> None:
+    """Open a page in a window of its own, light and sharp, and photograph a part of it."""
     window = browser.new_page(
         viewport={"width": WIDTH, "height": 900}, device_scale_factor=2, color_scheme="light", reduced_motion="reduce"
     )
     window.route(lambda url: not url.startswith(("file:", "data:")), answer_offline)
     window.goto(page.as_uri())
     window.wait_for_load_state("load")
-    photograph(window, target)
+    pixels = window.screenshot(full_page=True, clip=part(window))
+    # 256 colours are enough for text and lines, and take a third of the bytes.
+    Image.open(BytesIO(pixels)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
     window.close()
 
 
@@ -82,51 +85,19 @@ def answer_offline(route: Route) -> None:
         route.abort()
 
 
-def photograph_report(page: Page, target: Path) -> None:
-    """From the title to the end of the figure of all results."""
-    figure = page.locator("figure").first.bounding_box()
-    assert figure is not None
-    clip(page, target, bottom=figure["y"] + figure["height"] + 12)
+def down_to(page: Page, selector: str, margin: int) -> FloatRect:
+    """From the title to the end of the first such element."""
+    box = page.locator(selector).first.bounding_box()
+    return FloatRect(x=0, y=0, width=WIDTH, height=box["y"] + box["height"] + margin)
 
 
-def photograph_curves(page: Page, target: Path) -> None:
-    """The learning curves of `FAMILY` and its table, with what stands between them."""
-    around(page, target, f"curves-{FAMILY}", f"learning-{FAMILY}")
-
-
-def photograph_cost(page: Page, target: Path) -> None:
-    """Accuracy against training cost."""
-    around(page, target, "cost")
-
-
-def around(page: Page, target: Path, *names: str) -> None:
-    """Photograph figures and tables of these names, and what stands between them."""
-    parts = [box for name in names if (box := page.locator(f"#{name}").bounding_box())]
-    assert len(parts) == len(names)
-    clip(
-        page,
-        target,
-        left=min(part["x"] for part in parts) - 24,
-        top=min(part["y"] for part in parts) - 16,
-        right=max(part["x"] + part["width"] for part in parts) + 24,
-        bottom=max(part["y"] + part["height"] for part in parts) + 16,
-    )
-
-
-def photograph_notebook(page: Page, target: Path) -> None:
-    """From the title to the end of the first cell of code, its long lines wrapped."""
-    page.add_style_tag(content=".highlight pre { white-space: pre-wrap; }")
-    cell = page.locator(".jp-CodeCell").first.bounding_box()
-    assert cell is not None
-    clip(page, target, bottom=cell["y"] + cell["height"] + 2)
-
-
-def clip(page: Page, target: Path, *, left: float = 0, top: float = 0, right: float = WIDTH, bottom: float) -> None:
-    """Photograph a part of the page, given in CSS pixels."""
-    part = FloatRect(x=left, y=top, width=right - left, height=bottom - top)
-    pixels = page.screenshot(full_page=True, clip=part)
-    # 256 colours are enough for text and lines, and take a third of the bytes.
-    Image.open(BytesIO(pixels)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+def around(page: Page, *names: str) -> FloatRect:
+    """Figures and tables of these names, and what stands between them."""
+    boxes = [page.locator(f"#{name}").bounding_box() for name in names]
+    left, top = min(box["x"] for box in boxes) - 24, min(box["y"] for box in boxes) - 16
+    right = max(box["x"] + box["width"] for box in boxes) + 24
+    bottom = max(box["y"] + box["height"] for box in boxes) + 16
+    return FloatRect(x=left, y=top, width=right - left, height=bottom - top)
 
 
 if __name__ == "__main__":

@@ -26,22 +26,27 @@ from cifar_report.records.files import WEIGHTS
 from cifar_report.records.record import RunRecord, read_record, recorded_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOK = ROOT / "notebooks" / "08_fast_recipe.ipynb"
 REFERENCE = ROOT / "outputs" / "reference"
 TABLE = REFERENCE / "robustness.csv"
 EXPERIMENTS = ("EXP003", "EXP060", "EXP063", "EXP022", "EXP023", "EXP049")
 
 
+def execute_cell(notebook: str, name: str, line: str, **variables: Any) -> dict[str, Any]:
+    """Execute a notebook's cell, with `line` in place of its line that sets the same; returns its variables."""
+    path, left = ROOT / "notebooks" / notebook, line.partition(" = ")[0]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    (source,) = ("".join(cell["source"]) for cell in cells if cell["id"] == name)
+    source, replaced = re.subn(rf"(?m)^{left} = .*$", line, source)
+    assert replaced == 1, f"the notebook's cell does not set {left} in one line"
+    variables["run"] = SimpleNamespace(device=torch.device("cpu"))
+    exec(compile(source, str(path), "exec"), variables)  # noqa: S102 - the notebook's own code
+    return variables
+
+
 def spoil(model: nn.Module, dataset: Any, parameters: Experiment, images: int) -> dict[str, Any]:
     """Execute the notebook's cell for a model and the first test images; returns its variables."""
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    (source,) = ("".join(cell["source"]) for cell in cells if cell["id"] == "corruptions")
-    source, replaced = re.subn(r"(?m)^images_to_spoil = .*$", f"images_to_spoil = {images}", source)
-    assert replaced == 1, "the notebook's cell does not set images_to_spoil in one line"
-    run = SimpleNamespace(device=torch.device("cpu"))
-    variables: dict[str, Any] = {"model": model, "dataset": dataset, "parameters": parameters, "run": run}
-    exec(compile(source, str(NOTEBOOK), "exec"), variables)  # noqa: S102 - the notebook's own code
-    return variables
+    given = {"model": model, "dataset": dataset, "parameters": parameters}
+    return execute_cell("08_fast_recipe.ipynb", "corruptions", f"images_to_spoil = {images}", **given)
 
 
 def finished(outputs: list[Path]) -> Iterator[tuple[Path, RunRecord]]:

@@ -7,40 +7,26 @@ to `outputs/reference/tuning/trials.csv`, and what they have in common to `searc
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pandas as pd
 import torch
+from robustness import REFERENCE, execute_cell
 
 from cifar_report.data.dataset import load_dataset
 from cifar_report.experiments.catalog import load_experiment
 from cifar_report.experiments.schema import Experiment
 from cifar_report.training.environment import describe_environment
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOK = ROOT / "notebooks" / "13_tuning.ipynb"
-FOLDER = ROOT / "outputs" / "reference" / "tuning"
+FOLDER = REFERENCE / "tuning"
 SIZES = {"trials": 40, "search_epochs": 20, "images_of_search": None}
 
 
 def search(parameters: Experiment, sizes: dict[str, Any]) -> dict[str, Any]:
     """Execute the notebook's search of settings for an experiment; returns its variables."""
-    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    (source,) = ("".join(cell["source"]) for cell in cells if cell["id"] == "search")
     line = f"{', '.join(sizes)} = {', '.join(map(repr, sizes.values()))}"
-    source, replaced = re.subn(rf"(?m)^{', '.join(sizes)} = .*$", line, source)
-    assert replaced == 1, f"the notebook's cell does not set {', '.join(sizes)} in one line"
-    variables: dict[str, Any] = {
-        "parameters": parameters,
-        "dataset": load_dataset(parameters),
-        "run": SimpleNamespace(device=torch.device("cpu")),
-    }
-    exec(compile(source, str(NOTEBOOK), "exec"), variables)  # noqa: S102 - the notebook's own code
-    return variables
+    return execute_cell("13_tuning.ipynb", "search", line, parameters=parameters, dataset=load_dataset(parameters))
 
 
 def trials_frame(study: optuna.Study) -> pd.DataFrame:

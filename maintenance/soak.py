@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from cifar_report.execution.plan import PlannedRun, make_plan
 from cifar_report.records.record import RunRecord, read_record
@@ -64,15 +65,8 @@ def finish(arguments: list[str]) -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below one, Linux only."""
-    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split()
-    children: dict[int, list[int]] = {}
-    for child, parent in zip(map(int, found[::2]), map(int, found[1::2]), strict=True):
-        children.setdefault(parent, []).append(child)
-    below = list(children.get(pid, []))
-    for child in below:
-        below += children.get(child, [])
-    return below
+    """The processes below one."""
+    return [process.pid for process in psutil.Process(pid).children(recursive=True)]
 
 
 def kill(process: subprocess.Popen, rng: random.Random, seconds: float) -> str:

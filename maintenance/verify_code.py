@@ -48,14 +48,7 @@ def write_verification(folder: Path, verification: Verification) -> None:
 
 
 def verify_code(plan: Sequence[PlannedRun], *, say: Callable[[str], None] = print) -> bool:
-    """Compare today's code with the code that made the plan's records, in shortened runs, and note what agrees.
-
-    The training of each record, or of another seed's of the same code, is done twice on this machine, shortened to
-    `SHORTENED`: by the code of the recorded commit and by today's. If weights and predictions agree to the last bit,
-    `verified.json` beside the record says so, and the record counts as complete.
-
-    Returns:
-        whether all records are of today's code or agree with it.
+    """Compare today's code with the code that made the plan's records; whether all are of it or agree with it.
 
     Raises:
         RequestError: the library does not run from a git clone, the clone has uncommitted changes, or no run of the
@@ -154,17 +147,12 @@ def _shortened(run: PlannedRun) -> dict[str, int]:
 def _shortened_run(
     run: PlannedRun, parameters: Mapping[str, Any], code: Path, commit: str, output: Path, threads: int
 ) -> tuple[Path, RunRecord]:
-    """Execute a run with the code in a folder; return its folder and record.
-
-    Raises:
-        NotComparableError: the run failed, or its record names another commit.
-    """
+    """Execute a run with the code in a folder; return its folder and record."""
     e = run.parameters
     given = {n: value for n, value in (parameters | _shortened(run)).items() if n not in ("experiment", "seed")}
     places = {name: Path(path).resolve() for name in ("data_dir", "weights_dir") if (path := getattr(e, name))}
     words = [sys.executable, "-P", "-m", "cifar_report", "run", swept_parameters(e.experiment)[0]]
-    words += ["--profile", "full"]
-    words += ["--seeds", str(e.seed), "--output", str(output)]
+    words += ["--profile", "full", "--seeds", str(e.seed), "--output", str(output)]
     for name, value in {**given, **places, "device": e.device}.items():
         words += ["--set", f"{name}={shown(value).replace(', ', ',')}"]
     variables = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))

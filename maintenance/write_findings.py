@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 
 from cifar_report import Journal
 from cifar_report.experiments.catalog import Statement, load_catalog
@@ -36,11 +38,11 @@ Intel Xeon or AMD EPYC (EXP002, seed 0: on two). EXP009 is EXP003 by another nam
 image, seed by seed. The pretrained networks start from stand-in ImageNet weights (quantised, not torchvision's).
 MobileNetV2's (EXP013, EXP019C) come from a network that saw images turned by 180 degrees; at 224 pixels they learn a
 little faster from turned ones. EXP017, EXP019 and EXP020 are on record on smaller subsets only, and EXP017's and
-EXP019's first epochs as EXP017C and EXP019C. EXP016 ran with EXP013's weights, whose frozen features are
-nearly all zero at 32 pixels: it is not compared. The three VGG-16 experiments were not run: there are no weights for
-them. Of our own experiments, some runs of EXP068 to EXP072 used two threads. Held-out images chose settings of EXP049
-to EXP051, EXP067 and EXP075; curves on the test images, those of EXP011B and EXP014B; test accuracies, the parts of
-EXP073.
+EXP019's first epochs as EXP017C and EXP019C. EXP016 starts from the same MobileNetV2 weights, whose frozen
+features are nearly all zero at 32 pixels: it is not compared. The three VGG-16 experiments were not run: there are no
+weights for them. Of our own experiments, some runs of EXP068 to EXP072 used two threads. Settings of EXP049 to EXP051,
+EXP067 and EXP075 were chosen on held-out images, those of EXP011B and EXP014B by curves on the test images, and the
+parts of EXP073 by test accuracies.
 
 Intervals of means, and of one new run, follow from the spread between seeds. Runs of one kind share one estimate of it:
 runs of the same network, optimizer, budget, precision and type of learning rate (constant or changing). Where no
@@ -66,18 +68,16 @@ When each rule was fixed:
 Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.33 points, seven more moved its mean
 below 63 % and its spread above 0.8.
 
-Those on smaller subsets are in [`outputs/reference/cpu`](../outputs/reference/cpu), others that the readings speak of
+Records on smaller subsets are in [`outputs/reference/cpu`](../outputs/reference/cpu), others that the readings mention
 in `brief`, `head`, `turned` and `upside-down` beside it."""
-
-
 ABOUT = "\n\n".join(RECORDS.split("\n\n")[i] for i in (0, 2, 3)) + "\n"  # the report explains its intervals itself
 
 MINUS = "\N{MINUS SIGN}"
 CURVES = ("EXP000", "EXP003", "EXP007", "EXP008", "EXP010")
 FAMILIES = {
     "single_augmentation": "### Which augmentations matter?\n\nEach alone, on the same network, at EXP049's rate and "
-    "in its six epochs, perhaps fewer than strong augmentation needs. They score each test image once; so scored, "
-    "EXP049 has {plain}:",
+    "in its six epochs, perhaps fewer than strong augmentation needs. These runs score each test image once; scored "
+    "so, EXP049 has {plain}:",
     "optimizer_initialization": "### Do optimizer and initial weights interact?\n\nLeNet with other optimizers and "
     "other initial weights:",
     "schedules": "### Does a falling learning rate help?\n\nLeNet's is constant in EXP003; the fast network's rises "
@@ -104,8 +104,8 @@ def page(journal: Journal) -> str:
         "What the records in [`outputs/reference`](../outputs/reference) say, each with its figures. Accuracies are in "
         "percent of the 10,000 test images, differences in points with 95 % intervals; n counts seeds. All runs are at "
         "full budget and use an unofficial copy of CIFAR-10; the pretrained networks start from stand-in ImageNet "
-        "weights. [The end](#what-these-records-are) says more of them, and [readings](readings.md) how the original "
-        "was read.",
+        "weights. [The end](#what-these-records-are) says more about them, and [readings](readings.md) how we read "
+        "the original.",
         "## In short",
         _short(journal, found),
         "## How to read the figures",
@@ -114,17 +114,17 @@ def page(journal: Journal) -> str:
         "or of ours in a family. So a difference can be *better* in a table and *open* in a statement. It can also be "
         "*open* although its interval leaves out zero.\n"
         "- *Equivalent*: the difference is shown to be less than one point. *Slightly* better or higher: there is a "
-        "difference, and it is shown to be less than one point. Tables say *higher*, *lower* or *no difference shown* "
-        "of two experiments that are not directly comparable; whether these are equivalent is tested in statements "
-        "alone.\n"
+        "difference, and it is shown to be less than one point. For two experiments that are not directly comparable, "
+        "tables say *higher*, *lower* or *no difference shown*; only statements test whether they are "
+        "equivalent.\n"
         "- `B = A: \N{MINUS SIGN}0.50` reads: the statement says that B equals A, and B is 0.50 points lower.\n"
         "- Most differences are those of the means over all seeds, and n is the smaller number of seeds. Where both "
         "experiments are of one kind and its spread has five degrees of freedom or more, the seeds that both have are "
         "compared if that gives the narrower interval, and n is their number.\n"
         "- A statement that two things are the same *holds* if the difference is shown to be below the margin, and "
         "*does not hold* if there is a difference that may be above it. A statement that one is better *does not "
-        "hold* if the other is shown to be, or if no difference is shown and it is shown to be below the margin: a "
-        "small advantage is then still possible.\n"
+        "hold* if the other is shown to be, or if no difference is shown and any difference is shown to be below the "
+        "margin: a small advantage is then still possible.\n"
         "- A figure of the original's *holds* if it lies in the 95 % prediction interval of one new run of ours, as "
         "others in that range would.",
         "## What of the original report holds up",
@@ -152,14 +152,12 @@ def _short(journal: Journal, found: Sequence[Finding]) -> str:
     gains = {name: _gain(journal, name) for name in ("EXP054", "EXP063", "EXP069", "EXP070", "EXP073")}
     lenet, rms = (journal.accuracy_spreads[name] for name in ("EXP003", "EXP008"))
     large, alone = journal.complete["EXP070"], journal.comparisons["EXP076"]
-    right = _right(pd.read_csv(SPOILT)).groupby("experiment").mean()
-    n = pd.read_csv(SPOILT).groupby("experiment").seed.nunique()
+    spoilt = _right().groupby("experiment")
+    right, n = spoilt.mean(), spoilt.size()
     kept = [
         f"{right.noise[name]:.1f} % ({right['as taken'][name]:.1f} without; {name}, n = {n[name]})"
         for name in ("EXP049", "EXP003")
     ]
-    assert lenet is not None
-    assert rms is not None
     parts = [
         f"**Reproduced?** {judged} of the original's final accuracies can be judged; {len(agree)} lie in the 95 % "
         f"prediction interval of one new run of ours. {statement_counts(journal)}",
@@ -173,7 +171,7 @@ def _short(journal: Journal, found: Sequence[Finding]) -> str:
         f"**Augmentation.** {_augmentations(journal)}",
         "**ImageNet's weights help, and the size of the images matters.** To one ResNet-18, trained alike at 32 "
         f"pixels, the weights bring {points(-alone.difference)} points (EXP076, n = {alone.seeds}). For nearly the "
-        f"same operations, two epochs at 64 pixels give {gains['EXP069']} on ten at 32. One epoch at 96 gives another "
+        f"same operations, two epochs at 64 pixels gain {gains['EXP069']} over ten at 32. One epoch at 96 adds "
         f"{gains['EXP070']} and reaches {_interval(large)}. The statistics of normalization make no difference there.",
         f"**Accuracy is not everything.** With noise added, the fast network is right on {kept[0]}, LeNet on "
         f"{kept[1]}.",
@@ -246,11 +244,8 @@ def _weak(journal: Journal, agree: Sequence[str]) -> str:
     pairs = [(ours, theirs) for ours in lenets for theirs in lenets if ours != theirs]
     also = 0
     for ours, theirs in pairs:
-        found, figure = journal.reproduction(ours), journal.complete[theirs].entry.reference_accuracy
-        assert found
-        assert found.interval
-        assert figure
-        also += found.interval[0] <= figure / 100 <= found.interval[1]
+        low, high = journal.reproduction(ours).interval
+        also += low <= journal.complete[theirs].entry.reference_accuracy / 100 <= high
     return (
         f" Such agreement confirms the pipeline more than the differences: the {len(lenets)} of LeNet among these lie "
         f"so close together that in {also} of {len(pairs)} pairs the original's figure of one would agree with our "
@@ -277,8 +272,6 @@ FITTED = {
     "original's; with them in training mode, where code that only sets `requires_grad = False` leaves them, it is "
     "nearer to the original's curve",
 }
-
-
 # Sections of the readings on figures that lie outside for a reason that is not known.
 UNKNOWN = {"EXP002": "exp002s-network-and-its-stem", "EXP013": "adam-with-learning-rate-0001-on-all-layers"}
 
@@ -288,8 +281,8 @@ def _fitted(journal: Journal, name: str) -> str:
     written, fitted = journal.results[name], journal.results[f"{name}B"]
     return (
         f"{FITTED[name]}: {name} {_percent(written)}, {name}B {_percent(fitted)}, the original "
-        f"{written.entry.reference_accuracy:.2f}. The second was fitted to the curve: its own final figure does not "
-        "judge it. Other ImageNet weights may have a part in it, too."
+        f"{written.entry.reference_accuracy:.2f}. The second was fitted to the curve, so its own final figure is no "
+        "test of it. Other ImageNet weights may play a part, too."
     )
 
 
@@ -309,10 +302,10 @@ def _differ(journal: Journal) -> Iterable[str]:
 
 def _spread(journal: Journal) -> Iterable[str]:
     lenet = journal.accuracy_spreads["EXP003"]
-    assert lenet is not None
     points = 100 * lenet.total
     far = float(stats.studentized_range.ppf(0.95, 4, lenet.total_df)) * points
-    inits, optimizers = _range(journal, range(3, 7)), _range(journal, range(7, 11))
+    figures = [journal.results[f"EXP{number:03}"].entry.reference_accuracy for number in range(3, 11)]
+    inits, optimizers = np.ptp(figures[:4]), np.ptp(figures[4:])
     yield (
         f"Runs of LeNet that differ in nothing but their seed have, with SGD, a standard deviation of {points:.2f} "
         f"points ({lenet.total_df} degrees of freedom). The best and the worst of four runs of one method then lie up "
@@ -364,8 +357,7 @@ def _chosen_epoch(journal: Journal, name: str) -> tuple[float, float]:
     return float((curves.max(0) - curves[-1]).mean()), float((chosen - curves[-1]).mean())
 
 
-def _points(spread: Spread | None) -> str:
-    assert spread is not None
+def _points(spread: Spread) -> str:
     return f"{100 * spread.total:.2f} points ({spread.total_df} degrees of freedom)"
 
 
@@ -390,11 +382,6 @@ def bartlett(groups: Sequence[Sequence[Sequence[float]]]) -> float:
     statistic = whole * math.log(pooled) - sum(df * math.log(variance) for df, variance in varied)
     correction = 1 + (sum(1 / df for df, _ in varied) - 1 / whole) / (3 * (len(varied) - 1))
     return float(stats.chi2.sf(statistic / correction, len(varied) - 1))
-
-
-def _range(journal: Journal, numbers: Sequence[int]) -> float:
-    figures = [journal.results[f"EXP{number:03}"].entry.reference_accuracy or 0.0 for number in numbers]
-    return max(figures) - min(figures)
 
 
 def _expected(found: Iterable[Finding], family: str | None) -> str:
@@ -469,9 +456,8 @@ def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
     yield _expected(found, "fast_recipe")
     plain = 100 * journal.complete["EXP049"].accuracy - journal.means.views_gain["EXP049"]
     for family, question in FAMILIES.items():
-        if names := _of(journal, family):
-            yield question.format(plain=f"{plain:.2f}", search=_search())
-            yield beyond_table(journal, names)
+        yield question.format(plain=f"{plain:.2f}", search=_search())
+        yield beyond_table(journal, _of(journal, family))
         if family == "regularization":
             yield _added_up(journal)
         if family == "transfer_images":
@@ -491,7 +477,7 @@ def _schedules(journal: Journal) -> str:
     falling = [journal.comparisons[name] for name in ("EXP052", "EXP053", "EXP054")]
     gains = sorted(found.difference for found in falling)
     return (
-        f"The original suggests a schedule, but did not try one. It raises LeNet by {points(gains[0])[1:]} to "
+        f"The original suggests a schedule, but did not try one. A schedule raises LeNet by {points(gains[0])[1:]} to "
         f"{points(gains[-1])[1:]} points above EXP003 (n = {min(found.seeds for found in falling)}); the original's "
         f"initializations and optimizers raise it by at most {_tried(journal)}."
     )
@@ -512,38 +498,22 @@ GRID = {
 }
 
 
-def interaction(cells: Sequence[Sequence[Sequence[float]]]) -> tuple[float, int, int, float]:
-    """F test of an interaction in a two-way analysis of variance, of cells with any numbers of values.
-
-    Returns:
-        F, its two degrees of freedom, and p.
-    """
-    places = [(i, j) for i, row in enumerate(cells) for j, values in enumerate(row) for _ in values]
-    y = np.concatenate([np.asarray(values, dtype=float) for row in cells for values in row])
-    rows, columns = np.eye(len(cells)), np.eye(len(cells[0]))[:, 1:]
-    additive = np.array([[*rows[i], *columns[j]] for i, j in places])
-    without = float(((y - additive @ np.linalg.lstsq(additive, y, rcond=None)[0]) ** 2).sum())
-    within = float(sum(np.var(values) * len(values) for row in cells for values in row))
-    df, within_df = (len(cells) - 1) * (len(cells[0]) - 1), len(y) - sum(map(len, cells))
-    f = (without - within) / df / (within / within_df)
-    return f, df, within_df, float(stats.f.sf(f, df, within_df))
-
-
 def _interactions(journal: Journal, finding: Finding) -> str:
     """The answer to what the table of optimizers and initial weights shows one by one, and to all at once."""
     shown = sum(bool(t.direction) for t in finding.tested)
     small = sum(t.equivalent for t in finding.tested)
-    cells = [[journal.complete[name].accuracies for name in row] for row in GRID.values()]
-    counts = [len(values) for row in cells for values in row]
-    f, df, within_df, p = interaction(cells)
+    names = [name for row in GRID.values() for name in row]
+    counts = [len(journal.complete[name].runs) for name in names]
+    runs = journal.runs[journal.runs.experiment.isin(names)]
+    table = anova_lm(ols("accuracy ~ C(optimizer) * C(init)", runs).fit())
+    f, df, p = table.loc["C(optimizer):C(init)", ["F", "df", "PR(>F)"]]
     return (
         f"A two-way analysis of variance of {listing(GRID)} and the four initializations (n = {min(counts)} to "
-        f"{max(counts)}; RMSprop's runs spread more widely and are left out): "
-        f"{'an interaction is shown' if p < 0.05 else 'no interaction is shown'}, F({df}, {within_df}) = {f:.2f}, "
-        f"{p_text(p)}. "
-        f"An interaction is how much more an initialization gains with one optimizer than with another, halved. Of "
-        f"{len(finding.tested)}, {shown} are shown to differ from zero and {small} to be below "
-        f"{finding.tested[0].margin:g} points; {sum(t.answer == 'open' for t in finding.tested)} are open."
+        f"{max(counts)}; RMSprop's runs spread more widely and are left out): {'an' if p < 0.05 else 'no'} interaction "
+        f"is shown, F({df:.0f}, {table.df['Residual']:.0f}) = {f:.2f}, {p_text(p)}. An interaction is how much more an "
+        f"initialization gains with one optimizer than with another, halved. Of {len(finding.tested)}, {shown} are "
+        f"shown to differ from zero and {small} to be below {finding.tested[0].margin:g} points; "
+        f"{sum(t.answer == 'open' for t in finding.tested)} are open."
     )
 
 
@@ -580,13 +550,13 @@ def _weights_alone(journal: Journal) -> str:
     """What ImageNet's weights bring to one network that is trained alike."""
     found, scratch = journal.comparisons["EXP076"], journal.complete["EXP002"]
     random, pretrained = journal.complete["EXP076"], journal.complete["EXP011"]
-    low, high = sorted(-end for end in found.interval) if found.interval else (None, None)
-    gain = points(-found.difference) + (f" ({points(low)} to {points(high)})" if low is not None else "")
+    low, high = (points(-end) for end in reversed(found.interval))
     return (
         "The original compares pretrained networks with LeNet, so the network, the optimizer and the weights differ "
         f"together. With nothing but the weights changed, at 32 pixels and in 20 epochs, ResNet-18 ends at "
         f"{_interval(random)}, from random ones (EXP076) and at {_interval(pretrained)}, from ImageNet's (EXP011): "
-        f"{gain} points. EfficientNet-B0 reaches {_interval(scratch)}, from random weights (EXP002)."
+        f"{points(-found.difference)} ({low} to {high}) points. EfficientNet-B0 reaches {_interval(scratch)}, from "
+        "random weights (EXP002)."
     )
 
 
@@ -613,7 +583,7 @@ def _search() -> str:
 def _robust(journal: Journal) -> Iterable[str]:
     """How networks do on spoilt test images, one view an image."""
     ways = ["as taken", "noise", "blur", "JPEG"]
-    by_run = _right(pd.read_csv(SPOILT))[ways]
+    by_run = _right()[ways]
     yield "### Do the gains survive noise, blur and compression?"
     yield (
         "Each test image is spoilt in one way, at the third of the five strengths of CIFAR-10-C. "
@@ -641,9 +611,9 @@ def _robust(journal: Journal) -> Iterable[str]:
     )
 
 
-def _right(counts: pd.DataFrame) -> pd.DataFrame:
+def _right() -> pd.DataFrame:
     """Per cent of the 10,000 test images that are right, a row a run, a column a way of spoiling them."""
-    return counts.pivot(index=["experiment", "seed"], columns="spoilt", values="correct") / 100
+    return pd.read_csv(SPOILT).pivot(index=["experiment", "seed"], columns="spoilt", values="correct") / 100
 
 
 def _ends(figures: pd.Series) -> str:
@@ -765,7 +735,7 @@ def statement_counts(journal: Journal) -> str:
     return (
         f"Of {len(answers)} statements and questions of the original, {answers.count('holds')} hold, "
         f"{answers.count('does not hold')} do not, {answers.count('open')} are open "
-        f"({sum(finding.lacks_runs for finding in original)} of them for want of runs at full budget) and "
+        f"({sum(finding.lacks_runs for finding in original)} of them lack runs at full budget) and "
         f"{answers.count('cannot be tested')} cannot be tested."
     )
 

@@ -97,18 +97,8 @@ def form_field(name: str) -> str:
 def write_notebooks(repository: str | None = None, ref: str | None = None, *, root: Path | None = None) -> list[Path]:
     """Name the repository and its ref in `params/journal.yaml`; make the notebooks agree with it.
 
-    Each family's notebook gets the cells of `notebooks/shared_cells.py` and its parameters' form fields.
-
-    Args:
-        repository: `owner/name` on GitHub; `None`: as it is.
-        ref: branch, tag or commit; `None`: as it is.
-        root: the clone; default: this one.
-
-    Returns:
-        the files that changed.
-
-    Raises:
-        RequestError: a name is malformed.
+    Each family's notebook gets the cells of `notebooks/shared_cells.py` and its parameters' form fields. Names that are
+    `None` stay as they are; malformed ones are refused. Returns the files that changed.
     """
     folder = root or Path(__file__).resolve().parents[1]
     journal = folder / "params" / "journal.yaml"

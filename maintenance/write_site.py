@@ -93,12 +93,9 @@ def commands_page() -> str:
     """The command's own help."""
     command = get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="cifar-report"), name="cifar-report")  # type: ignore[arg-type]
-    text = re.sub(r"Examples:\n\n((?:cifar-report .*\n\n?)+)", _example, text + "\n")
+    text = re.sub(r"(?m)^(cifar-report .*\n)\n(?=cifar-report)", r"\1", text + "\n")
+    text = re.sub(r"Examples:\n\n((?:cifar-report .*\n)+)", r"Examples:\n\n```\n\1```\n", text)
     return text.replace("# `cifar-report`", "# Commands", 1)
-
-
-def _example(found: re.Match[str]) -> str:
-    return "Examples:\n\n```\n" + re.sub(r"\n+", "\n", found[1]) + "```\n\n"
 
 
 if __name__ == "__main__":

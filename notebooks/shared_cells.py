@@ -45,11 +45,11 @@ del DRIVE_FOLDER
 #
 # Every experiment has a number, such as EXP003, and a notebook holds a *family* of them. EXP000 to EXP020 repeat those of *the original report*, a student's course work of 2020; later numbers are ours.
 #
-# The next cell has everything that defines the run. `papermill -p`, a file of `params/`, or an edit of it changes that; a misspelt name or an impossible value is refused below, before anything is trained.
+# The next cell holds everything that defines the run. Change it in the cell, with `papermill -p`, or with a file of `params/`; a misspelt name or an impossible value is refused below, before anything is trained.
 #
 # To repeat another experiment of this family, write its name in `experiment`, and run that cell and the one below it, which lists every parameter that the experiment's file sets differently. Set those here, and run both again. To start anew, always begin with the parameters: the cells below it reuse the names `dataset` and `model` for the images and the network.
 #
-# On a CPU the small networks take minutes, EfficientNet-B0, ResNet-18 and MobileNetV2 up to two hours, VGG-16 by its operations about a day, and an epoch of 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5`; with pretrained networks 2,000 images and two epochs, and in notebooks 6 and 7 `image_size = 64`.
+# On a CPU the small networks take minutes, EfficientNet-B0, ResNet-18 and MobileNetV2 up to two hours, VGG-16 about a day (estimated from its operations), and one epoch at 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5`; with pretrained networks 2,000 images and two epochs, and in notebooks 6 and 7 `image_size = 64`.
 
 # %% id="start"
 from cifar_report.run import Run
@@ -86,7 +86,7 @@ model
 # %% [markdown] id="training-text"
 # ## Training
 #
-# One line per epoch. Training figures are means over the epoch, taken while the model changes and with dropout, where there is one, at work (it sets random outputs to zero in training: notebook 12); validation figures belong to the model as it stands at the end of the epoch.
+# One line per epoch. Training figures are means over the epoch, measured while the model changes and with any dropout active (it sets random outputs to zero in training: notebook 12); validation figures belong to the model as it stands at the end of the epoch.
 
 # %% id="training"
 history = run.train()
@@ -118,7 +118,7 @@ record = run.complete()
 # %% [markdown] id="own-picture-text"
 # ## A picture of your own
 #
-# The finished model on any picture: name a file, in Colab one that you uploaded, and run the cell once more. The model sees the picture's central square at 32 x 32 pixels, and it answers with one of its ten classes, whatever the picture shows.
+# Try the finished model on any picture: name a file (in Colab, one that you uploaded) and run the cell again. The model sees the picture's central square at 32 x 32 pixels, and it answers with one of its ten classes, whatever the picture shows.
 
 # %% id="own-picture" tags=["show"]
 picture = None  # such as "cat.jpg", or a folder of pictures

@@ -20,8 +20,6 @@ from cifar_report.experiments.errors import RequestError
 # many runs waits once.
 REMEMBERED = 600
 TIMEOUT = 30  # seconds without a byte, after which a server counts as unreachable
-
-
 OFFLINE = "CIFAR_REPORT_OFFLINE"  # set to anything, this environment variable forbids downloads
 
 
@@ -35,12 +33,8 @@ _failures: dict[str, tuple[float, str]] = {}  # of an address: when it failed, a
 def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Path:
     """Fetch `url` to `folder/filename` unless a file with that digest is there already.
 
-    Args:
-        url: http(s) address.
-        folder: created if need be.
-        filename: name of the file in `folder`.
-        digest: expected digest as pooch writes it (`"md5:…"`, `"sha256:…"`, of which the first characters are enough);
-            `None` asks the server for one.
+    `digest` is as pooch writes it (`"md5:…"`, `"sha256:…"`, of which the first characters are enough); `None` asks the
+    server for one.
 
     Raises:
         DownloadError: the server cannot be reached, does not have the file, stops half-way, or sends another file.
@@ -60,8 +54,7 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
 def _fetched(url: str, folder: Path, filename: str, digest: str | None) -> Path:
     import requests
 
-    with warnings.catch_warnings():  # tqdm's, in a notebook without widgets
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):  # tqdm's, in a notebook without widgets
         import pooch
 
     pooch.get_logger().setLevel("WARNING")  # what is fetched, a notebook's own cells say
@@ -89,10 +82,8 @@ def _fetched(url: str, folder: Path, filename: str, digest: str | None) -> Path:
         raise DownloadError(f"{url}: no answer within {TIMEOUT} seconds") from None
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
         raise DownloadError(f"{url}: the connection was cut before the file was complete") from None
-    except requests.ConnectionError as error:
-        cut = "IncompleteRead" in str(error) or "Connection broken" in str(error)
-        reason = "the connection was cut before the file was complete" if cut else "the server cannot be reached"
-        raise DownloadError(f"{url}: {reason}") from None
+    except requests.ConnectionError:
+        raise DownloadError(f"{url}: the server cannot be reached") from None
     except OSError as error:
         raise DownloadError(f"{url}: cannot store it in {folder}: {error.strerror or error}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +35,9 @@ def read_picture(path: Path, size: int) -> np.ndarray:
             ImageOps.exif_transpose(image, in_place=True)  # phones note how they were held
         if image.mode == "F" or (image.mode == "I" and not 255 < np.asarray(image).max() < 65_536):
             raise ValueError("the scale of its values is not known: make it a JPEG")
-        if image.mode.startswith("I"):
-            picture = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-        else:
-            coloured = image.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", image.size, "white"), coloured).convert("RGB")
+        deep = image.mode.startswith("I")
+        coloured = (Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if deep else image).convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", image.size, "white"), coloured).convert("RGB")
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     square = picture.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BOX)
@@ -59,20 +56,21 @@ def pictures_in(folder: Path, *, readable: bool = True) -> list[Path]:
         raise RequestError(f"{folder} has pictures in a format that is not read, such as {others[0]}: make them JPEGs")
     deeper = (file for inner in files if inner.is_dir() and inner.name[0].isalnum() for file in inner.rglob("*"))
     if readable and (left_out := next((file for file in deeper if file.suffix.lower() in SUFFIXES), None)):
-        raise RequestError(f"{left_out} would be left out: the pictures of a class lie in its folder, not below it")
-    return sorted(file for file in files if file.suffix.lower() in {*SUFFIXES, *UNREADABLE})
+        raise RequestError(f"{left_out} would be left out: put the pictures of a class in its folder, not deeper")
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES | UNREADABLE)
 
 
 @dataclass(frozen=True)
 class PictureFolder:
     """A folder with a folder of pictures for each class, or with two such: `train/` and `test/`.
 
-    `train` and `test` hold each class's files; where `test` is empty, every fifth of a class is tested.
+    Where `train_size` is `None`, every fifth of a class is tested.
     """
 
     classes: tuple[str, ...]
-    train: dict[str, list[Path]]
-    test: dict[str, list[Path]]
+    labels: list[int]
+    files: list[Path]  # those of `train/` first
+    train_size: int | None
     size: int  # pixels a side that they are decoded to
 
     @classmethod
@@ -98,34 +96,26 @@ class PictureFolder:
         for name in {**train, **test}:
             if not train.get(name) or not (test.get(name) if apart else train[name][4:]):
                 raise RequestError(f"class {name} in {folder} has too few pictures to train on and to test with")
-        return cls(tuple(train), train, test, size)
-
-    def files(self) -> Iterator[tuple[int, Path]]:
-        """Labels and files, those of `train` first."""
-        for part in (self.train, self.test):
-            yield from ((label, file) for label, name in enumerate(self.classes) for file in part.get(name, ()))
+        both = [each for part in (train, test) for each in enumerate(part.values())]
+        labels = [label for label, files in both for _ in files]
+        train_size = sum(map(len, train.values())) if apart else None
+        return cls(tuple(train), labels, [file for _, files in both for file in files], train_size, size)
 
     def identity(self) -> str:
         """What changes when the files or their labels do: links to files may move, and these stay."""
-        counts = [(len(self.train[name]), len(self.test.get(name, ()))) for name in self.classes]
-        return identity(f"{self.size} pixels, {self.classes}, {counts}", (file for _, file in self.files()))
+        return identity(f"{self.size} pixels, {self.classes}, {self.labels}, {self.train_size}", self.files)
 
     def read(self) -> Images:
-        """Decode every picture.
-
-        Raises:
-            RequestError: one cannot be read.
-        """
-        labels = np.array([label for label, _ in self.files()], dtype=np.uint8)
+        """Decode every picture; an error names one that cannot be read."""
+        labels = np.array(self.labels, dtype=np.uint8)
         pixels = np.empty((len(labels), 3, self.size, self.size), dtype=np.uint8)
-        for number, (_, file) in enumerate(self.files()):
+        for number, file in enumerate(self.files):
             try:
                 pixels[number] = read_picture(file, self.size)
             except Exception as error:  # of a damaged file, whatever the reader of its format raises
                 raise RequestError(f"{file} cannot be read as a picture: {error}; mend or remove it") from None
         shuffle = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation
-        if self.test:
-            train_size = sum(map(len, self.train.values()))
+        if train_size := self.train_size:
             order = np.concatenate([shuffle(train_size), np.arange(train_size, len(labels))])
         else:
             shuffled = shuffle(len(labels))

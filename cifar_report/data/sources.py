@@ -11,7 +11,7 @@ import itertools
 import pickle
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +62,7 @@ class LocalCopy:
     files: tuple[Path, ...]
 
     def read(self) -> Images:
-        """Verify and decode.
-
-        Raises:
-            RequestError: names the damaged file and the remedy.
-        """
+        """Verify and decode; an error names the damaged file and the remedy."""
         if self.kind == "archive":
             return read_archive(self.files[0], "official archive, local copy")
         if self.kind == "batches":
@@ -159,10 +155,9 @@ def read_parquet(files: tuple[Path, ...], source: str) -> Images:
     import pyarrow.parquet
     from PIL import Image
 
-    sizes = {"train": 0, "test": 0}
     pixels = np.empty((sum(SIZES), 3, 32, 32), dtype=np.uint8)
     labels = np.empty(sum(SIZES), dtype=np.uint8)
-    n = 0
+    n = train_size = 0
     for file in files:
         try:
             table = pyarrow.parquet.read_table(file, columns=["img", "label"])
@@ -176,11 +171,16 @@ def read_parquet(files: tuple[Path, ...], source: str) -> Images:
             raise _damaged(file, f"is damaged ({str(error).splitlines()[0]})") from None
         labels[n : n + len(encoded)] = file_labels
         n += len(encoded)
-        sizes["train" if file.name.startswith("train") else "test"] += len(encoded)
-    images = Images(pixels, labels, sizes["train"], CLASSES["cifar10"], source, "copy")
-    _check_class_counts(images, files)
+        if file.name.startswith("train"):
+            train_size = n
+    for split, found, size, file in (
+        ("training", labels[:train_size], SIZES[0], files[0]),
+        ("test", labels[train_size:n], SIZES[1], files[-1]),
+    ):
+        if np.bincount(found, minlength=10).tolist() != [size // 10] * 10:  # of each class
+            raise _damaged(file, f"is incomplete: {len(found):,} {split} images where CIFAR-10 has {size:,}")
     order = archive_order(labels)
-    return replace(images, pixels=pixels[order], labels=labels[order])
+    return Images(pixels[order], labels[order], train_size, CLASSES["cifar10"], source, "copy")
 
 
 def archive_order(labels: np.ndarray) -> np.ndarray:
@@ -194,25 +194,13 @@ def archive_order(labels: np.ndarray) -> np.ndarray:
     return next(right, np.arange(len(labels)))
 
 
-def _check_class_counts(images: Images, files: tuple[Path, ...]) -> None:
-    """CIFAR-10 has exactly 5,000 training and 1,000 test images a class."""
-    for split, labels, size, file in (
-        ("training", images.labels[: images.train_size], SIZES[0], files[0]),
-        ("test", images.labels[images.train_size :], SIZES[1], files[-1]),
-    ):
-        counts = np.bincount(labels, minlength=10)
-        if len(labels) != size or (counts != size // 10).any():
-            raise _damaged(file, f"is incomplete: {len(labels):,} {split} images where CIFAR-10 has {size:,}")
-
-
 def load_digits() -> Images:
     """scikit-learn's handwritten digits, 8 x 8 enlarged to 32 x 32 RGB; every fifth of a class is a test image."""
     from sklearn.datasets import load_digits as sklearn_digits
 
     digits = sklearn_digits()
     small = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), 0..16 to 0..255
-    large = small.repeat(4, axis=1).repeat(4, axis=2)
-    pixels = np.ascontiguousarray(np.broadcast_to(large[:, None], (len(large), 3, 32, 32)))
+    pixels = small[:, None].repeat(3, axis=1).repeat(4, axis=2).repeat(4, axis=3)
     labels = digits.target.astype(np.uint8)
     order, train_size = every_fifth_tests(labels)
     source = "scikit-learn's bundled digits"

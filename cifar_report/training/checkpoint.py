@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 import zipfile
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -37,13 +34,9 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step."""
         about = {"key": self.key, "device": self.device, "started_at": self.started_at, "environment": self.environment}
-        with atomic_file(self.path) as temporary:
-            try:
-                torch.save({**about, **state}, temporary)
-            except RuntimeError as error:  # torch does not pass on what the system said
-                if shutil.disk_usage(self.path.parent).free < 1 << 20:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
-                raise
+        # To a stream: given a path, torch does not pass on what the system says, as of a full disk.
+        with atomic_file(self.path) as temporary, temporary.open("wb") as stream:
+            torch.save({**about, **state}, stream)
         progress = Progress(key=self.key, epochs=len(state["history"]), facts=self.facts)
         write_text(self.path.with_name(PROGRESS), progress.model_dump_json())
 

@@ -36,13 +36,8 @@ def forward_flops(model: nn.Module, image_size: int) -> int:
 def training_pflop(model: nn.Module, parameters: Experiment, *, images: int, frozen_once: bool) -> float:
     """10^15 floating point operations of a whole training: forward and backward, of every image in every epoch.
 
-    A frozen part that is computed once counts once. Validation, augmentation and the optimizer's update are left out.
-
-    Args:
-        model: the network, with what is frozen marked as such; it is neither run nor changed.
-        parameters: number of epochs, image size, architecture.
-        images: training images an epoch.
-        frozen_once: whether `without_frozen_part` took the frozen part away.
+    A frozen part counts once if it is computed once (`frozen_once`). Validation, augmentation and the optimizer's
+    update are left out. `model` is neither run nor changed; `images` are those of one epoch.
     """
     model, size = _on_meta(model).train(), parameters.image_size
     inputs, once = torch.zeros(2, 3, size, size, device="meta"), 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -39,13 +40,9 @@ def has_device(device: torch.device) -> bool:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    linux = Path("/proc/cpuinfo")
+    found = re.search(r"(?m)^model name\s*: (.+)$", linux.read_text()) if linux.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 @cache

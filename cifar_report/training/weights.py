@@ -23,7 +23,6 @@ DOWNLOADS = {
     "mobilenet_v2": "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth",
 }
 
-
 Found = tuple[Path | None, WeightsRecord | None, str | None]  # file, record, warning
 
 
@@ -43,14 +42,15 @@ def find_weights(parameters: Experiment, *, download: bool = True) -> Found:
         file = named[0] / f"{name}.safetensors"
         if file.is_file():
             return file, _record("local file", file, "local file"), None
-    downloaded, failure = _downloaded(name, fetch=download)
-    if downloaded is not None:
-        return downloaded, _record("torchvision", downloaded, "official"), None
-    if parameters.offline == "fail":
-        raise RequestError(
-            f"No ImageNet weights found for {name} ({failure}); put {name}.safetensors into weights_dir, or set "
-            "offline=stand_in to initialize randomly"
-        )
+    try:
+        file = _downloaded(name, fetch=download)
+        return file, _record("torchvision", file, "official"), None
+    except DownloadError as error:
+        if parameters.offline == "fail":
+            raise RequestError(
+                f"No ImageNet weights found for {name} ({error}); put {name}.safetensors into weights_dir, or set "
+                "offline=stand_in to initialize randomly"
+            ) from None
     return None, None, f"No ImageNet weights found for {name}: initialized randomly, all layers trained"
 
 
@@ -78,21 +78,18 @@ def load_weights(model: nn.Module, file: Path) -> None:
         ) from None
 
 
-def _downloaded(name: str, *, fetch: bool) -> tuple[Path | None, str]:
-    """torchvision's copy of the weights, fetched if need be; or no file and the reason."""
+def _downloaded(name: str, *, fetch: bool) -> Path:
+    """torchvision's copy of the weights, fetched if need be."""
     url = DOWNLOADS[name]
     file = _torch_hub() / "checkpoints" / url.rpartition("/")[2]
     prefix = file.stem.rpartition("-")[2]
-    if file.is_file():
-        if not _sha256(file, file.stat().st_mtime_ns).startswith(prefix):
-            raise RequestError(f"{file} is damaged (wrong checksum); delete it to have it fetched again")
-        return file, ""
-    if not fetch:
-        return None, "they were not to be downloaded"
-    try:
-        return download(url, file.parent, file.name, digest=f"sha256:{prefix}"), ""
-    except DownloadError as error:
-        return None, str(error)
+    if not file.is_file():
+        if not fetch:
+            raise DownloadError("this command downloads nothing")
+        return download(url, file.parent, file.name, digest=f"sha256:{prefix}")
+    if not _sha256(file, file.stat().st_mtime_ns).startswith(prefix):
+        raise RequestError(f"{file} is damaged (wrong checksum); delete it to have it fetched again")
+    return file
 
 
 def _torch_hub() -> Path:
