@@ -67,14 +67,14 @@ app = typer.Typer(
 )
 
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; none: all")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; default: all")]
 Profile = Annotated[str | None, typer.Option(help="quick, reference or full; default: full with a GPU, else quick")]
 Seeds = Annotated[str | None, typer.Option(help="0,1,2 or 0-9; default: 0; for show and report --no-run: all")]
 Output = Annotated[
     Path | None,
     typer.Option(
         callback=lambda path: path and path.expanduser(),
-        help="folder for runs/ and report/; default: outputs/<profile>, of doctor: outputs",
+        help="folder for runs/ and report/; default: outputs/<profile>, for doctor: outputs",
     ),
 ]
 Sets = Annotated[
@@ -88,7 +88,7 @@ RunsPerGpu = Annotated[int, typer.Option(min=1, help="runs that share a GPU")]
 Executor = Annotated[Literal["local", "ray"], typer.Option(help="where runs are executed")]
 RayAddress = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="of a Ray cluster; default: $RAY_ADDRESS, or a new one on this machine"),
+    typer.Option(metavar="HOST:PORT", help="Ray cluster to use; default: $RAY_ADDRESS, or a new one on this machine"),
 ]
 
 
@@ -127,10 +127,10 @@ def list_experiments() -> None:
 
 @app.command(epilog=_examples('cifar-report new EXP100 --from EXP003 --set lr=0.02 --title "LeNet, twice the rate"'))
 def new(
-    experiment: Annotated[str, typer.Argument(metavar="NAME", help="of the new experiment, such as EXP100")],
+    experiment: Annotated[str, typer.Argument(metavar="NAME", help="name of the new experiment, such as EXP100")],
     base: Annotated[str, typer.Option("--from", metavar="EXPERIMENT", help="the experiment that it builds on")],
     sets: Sets = None,
-    title: Annotated[str | None, typer.Option(help="as the report shows it; default: what differs")] = None,
+    title: Annotated[str | None, typer.Option(help="title in the report; default: what differs")] = None,
 ) -> None:
     """Add an experiment of your own to the journal."""
     from cifar_report.experiments.addition import add_experiment

@@ -41,7 +41,7 @@ def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
     if record is None or record.status != "completed" or record.data is None:
         raise RequestError(f"there is no complete run in {folder}; run it first")
     if not (folder / WEIGHTS).exists():
-        raise RequestError(f"{folder} is kept without its weights; run it again in a folder of its own (--output)")
+        raise RequestError(f"{folder} has no trained weights; run it again in another output folder (--output)")
     classes = record.data.class_names
     model = chosen("model", record.parameters["model"]).build()
     fit_head(model, len(classes))

@@ -67,7 +67,7 @@ class Run:
         self.folder = records.run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
         self.device = choose_device(parameters.device)
         if not has_device(self.device):
-            raise RequestError(f"device={parameters.device} is set, but this machine has none; set device=auto")
+            raise RequestError(f"device={parameters.device} is set, but this machine lacks it; set device=auto")
         require_supported(self.device)
         self.warnings: list[str] = []
         self._weights: records.WeightsRecord | None = None

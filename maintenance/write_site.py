@@ -85,7 +85,7 @@ def parameters_page() -> str:
         f"| `{name}` | `{shown(field.default)}` | {(field.description or '').replace('|', chr(92) + '|')} |"
         for name, field in Experiment.model_fields.items()
     ]
-    head = "# Parameters\n\nOf every experiment: in `params/`, in a notebook's cell, or after `--set`.\n\n"
+    head = "# Parameters\n\nSet them in `params/`, in a notebook's cell, or after `--set`.\n\n"
     return head + "\n".join(["| parameter | default | |", "|---|---|---|", *rows]) + "\n"
 
 

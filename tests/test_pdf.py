@@ -102,7 +102,7 @@ def test_pdf_is_made_again_only_for_another_page_and_damaged_markdown_is(report)
         report.parent.parent, executor=notebook_executor, profile="full"
     )  # now it says that nothing changed since the first
     text = report.with_suffix(".md")
-    assert "Nothing: all runs are those of the report of" in text.read_text()
+    assert "Nothing: the runs are the same as in the report of" in text.read_text()
     figure = report.parent / "figures" / "ladder.svg"
     before, whole = pdf.stat().st_mtime_ns, (text.read_text(), figure.read_text())
     for damaged in (text, figure):

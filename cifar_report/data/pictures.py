@@ -53,7 +53,7 @@ def pictures_in(folder: Path, *, readable: bool = True) -> list[Path]:
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]  # a Mac leaves `._1.jpg`
     others = sorted(file.name for file in files if file.suffix.lower() in UNREADABLE)
     if others and readable:
-        raise RequestError(f"{folder} has pictures in a format that is not read, such as {others[0]}: make them JPEGs")
+        raise RequestError(f"{folder} has pictures in an unreadable format, such as {others[0]}: make them JPEGs")
     deeper = (file for inner in files if inner.is_dir() and inner.name[0].isalnum() for file in inner.rglob("*"))
     if readable and (left_out := next((file for file in deeper if file.suffix.lower() in SUFFIXES), None)):
         raise RequestError(f"{left_out} would be left out: put the pictures of a class in its folder, not deeper")
@@ -113,7 +113,7 @@ class PictureFolder:
             try:
                 pixels[number] = read_picture(file, self.size)
             except Exception as error:  # of a damaged file, whatever the reader of its format raises
-                raise RequestError(f"{file} cannot be read as a picture: {error}; mend or remove it") from None
+                raise RequestError(f"{file} cannot be read as a picture: {error}; repair or remove it") from None
         shuffle = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation
         if train_size := self.train_size:
             order = np.concatenate([shuffle(train_size), np.arange(train_size, len(labels))])

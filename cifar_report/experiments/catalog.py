@@ -192,7 +192,7 @@ def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping
     parameters = read_yaml(path)
     resolved = validate(parameters, where=str(path))
     if resolved.experiment != name.upper():
-        raise RequestError(f"{path}: it says experiment: {resolved.experiment}, where its name says {name.upper()}")
+        raise RequestError(f"{path}: it says experiment: {resolved.experiment}, but its name says {name.upper()}")
     if profile is not None:
         parameters |= _profile_overrides(profile, resolved.experiment)
         resolved = validate(parameters, where=f"{path.name} with profile {profile}")

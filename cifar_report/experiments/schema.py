@@ -97,7 +97,7 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         "test", description="images that validate each epoch: test (the original protocol), holdout, or fold of folds"
     )
     holdout_size: Count = Field(
-        5000, ge=1, description="training images that validate when validation is holdout, as many of each class"
+        5000, ge=1, description="training images that validate with validation=holdout, class-balanced"
     )
     fold: OptionalCount = Field(None, ge=0, description="which fold validates, 0 to folds - 1; needs folds")
     folds: OptionalCount = Field(None, ge=2, le=50, description="number of cross-validation folds; needs fold")
@@ -147,7 +147,7 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         0.01, gt=0, le=100, description="learning rate at the start (one_cycle, triangular: peak; muon: convolutions)"
     )
     momentum: Number = Field(0.9, ge=0, lt=1, description="of sgd, rmsprop and muon's convolutions; 0 with others")
-    nesterov: bool = Field(True, description="Nesterov momentum of sgd; muon always has it, and takes false here")
+    nesterov: bool = Field(True, description="Nesterov momentum of sgd; muon always has it: set false here")
     weight_decay: Number = Field(
         0.0,
         ge=0,
@@ -170,12 +170,12 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     )
     compile: bool = Field(
         False,
-        description="compile the network before training (torch.compile): minutes once, which long runs on a GPU repay",
+        description="compile the network first (torch.compile): takes minutes, worth it for long runs on a GPU",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu")
     offline: Literal["fail", "stand_in"] = Field(
         "fail",
-        description="where data or weights cannot be had: fail, or stand_in (digits, random weights; with a warning)",
+        description="if data or weights are unavailable: fail, or stand_in (digits, random weights; with a warning)",
     )
     output_dir: str = Field("outputs/notebook", min_length=1, description="folder that holds runs/")
 
@@ -206,7 +206,7 @@ def _contradictions(e: Experiment) -> Iterator[str]:
     elif e.fold is not None and e.folds is not None and e.fold >= e.folds:
         yield f"fold must lie between 0 and folds - 1, but fold is {e.fold} and folds is {e.folds}"
     if e.mix != "none" and e.trainable != "all":
-        yield f"mix: {e.mix} is of images, and frozen layers may see each image once; set mix=none or trainable=all"
+        yield f"mix: {e.mix} changes images, but frozen layers may see each only once; set mix=none or trainable=all"
     if e.nesterov and e.optimizer != "sgd":
         yield f"nesterov belongs to sgd; with optimizer={e.optimizer} set nesterov=false"
     if e.momentum > 0 and e.optimizer not in ("sgd", "rmsprop", "muon"):

@@ -97,7 +97,7 @@ def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     if base.data and run.data and base.data.train_size != run.data.train_size and not reasons:
         reasons.append(f"trained on {base.data.train_size:,} and {run.data.train_size:,} images")
     if run.parameters.get("fold") is not None:
-        reasons.append("folds share training images, so the test is too sure")
+        reasons.append("folds share training images, so the test is overconfident")
     reasons += [f"{r.experiment} was initialized randomly" for r in (base, run) if lacks_weights(r)]
     return "; ".join(reasons) or None
 

@@ -152,7 +152,7 @@ def cost_figure(journal: Journal) -> Fragment:
     full = [result for result in costed if result.full_budget]
     shown = full if len(full) > 1 else costed
     if len(shown) < 2:
-        return fragment("note.html.j2", text="Fewer than two experiments say what their training cost.")
+        return fragment("note.html.j2", text="Fewer than two experiments have a training cost on record.")
     of = f"{len(shown)} experiments" + (" at full budget" if shown != costed else "")
     caption = (
         f"Test accuracy and training cost of {of}, with 95 % intervals; squares are experiments beyond the original "
