@@ -150,7 +150,7 @@ def test_what_notebooks_say_of_the_records(journal):
     assert (
         f"(jitter {jitter.EXP008:.2f} nats on average, the others' {others.min():.2f} to {others.max():.2f}; "
         f"n = {min(counts)} to {max(counts)})"
-    ) in (ROOT / "notebooks" / "03_optimizers.ipynb").read_text(encoding="utf-8")
+    ) in (REFERENCE.parents[1] / "notebooks" / "03_optimizers.ipynb").read_text(encoding="utf-8")
     assert at_first["EXP011B"] > at_first["EXP011"] + 10  # far higher at the smaller rate
     assert (means.gain_after_lowest_loss[["EXP003", "EXP007"]] > 0).all()  # accuracy rises beside the loss
     for name in ("EXP071", "EXP072"):  # in notebook 7
