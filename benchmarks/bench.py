@@ -20,7 +20,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -245,29 +246,21 @@ TUTORIAL_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 @contextmanager
 def _apart(prepare: Callable[..., Callable[..., float]], *given: Any) -> Iterator[Callable[..., float]]:
     """What `prepare(*given)` returns, called in a process of its own, which has none of this one's settings."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, torch.get_num_threads(), prepare, given))
-    process.start()
-    theirs.close()
-
-    def call(*arguments: Any) -> float:
-        ours.send(arguments)
-        return ours.recv()
-
-    try:
-        yield call
-    finally:
-        ours.close()
-        process.join()
+    start = partial(_prepare, torch.get_num_threads(), prepare, given)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start) as process:
+        yield lambda *arguments: process.submit(_measure, *arguments).result()
 
 
-def _serve(connection: Any, threads: int, prepare: Callable[..., Callable[..., float]], given: tuple) -> None:
+_prepared: list[Callable[..., float]] = []  # in that process
+
+
+def _prepare(threads: int, prepare: Callable[..., Callable[..., float]], given: tuple) -> None:
     torch.set_num_threads(threads)
-    measure = prepare(*given)
-    with suppress(EOFError):
-        while True:
-            connection.send(measure(*connection.recv()))
+    _prepared.append(prepare(*given))
+
+
+def _measure(*arguments: Any) -> float:
+    return _prepared[0](*arguments)
 
 
 def bench_input(device: torch.device) -> list[Comparison]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -317,15 +317,17 @@ def _spread(journal: Journal) -> Iterable[str]:
         f"optimizers {optimizers:.2f}, {'above' if optimizers > far else 'below'} it."
     )
     adam, rms, adamax = (journal.accuracy_spreads[name] for name in ("EXP007", "EXP008", "EXP010"))
-    worst = min(journal.complete["EXP008"].accuracies)
+    worst = min(journal.accuracies["EXP008"].values())
+    kept = {name: {seed: a for seed, a in runs.items() if a != worst} for name, runs in journal.accuracies.items()}
+    without = journal.spreads(kept, journal.resolution)
     yield (
         f"With Adam the standard deviation is {_points(adam)}, with Adamax {_points(adamax)}, with RMSprop "
         f"{_points(rms)}. RMSprop's accuracy now and then falls by two points and more from one epoch to the next: in "
         f"the second half of training in {_falls(journal, 'rmsprop')} steps, with the other optimizers in "
         f"{_falls(journal, 'sgd', 'adam', 'adamax')}. One of its runs ended on such an epoch, with {100 * worst:.2f} "
-        f"%: without it the standard deviation would be {_deviation(journal, 'EXP008', without=worst):.2f} points. "
-        f"Bartlett's test of equal spreads gives {_bartlett(journal)} with this run and "
-        f"{_bartlett(journal, without=worst)} without it. We gave each optimizer a spread of its own after "
+        f"%: without it the standard deviation would be {100 * without['EXP008'].total:.2f} points. "
+        f"Bartlett's test of equal spreads gives {_bartlett(journal, journal.accuracy_spreads)} with this run and "
+        f"{_bartlett(journal, without)} without it. We gave each optimizer a spread of its own after "
         "we had seen this run: in one common spread, it would have widened every optimizer's interval."
     )
     gains, kept = zip(*(_chosen_epoch(journal, name) for name in CURVES), strict=True)
@@ -364,30 +366,16 @@ def _points(spread: Spread) -> str:
     return f"{100 * spread.total:.2f} points ({spread.total_df} degrees of freedom)"
 
 
-def _deviation(journal: Journal, name: str, without: float) -> float:
-    """Standard deviation, in points, of runs of an experiment's kind around their means, without a run's accuracy."""
-    kind = [other for other in journal.kinds if journal.kinds[other] == journal.kinds[name]]
-    kept = [[a for a in journal.complete[other].accuracies if a != without] for other in kind]
-    squares = sum(float(np.var(values)) * len(values) for values in kept)
-    return 100 * math.sqrt(squares / sum(len(values) - 1 for values in kept))
+def _bartlett(journal: Journal, spreads: Mapping[str, Spread | None]) -> str:
+    """Whether LeNet's runs, at a constant rate, spread alike with each optimizer."""
+    lenets = journal.runs[(journal.runs.model == "lenet") & (journal.runs.schedule == "constant")].experiment
+    by_kind = {journal.kinds[name]: spreads[name] for name in lenets}
+    return p_text(bartlett(filter(None, by_kind.values())))
 
 
-def _bartlett(journal: Journal, without: float | None = None) -> str:
-    """Whether LeNet's runs, at a constant rate, spread alike with each optimizer; `without` a run's accuracy."""
-    groups: dict[tuple, list[list[float]]] = {}
-    for name, result in journal.complete.items():
-        parameters = parameters_of(result.runs[0])
-        if (parameters["model"], parameters["schedule"]) == ("lenet", "constant") and not result.entry.same_as:
-            kept = [accuracy for accuracy in result.accuracies if accuracy != without]
-            groups.setdefault(journal.kinds[name], []).append(kept)
-    return p_text(bartlett(list(groups.values())))
-
-
-def bartlett(groups: Sequence[Sequence[Sequence[float]]]) -> float:
-    """p value of Bartlett's test (1937) of equal variances; a group's variance is pooled over its samples."""
-    dfs = [sum(len(sample) - 1 for sample in group) for group in groups]
-    squares = [sum(float(np.var(sample)) * len(sample) for sample in group) for group in groups]
-    varied = [(df, square / df) for df, square in zip(dfs, squares, strict=True) if df]
+def bartlett(spreads: Iterable[Spread]) -> float:
+    """p value of Bartlett's test (1937) of equal variances."""
+    varied = [(spread.total_df, spread.total**2) for spread in spreads]
     whole = sum(df for df, _ in varied)
     pooled = sum(df * variance for df, variance in varied) / whole
     statistic = whole * math.log(pooled) - sum(df * math.log(variance) for df, variance in varied)

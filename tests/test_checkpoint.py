@@ -87,6 +87,18 @@ def test_checkpoint_cannot_run_code(checkpoint):
     assert again(checkpoint).load() is None
 
 
+def test_what_the_system_says_of_a_full_disk_is_passed_on(checkpoint):
+    resource = pytest.importorskip("resource", reason="this system limits no file's size")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, usual[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save({"weights": torch.zeros(1_000_000), "history": []})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert list(checkpoint.path.parent.iterdir()) == []
+
+
 CASES = {
     "dropout, momentum and augmentation": {"model": "lenet", "augment": ["horizontal_flip", "rotation", "crop"]},
     "all that changes from epoch to epoch": {

@@ -132,9 +132,10 @@ def test_the_archives_order_is_that_of_the_records():
     assert images.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # frog, truck, truck, deer, …: data_batch_1
 
 
-def test_incomplete_parquet_copy_is_refused(no_data, tmp_path):
-    write_parquet(tmp_path / "copy", train=49_990)
-    with pytest.raises(RequestError, match=r"train-00000.*is incomplete: 49,990.*fetch it again"):
+@pytest.mark.parametrize(("part", "count"), [("train", 49_990), ("test", 9_990)])
+def test_incomplete_parquet_copy_is_refused(no_data, tmp_path, part, count):
+    write_parquet(tmp_path / "copy", **{part: count})
+    with pytest.raises(RequestError, match=rf"{part}-00000.*is incomplete: {count:,} .*fetch it again"):
         load_images("cifar10", data_dir=str(tmp_path / "copy"))
 
 

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from cifar_report import Journal
+from cifar_report.journal.statistics import Spread
 from maintenance.write_findings import ABOUT, FINDINGS, GRID, NOTE, ROOT, bartlett, page
 
 
@@ -13,15 +14,11 @@ def test_findings_are_what_the_records_say():
     assert NOTE.read_text(encoding="utf-8") == ABOUT
 
 
-def test_bartletts_test_is_scipys_where_a_group_is_one_sample():
+def test_bartletts_test_is_scipys():
     rng = np.random.default_rng(0)
     samples = [rng.normal(0, 1 + size, 5 + size).tolist() for size in range(3)]
-    expected = stats.bartlett(*samples).pvalue
-    assert bartlett([[sample] for sample in samples]) == pytest.approx(expected)
-    a, b, c = samples
-    apart = [[a, [value + 9 for value in b]], [c]]
-    assert bartlett(apart) == pytest.approx(bartlett([[a, b], [c]]))  # about each sample's own mean
-    assert bartlett([[a], [b], [c, [3.0]]]) == pytest.approx(expected)  # one run is no spread
+    spreads = [Spread.of({"EXP003": dict(enumerate(sample))}, 0.0) for sample in samples]
+    assert bartlett(spreads) == pytest.approx(stats.bartlett(*samples).pvalue)
 
 
 def test_the_grid_has_every_optimizer_with_every_initialization():

@@ -99,11 +99,7 @@ def _digest_by_server(url: str) -> str | None:
 
 
 def named_folder(parameter: str, value: str | None, variable: str) -> tuple[Path, str] | None:
-    """The folder that a parameter or else an environment variable names, and which of them; `None` if neither does.
-
-    Raises:
-        RequestError: it does not exist.
-    """
+    """The folder that a parameter or else a variable names, which must exist, and which of them; `None`: neither."""
     if not (given := value or os.environ.get(variable)):
         return None
     origin, folder = parameter if value else f"the environment variable {variable}", Path(given).expanduser()

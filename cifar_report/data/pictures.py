@@ -45,11 +45,7 @@ def read_picture(path: Path, size: int) -> np.ndarray:
 
 
 def pictures_in(folder: Path, *, readable: bool = True) -> list[Path]:
-    """The picture files in a folder, by name; `readable`: all are to be of a format that is read.
-
-    Raises:
-        RequestError: some are not.
-    """
+    """The picture files in a folder, by name; with `readable`, those of a format that is not read are refused."""
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]  # a Mac leaves `._1.jpg`
     others = sorted(file.name for file in files if file.suffix.lower() in UNREADABLE)
     if others and readable:
@@ -75,11 +71,7 @@ class PictureFolder:
 
     @classmethod
     def find(cls, data_dir: str | None, size: int) -> PictureFolder:
-        """Look below `data_dir`.
-
-        Raises:
-            RequestError: there are no two classes, more than `MOST_CLASSES`, or a class has no pictures to train on.
-        """
+        """Look below `data_dir`: for two to `MOST_CLASSES` classes, with pictures to train on and to test with."""
         if data_dir is None:
             raise RequestError("dataset=folder needs data_dir: a folder with a folder of pictures for each class")
         folder = Path(data_dir).expanduser()
@@ -96,7 +88,7 @@ class PictureFolder:
         for name in {**train, **test}:
             if not train.get(name) or not (test.get(name) if apart else train[name][4:]):
                 raise RequestError(f"class {name} in {folder} has too few pictures to train on and to test with")
-        both = [each for part in (train, test) for each in enumerate(part.values())]
+        both = [*enumerate(train.values()), *enumerate(test.values())]
         labels = [label for label, files in both for _ in files]
         train_size = sum(map(len, train.values())) if apart else None
         return cls(tuple(train), labels, [file for _, files in both for file in files], train_size, size)

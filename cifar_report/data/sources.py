@@ -89,11 +89,7 @@ def content_digest(pixels: np.ndarray, labels: np.ndarray) -> str:
 
 
 def find_local_copy(data_dir: str | None) -> LocalCopy | None:
-    """Look for CIFAR-10 under `data_dir`, else `$CIFAR_REPORT_DATA`; `None` if neither is given.
-
-    Raises:
-        RequestError: the folder given holds no copy of CIFAR-10.
-    """
+    """Look for CIFAR-10 under `data_dir`, else `$CIFAR_REPORT_DATA`, which must hold it; `None`: neither is given."""
     if not (named := named_folder("data_dir", data_dir, "CIFAR_REPORT_DATA")):
         return None
     folder, origin = named
@@ -116,11 +112,7 @@ def find_local_copy(data_dir: str | None) -> LocalCopy | None:
 
 
 def download_cifar10() -> Images:
-    """Fetch CIFAR-10: the official archive, else the parquet mirror.
-
-    Raises:
-        DownloadError: one line a source, with what went wrong there.
-    """
+    """Fetch CIFAR-10: the official archive, else the parquet mirror; an error says what went wrong with both."""
     folder = cache_folder() / "downloads"
     try:
         archive = download(ARCHIVE_URL, folder, ARCHIVE_NAME, digest=f"md5:{ARCHIVE_MD5}")
@@ -137,8 +129,7 @@ def download_cifar10() -> Images:
 def read_archive(path: Path, source: str) -> Images:
     """Decode the official archive; its checksum is verified before anything is unpickled."""
     with tarfile.open(fileobj=io.BytesIO(_verified(path, ARCHIVE_MD5))) as archive:
-        members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
-        contents = [archive.extractfile(members[name]).read() for name in BATCH_MD5]  # type: ignore[union-attr]
+        contents = [archive.extractfile(f"{ARCHIVE_FOLDER}/{name}").read() for name in BATCH_MD5]  # type: ignore[union-attr]
     return _from_batches(contents, source)
 
 

@@ -34,9 +34,11 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step."""
         about = {"key": self.key, "device": self.device, "started_at": self.started_at, "environment": self.environment}
-        # To a stream: given a path, torch does not pass on what the system says, as of a full disk.
         with atomic_file(self.path) as temporary, temporary.open("wb") as stream:
-            torch.save({**about, **state}, stream)
+            try:
+                torch.save({**about, **state}, stream)
+            except RuntimeError as error:  # torch's; what the system said, as of a full disk, is its context
+                raise error.__context__ or error from None
         progress = Progress(key=self.key, epochs=len(state["history"]), facts=self.facts)
         write_text(self.path.with_name(PROGRESS), progress.model_dump_json())
 

@@ -55,11 +55,7 @@ def find_weights(parameters: Experiment, *, download: bool = True) -> Found:
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Fill a network with the weights of a file, safetensors or torch's own, in float32.
-
-    Raises:
-        RequestError: the file is damaged or holds the weights of another network.
-    """
+    """Fill a network with its weights from a file, safetensors or torch's own, in float32; refuse any other file."""
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
