@@ -97,7 +97,7 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         "test", description="images that validate each epoch: test (the original protocol), holdout, or fold of folds"
     )
     holdout_size: Count = Field(
-        5000, ge=1, description="training images that validate with validation=holdout, class-balanced"
+        5000, ge=1, description="training images that validate when validation is holdout, class-balanced"
     )
     fold: OptionalCount = Field(None, ge=0, description="which fold validates, 0 to folds - 1; needs folds")
     folds: OptionalCount = Field(None, ge=2, le=50, description="number of cross-validation folds; needs fold")
