@@ -453,7 +453,7 @@ def _parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def _chosen_profile(profile: str | None) -> str:
-    """Of none `full` where there is a GPU, else `quick`; printed at once: it decides how long everything takes."""
+    """The profile, checked. The default is printed at once, as it decides the time: `full` with a GPU, else `quick`."""
     from cifar_report.execution.resources import gpus
 
     if profile is None:

@@ -36,7 +36,7 @@ class Prediction:
 
 
 def load_trained(folder: Path) -> tuple[nn.Module, dict, tuple[str, ...]]:
-    """A model in evaluation mode on the CPU, its parameters and class names; refuses a run that has none or damage."""
+    """A complete run's model, evaluating on the CPU, its parameters and class names; refuses any other run."""
     record = read_record(folder)
     if record is None or record.status != "completed" or record.data is None:
         raise RequestError(f"there is no complete run in {folder}; run it first")

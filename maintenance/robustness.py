@@ -7,16 +7,13 @@ on record. It executes the cell of the notebook of the fast recipe, on all test 
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
-import torch
+from notebook_cell import execute_cell
 from torch import nn
 
 from cifar_report.data.dataset import load_dataset
@@ -25,22 +22,9 @@ from cifar_report.predict import load_trained
 from cifar_report.records.files import WEIGHTS
 from cifar_report.records.record import RunRecord, read_record, recorded_folder
 
-ROOT = Path(__file__).resolve().parents[1]
-REFERENCE = ROOT / "outputs" / "reference"
+REFERENCE = Path(__file__).resolve().parents[1] / "outputs" / "reference"
 TABLE = REFERENCE / "robustness.csv"
 EXPERIMENTS = ("EXP003", "EXP060", "EXP063", "EXP022", "EXP023", "EXP049")
-
-
-def execute_cell(notebook: str, name: str, line: str, **variables: Any) -> dict[str, Any]:
-    """Execute a notebook's cell, with `line` in place of its line that sets the same; returns its variables."""
-    path, left = ROOT / "notebooks" / notebook, line.partition(" = ")[0]
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    (source,) = ("".join(cell["source"]) for cell in cells if cell["id"] == name)
-    source, replaced = re.subn(rf"(?m)^{left} = .*$", line, source)
-    assert replaced == 1, f"the notebook's cell does not set {left} in one line"
-    variables["run"] = SimpleNamespace(device=torch.device("cpu"))
-    exec(compile(source, str(path), "exec"), variables)  # noqa: S102 - the notebook's own code
-    return variables
 
 
 def spoil(model: nn.Module, dataset: Any, parameters: Experiment, images: int) -> dict[str, Any]:

@@ -7,19 +7,20 @@ to `outputs/reference/tuning/trials.csv`, and what they have in common to `searc
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
 import torch
-from robustness import REFERENCE, execute_cell
+from notebook_cell import execute_cell
 
 from cifar_report.data.dataset import load_dataset
 from cifar_report.experiments.catalog import load_experiment
 from cifar_report.experiments.schema import Experiment
 from cifar_report.training.environment import describe_environment
 
-FOLDER = REFERENCE / "tuning"
+FOLDER = Path(__file__).resolve().parents[1] / "outputs" / "reference" / "tuning"
 SIZES = {"trials": 40, "search_epochs": 20, "images_of_search": None}
 
 

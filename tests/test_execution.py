@@ -596,6 +596,16 @@ def test_a_containers_quota_bounds_the_cores(monkeypatch):
     assert slot_environments(1, cores=cores(), gpus=[]) == [{}]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_cores_that_this_process_may_not_use_do_not_count():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 @pytest.mark.usefixtures("no_thread_variables")
 def test_fewer_threads_that_the_user_has_set_stay(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

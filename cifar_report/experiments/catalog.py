@@ -183,7 +183,10 @@ def profiles() -> list[str]:
 
 
 def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
-    """Resolve an experiment: schema defaults, its parameter file, the profile, then the overrides; each is checked."""
+    """Resolve an experiment: schema defaults, its parameter file, the profile, then the overrides.
+
+    A `RequestError` names an unknown experiment or profile, or the parameter that the schema refuses.
+    """
     path = packaged_folder("params") / f"{name.lower()}.yaml"
     if not path.is_file():
         if name.upper() in load_catalog().entries:
