@@ -70,8 +70,7 @@ When each rule was fixed:
 Three seeds are few: the first three of EXP000 gave 63.54 % with a spread of 0.33 points, seven more moved its mean
 below 63 % and its spread above 0.8.
 
-Records on smaller subsets are in [`outputs/reference/cpu`](../outputs/reference/cpu), others that the readings mention
-in `brief`, `head`, `turned` and `upside-down` beside it."""
+The other records that the readings mention are in [`outputs/reference/readings`](../outputs/reference/readings)."""
 ABOUT = "\n\n".join(RECORDS.split("\n\n")[i] for i in (0, 2, 3)) + "\n"  # the report explains its intervals itself
 
 MINUS = "\N{MINUS SIGN}"

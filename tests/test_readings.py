@@ -36,11 +36,11 @@ SETTINGS = {  # what shares a network and a budget; EXP009 is EXP003 by another 
     "mobilenet_v2": ["EXP013"],
 }
 # On record on smaller subsets alone; the last one's images turned by 180 degrees, as its weights saw them.
-SMALL = [("cpu", "EXP017"), ("cpu", "EXP019"), ("turned", "EXP019"), ("cpu", "EXP020")]
+SMALL = [("subsets", "EXP017"), ("subsets", "EXP019"), ("turned", "EXP019"), ("subsets", "EXP020")]
 WHOLE = [
     *(("runs", name) for name in ("EXP011", "EXP011B", "EXP013", "EXP014")),
     *(("head", "EXP014"), ("runs", "EXP014B")),
-    *((folder, "EXP016") for folder in ("upside-down", "turned")),
+    *((folder, "EXP016") for folder in ("upright", "turned")),
 ]
 PARTS = {"head": ", head alone", "turned": ", turned images"}
 
@@ -57,8 +57,13 @@ def text() -> str:
     return " ".join(DOCUMENT.read_text(encoding="utf-8").split())
 
 
+def output(folder: str) -> Path:
+    """Where the records of the journal lie (`runs`), or those of a reading that was tried."""
+    return REFERENCE if folder == "runs" else REFERENCE / "readings" / folder
+
+
 def record(folder: str, experiment: str, seed: int = 0) -> RunRecord:
-    found = read_record(run_folder(REFERENCE / ("." if folder == "runs" else folder), experiment, seed))
+    found = read_record(run_folder(output(folder), experiment, seed))
     assert found is not None
     return found
 
@@ -191,7 +196,7 @@ def whole_rows() -> list[str]:
 
 
 def whole(folder: str, name: str) -> list[RunRecord]:
-    seeds = run_folder(REFERENCE / ("." if folder == "runs" else folder), name, 0).parent.glob("seed-*")
+    seeds = run_folder(output(folder), name, 0).parent.glob("seed-*")
     return [record(folder, name, seed) for seed in sorted(int(path.name.removeprefix("seed-")) for path in seeds)]
 
 
@@ -327,10 +332,10 @@ def sentences() -> dict[str, str]:
     (fourteenth, *_), (trained, *others) = (whole("runs", name) for name in ("EXP014", "EXP014B"))
     slow = record("brief", "EXP013")
     assert (slow.parameters["lr"], slow.precision, len(slow.epochs)) == (0.0001, "float32", 2)
-    mobile, turned = whole("upside-down", "EXP016"), whole("turned", "EXP016")
+    mobile, turned = whole("upright", "EXP016"), whole("turned", "EXP016")
     epochs = fourteenth.epochs
     turned_first = record("turned", "EXP019C")
-    turned_19, upright_19 = record("turned", "EXP019"), record("cpu", "EXP019")
+    turned_19, upright_19 = record("turned", "EXP019"), record("subsets", "EXP019")
     firsts = listing(f"{points(run)['accuracy']:.1f}" for run in full_budget("EXP011"))
     largest = [max(distances(name, "EXP011").values()) for name in ("EXP011B", "EXP011")]
     wide, first, nineteen = record("brief", "EXP017B"), record("runs", "EXP017C"), record("runs", "EXP019C")
@@ -344,8 +349,8 @@ def sentences() -> dict[str, str]:
         "other seeds": "two other seeds, not used to choose, end at "
         + " and ".join(f"{100 * run.test.accuracy:.2f}" for run in full_budget("EXP011B")[1:])
         + " %.",
-        "wide": f"(EXP017B, seed 0, one epoch on all 50,000 images, bfloat16, in [`outputs/reference/brief`]"
-        f"(../outputs/reference/brief)) reaches {100 * wide.test.accuracy:.2f} % with a validation loss of "
+        "wide": f"(EXP017B, seed 0, one epoch on all 50,000 images, bfloat16, in [`outputs/reference/readings/brief`]"
+        f"(../outputs/reference/readings/brief)) reaches {100 * wide.test.accuracy:.2f} % with a validation loss of "
         f"{wide.epochs[0].validation_loss:.3f}.",
         "first epoch": f"one epoch on all 50,000 images, float32) reaches {100 * first.test.accuracy:.2f} % with a "
         f"validation loss of {first.epochs[0].validation_loss:.3f}.",
@@ -393,7 +398,7 @@ def test_what_the_text_concludes_about_the_pretrained_networks():
         assert abs(points(trained)[key] - value) < abs(points(fourteenth)[key] - value), key
     assert ours("EXP011")["lowest loss"] > original()["EXP011"]["lowest loss"]
     heads = whole("head", "EXP014")
-    assert len(heads) == len(whole("upside-down", "EXP016")) == 3
+    assert len(heads) == len(whole("upright", "EXP016")) == 3
     assert all(run.epochs[-1].train_loss > 0.95 for run in heads)
     assert {run.parameters["trainable"] for run in heads} == {"head"}
 
@@ -401,7 +406,7 @@ def test_what_the_text_concludes_about_the_pretrained_networks():
 def test_turned_records_are_of_the_same_images_turned_by_180_degrees():
     partly = [record("turned", name) for name in ("EXP019", "EXP019C")]
     turned = {run.data.sha256 for run in [*whole("turned", "EXP016"), *partly]}
-    upright = {run.data.sha256 for run in [*whole("upside-down", "EXP016"), record("cpu", "EXP019")]}
+    upright = {run.data.sha256 for run in [*whole("upright", "EXP016"), record("subsets", "EXP019")]}
     assert len(turned) == len(upright) == 1
     try:
         images, _ = load_images("cifar10", download=False)
@@ -421,8 +426,8 @@ def test_features_of_the_stand_in_weights_at_two_sizes():
     except RequestError as missing:
         pytest.skip(str(missing))
     if (dataset.record.sha256, weights.sha256) != (
-        record("upside-down", "EXP016").data.sha256,
-        whole("upside-down", "EXP016")[0].weights.sha256,
+        record("upright", "EXP016").data.sha256,
+        whole("upright", "EXP016")[0].weights.sha256,
     ):
         pytest.skip("these are other images or weights")
     model.eval()
@@ -523,8 +528,9 @@ def test_what_is_not_on_record_is_what_the_text_says():
 
 
 def test_every_folder_of_records_is_spoken_of():
-    for path in {REFERENCE / path.relative_to(REFERENCE).parts[0] for path in REFERENCE.glob("**/run.json")}:
-        assert f"](../outputs/reference/{path.name})" in DOCUMENT.read_text(encoding="utf-8"), path.name
+    files = [path.relative_to(REFERENCE).as_posix() for path in REFERENCE.glob("**/run.json")]
+    for folder in {re.match("runs|readings/[^/]+", file)[0] for file in files}:
+        assert f"](../outputs/reference/{folder})" in DOCUMENT.read_text(encoding="utf-8"), folder
 
 
 def test_links_lead_somewhere():
