@@ -42,6 +42,7 @@ def test_parameters_are_explained(capsys):
     ("arguments", "message"),
     [
         (["run", "EXP099", "--profile", "quick"], "unknown experiment 'EXP099'"),
+        (["run", "EXP003", "--profile", "quick", "--set", "epochs=1", "lr=0.02"], "setting, not an experiment"),
         (["run", "EXP003", "--profile", "quik"], "did you mean 'quick'"),
         (["run", "EXP003", "--profile", "quick", "--set", "epoch=3"], "did you mean 'epochs'"),
         (["run", "EXP003", "--profile", "quick", "--set", "epochs"], "key=value"),

@@ -138,6 +138,8 @@ class Catalog(_Part):
         chosen: set[str] = set()
         words = wanted if isinstance(wanted, str) else " ".join(wanted)
         for word in re.split(r"[,\s]+", words.strip()) if wanted else ():
+            if "=" in word:
+                raise RequestError(f"'{word}' is a setting, not an experiment: write --set before it")
             name = full_name(word)
             first, dash, last = name.partition("-")
             if first in known and swept_parameters(name)[1]:
