@@ -54,7 +54,7 @@ When each rule was fixed:
 
 - Margins, and the contrasts of the original's statements: when EXP000 to EXP010 had three seeds on record.
 - Our own statements: before their records were looked at. Those on EXP049 to EXP051, EXP067 and EXP075 follow trials on
-  held-out images; those on EXP073 to EXP076 were written when the experiments that they combine, compare or build on
+  held-out images; those on EXP073, EXP074, EXP076 and EXP077 were written when the experiments that they combine, compare or build on
   were known. The report marks two that our records suggested as post hoc.
 - A figure outside an interval does not agree, even where the interval is wider than two points either way: when EXP002
   had three seeds. No answer rests on this rule any more.
@@ -84,7 +84,8 @@ FAMILIES = {
     "schedules": "### Does a falling learning rate help?\n\nLeNet's rate is constant in EXP003; the fast network's "
     "rises and falls linearly in EXP049:",
     "regularization": "### What helps against overfitting, and do the statistics of normalization matter?\n\nLeNet as "
-    "in EXP003, with one thing changed, and in EXP073 with four that helped:",
+    "in EXP003, with one thing changed, in EXP073 with four that helped, and in EXP077 with these for three "
+    "times the epochs:",
     "transfer_images": "### Are 224 pixels needed, and ImageNet's statistics?\n\nResNet-18 from ImageNet's weights. "
     "A run costs about half of EXP011's operations, a thirtieth of EXP017's; EXP074 costs three times as much. "
     "EXP076 is EXP011 with random weights:",
