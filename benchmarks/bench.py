@@ -52,13 +52,13 @@ from cifar_report.report.plots import COLOURS, STYLE, render
 from cifar_report.training.augmentation import rotation
 from cifar_report.training.build import build_model
 from cifar_report.training.cropped import CroppedConv2d
-from cifar_report.training.environment import describe_environment
+from cifar_report.training.environment import describe_environment, find_device
 from cifar_report.training.inputs import augment, to_input
 from cifar_report.training.loop import Training, train, train_one_epoch
 from cifar_report.training.memory import keep_freed_memory
 from cifar_report.training.mixing import mix
 from cifar_report.training.optimization import build_optimizer
-from cifar_report.training.precision import amp_dtype, choose_device
+from cifar_report.training.precision import amp_dtype
 
 REPEATS = 5
 BUSY = 15.0  # per cent of the processor that others may use before a warning
@@ -93,7 +93,7 @@ class Comparison:
 
 def run_bench(parts: list[str], *, output: Path, say: Callable[[str], None] = print) -> None:
     """Run the named parts (none: all), print a table, and write `bench.json` and `bench.svg` to `output`."""
-    device = choose_device("auto")
+    device = find_device()
     keep_freed_memory()  # as runs do
     busy = psutil.cpu_percent(interval=1.0)
     if busy > BUSY:

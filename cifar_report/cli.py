@@ -470,9 +470,11 @@ def _dry_run(request: Request) -> int:
     plan = [(run, state) for run in request.plan(read_only=True) if (state := run.state()).status != "complete"]
     total = 0.0
     for planned, state in plan:
-        seconds = measured_seconds(planned)
-        total += seconds or 0
-        length = "its device is not on this machine" if seconds is None else f"about {duration(seconds)}"
+        try:
+            seconds = measured_seconds(planned)
+            total, length = total + seconds, f"about {duration(seconds)}"
+        except RequestError as error:
+            length = str(error)
         print(f"{planned.name}: {state.status}, {length}", flush=True)
     _print_absent(run for run, _ in plan)
     print(f"{len(plan)} runs to execute: about {duration(total)} one after the other on this machine")

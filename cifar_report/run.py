@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -30,11 +29,11 @@ from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.training.build import build_model
 from cifar_report.training.checkpoint import Checkpoint
 from cifar_report.training.cost import model_record
-from cifar_report.training.environment import describe_environment, has_device
+from cifar_report.training.environment import describe_environment, find_device
 from cifar_report.training.evaluation import Evaluation, evaluate
 from cifar_report.training.loop import train
-from cifar_report.training.memory import batch_that_fits, keep_freed_memory
-from cifar_report.training.precision import amp_dtype, choose_device, choose_precision, require_supported
+from cifar_report.training.memory import batch_that_fits, keep_freed_memory, suppress_out_of_memory
+from cifar_report.training.precision import amp_dtype, choose_precision
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
 sources()
@@ -65,10 +64,7 @@ class Run:
         self.family = family
         e = parameters
         self.folder = records.run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
-        self.device = choose_device(parameters.device)
-        if not has_device(self.device):
-            raise RequestError(f"device={parameters.device} is set, but this machine lacks it; set device=auto")
-        require_supported(self.device)
+        self.device = find_device(parameters.device)
         self.warnings: list[str] = []
         self._weights: records.WeightsRecord | None = None
         self._started_at = records.now()
@@ -166,7 +162,7 @@ class Run:
             facts=self._facts,
         )
         trained = None
-        with self._phase("train"), suppress(torch.OutOfMemoryError):  # whose traceback would hold the memory
+        with self._phase("train"), suppress_out_of_memory():
             trained = train(
                 self.model, self.dataset, self.parameters, checkpoint=self._checkpoint, on_epoch=self._append_epoch
             )

@@ -24,9 +24,9 @@ from cifar_report.records.record import now, read_record, run_folder
 from cifar_report.run import Run
 from cifar_report.training.build import build_model
 from cifar_report.training.checkpoint import Checkpoint
-from cifar_report.training.environment import describe_environment
+from cifar_report.training.environment import describe_environment, find_device
 from cifar_report.training.loop import train
-from cifar_report.training.precision import TYPES, choose_device
+from cifar_report.training.precision import TYPES
 
 CLOSE = 0.02  # of a loss: what another order of additions may change
 FAST = {"model": "fastnet", "whiten": True, "augment": ["alternating_flip", "shift", "cutout"], "mix": "cutmix"}
@@ -144,7 +144,7 @@ class Checks:
 
 def main() -> int:
     """Run the checks; returns 1 if one failed."""
-    device = choose_device("auto")
+    device = find_device()
     described = describe_environment(device)
     print(f"torch {described.torch} on {described.device_name} ({device})")
     checks, started = Checks(device), perf_counter()

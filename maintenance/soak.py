@@ -31,7 +31,7 @@ SETTINGS = {"dataset": "digits", "epochs": "6", "train_limit": "1000"}
 SEEDS = (0, 1)
 FOLDERS = ("runs", "report")  # whose files are damaged
 PATIENCE = 600.0  # seconds for a command that nothing disturbs
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SIGNALS = ("SIGKILL", "SIGKILL", "SIGTERM", "SIGINT")
 
 
 def command(what: str, folder: Path, *more: str) -> list[str]:
@@ -72,12 +72,12 @@ def descendants(pid: int) -> list[int]:
 def kill(process: subprocess.Popen, rng: random.Random, seconds: float) -> str:
     """Let a command run for a random time, then kill it, one of its processes, or all of them."""
     time.sleep(rng.uniform(0, seconds))
-    number, whom = rng.choice(SIGNALS), rng.choice(("command", "process", "all"))
+    name, whom = rng.choice(SIGNALS), rng.choice(("command", "process", "all"))
     below = descendants(process.pid)
     targets = {"command": [process.pid], "process": rng.sample(below, min(1, len(below))), "all": [process.pid, *below]}
-    send(number, targets[whom])
+    send(signal.Signals[name], targets[whom])
     await_end(process)  # one whose worker was killed goes on
-    return f"{number.name} to {whom}"
+    return f"{name} to {whom}"
 
 
 def send(number: signal.Signals, targets: list[int]) -> None:

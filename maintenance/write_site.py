@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
+from html import escape
 from pathlib import Path
 
 import typer
@@ -81,12 +82,11 @@ def _to_repository(page: str) -> str:
 
 def parameters_page() -> str:
     """Every parameter, as `cifar-report parameters` explains it."""
-    rows = [
-        f"| `{name}` | `{shown(field.default)}` | {(field.description or '').replace('|', chr(92) + '|')} |"
-        for name, field in Experiment.model_fields.items()
-    ]
+    fields = Experiment.model_fields.items()
+    texts = {name: escape(field.description or "", quote=False).replace("|", "\\|") for name, field in fields}
+    rows = [f"| `{name}` | `{shown(field.default)}` | {texts[name]} |" for name, field in fields]
     head = "# Parameters\n\nSet them in `params/`, in a notebook's cell, or after `--set`.\n\n"
-    return head + "\n".join(["| parameter | default | |", "|---|---|---|", *rows]) + "\n"
+    return head + "\n".join(["| parameter | default | meaning |", "|---|---|---|", *rows]) + "\n"
 
 
 def commands_page() -> str:
@@ -95,6 +95,7 @@ def commands_page() -> str:
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="cifar-report"), name="cifar-report")  # type: ignore[arg-type]
     text = re.sub(r"(?m)^(cifar-report .*\n)\n(?=cifar-report)", r"\1", text + "\n")
     text = re.sub(r"Examples:\n\n((?:cifar-report .*\n)+)", r"Examples:\n\n```\n\1```\n", text)
+    text = re.sub(r"(?<!`)<(\w+)>", r"&lt;\1&gt;", text)  # in sentences; what is code shows as it is
     return text.replace("# `cifar-report`", "# Commands", 1)
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from records import write_run
 from safetensors.numpy import load_file
 
 from cifar_report.cli import main
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.backup import BACKUP, Backup, restore_runs
-from cifar_report.records.files import CHECKPOINT, RESULT_FILES
+from cifar_report.records.files import CHECKPOINT, PREDICTIONS, RESULT_FILES
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import read_record, run_folder
 from cifar_report.run import Run
@@ -209,3 +210,27 @@ def test_the_command_goes_on_with_what_another_machine_has_completed(tmp_path, m
     assert "1 complete run restored from the backup" in out
     assert "1 runs planned, 1 complete, 0 to execute" in out
     assert (run_folder(tmp_path / "second" / "quick", "EXP000", 0) / "notebook.ipynb").is_file()
+
+
+def test_a_copy_that_comes_back_in_part_is_no_complete_run(tmp_path, drive, monkeypatch):
+    write_run(tmp_path / "elsewhere", "EXP003")
+    shutil.copytree(run_folder(tmp_path / "elsewhere", "EXP003", 0), drive)
+    usual = shutil.copyfile
+
+    def lost(source, target):
+        if Path(source).name == PREDICTIONS:
+            raise OSError(107, "Transport endpoint is not connected")
+        return usual(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", lost)
+    assert restore_runs(tmp_path / "quick") == 0
+    assert read_record(run_folder(tmp_path / "quick", "EXP003", 0)) is None
+
+
+def test_the_copys_state_replaces_none_of_this_machine(tmp_path, drive):
+    folder = run_folder(tmp_path / "quick", "EXP003", 0)
+    for state, text in ((folder / CHECKPOINT, "newer"), (drive / CHECKPOINT, "older")):
+        state.parent.mkdir(parents=True)
+        state.write_text(text)
+    Backup(folder).restore()
+    assert (folder / CHECKPOINT).read_text() == "newer"

@@ -38,7 +38,9 @@ def report(tmp_path_factory) -> Path:
         write_run(output, "EXP004", 0.74 + seed / 100, seed=seed, validation_losses=losses[::-1])
     error = ErrorRecord(type="ValueError", message=HOSTILE, cell=4, cell_source=f"raise ValueError('{HOSTILE}')")
     write_run(output, "EXP007", failed=error)
-    return make_report(output, executor=notebook_executor, profile=HOSTILE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cifar_report.report.export.write_pdf", lambda page, target, say: None)
+        return make_report(output, executor=notebook_executor, profile=HOSTILE)
 
 
 @pytest.fixture(scope="module")

@@ -311,3 +311,34 @@ def test_a_report_of_recorded_runs_is_of_the_profile_that_their_folder_names(tmp
     assert main(["report", "--output", str(tmp_path / "full"), "--no-run"]) == 0
     assert asked["profile"] == "full"
     assert "because there is" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_report_is_made_of_failed_runs_too_and_its_exit_code_says_so(tmp_path, monkeypatch, capsys, code):
+    monkeypatch.setattr(cli, "_execute", lambda *given: code)
+    monkeypatch.setattr("cifar_report.report.export.make_report", lambda *given, **more: "page.html")
+    assert main(["report", "EXP000", "--profile", "quick", "--output", str(tmp_path / "out")]) == code
+    assert "report: page.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("reproduces", "code"), [(True, 0), (False, 1)])
+def test_verify_says_by_its_exit_code_whether_runs_reproduce(tmp_path, monkeypatch, reproduces, code):
+    monkeypatch.setattr("cifar_report.execution.verify.verify_runs", lambda plan, named: reproduces)
+    command = ["verify", "EXP000", "--profile", "quick", "--set", "dataset=digits", "--output", str(tmp_path / "out")]
+    assert main(command) == code
+
+
+def test_show_takes_seeds(tmp_path, capsys):
+    for seed in (0, 1):
+        write_run(tmp_path, "EXP003", seed=seed)
+    assert main(["show", "EXP003", "--profile", "quick", "--seeds", "1", "--output", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "EXP003 seed 1: " in out
+    assert "EXP003 seed 0: " not in out
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_missed_before_anything_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cifar_report.execution.plan.gpus", tuple)
+    settings = ["--set", "device=cuda dataset=digits", "--output", str(tmp_path / "out")]
+    assert main(["run", "EXP000", "--profile", "quick", *settings]) == 2
+    assert "this machine has no NVIDIA GPU" in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """Constants that define experiments, against sources that this project did not write."""
 
 import inspect
-import re
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ from torch import nn
 from torchvision import models, transforms
 
 from cifar_report.experiments.schema import PRETRAINED_MODELS, allowed_values, validate
-from cifar_report.training.augmentation import crop, rotation
+from cifar_report.training import averaging
+from cifar_report.training.augmentation import crop, rotation, shift
 from cifar_report.training.choices import chosen
 from cifar_report.training.inputs import STATISTICS
 from cifar_report.training.optimization import build_optimizer
@@ -23,6 +23,7 @@ def test_imagenet_statistics_and_files_are_those_of_torchvisions_weights(name):
     preset = weights.transforms()
     assert STATISTICS["imagenet"] == (tuple(preset.mean), tuple(preset.std))
     assert DOWNLOADS[name] == weights.url
+    assert set(DOWNLOADS) == set(PRETRAINED_MODELS)
 
 
 def test_half_statistics_are_the_tutorials():
@@ -64,6 +65,19 @@ def test_images_are_shifted_by_up_to_four_pixels():
     assert black.min() == 0
 
 
+def test_the_fast_networks_images_are_shifted_by_up_to_two_pixels():
+    """As in Jordan 2024; a column of a gradient says where it came from."""
+    images = torch.arange(32, dtype=torch.uint8).expand(500, 3, 32, 32)
+    shifted = shift.apply(images, torch.Generator().manual_seed(0), torch.zeros(500))
+    moved = shifted[:, 0, 0, 16].int() - 16
+    assert (moved.min(), moved.max()) == (-2, 2)
+
+
+def test_weights_are_averaged_every_five_steps():
+    """As in Jordan 2024: Lookahead every five steps, with a decay of 0.95 a step at the end."""
+    assert (averaging.EVERY, averaging.DECAY) == (5, 0.95)
+
+
 @pytest.mark.parametrize("name", allowed_values("optimizer"))
 def test_what_the_schema_does_not_name_is_pytorchs_default(name):
     momentum = {} if name == "sgd" else {"momentum": 0, "nesterov": False}
@@ -75,8 +89,3 @@ def test_what_the_schema_does_not_name_is_pytorchs_default(name):
     for setting, value in optimizer.defaults.items():
         if setting in signature and setting not in ours:
             assert value == signature[setting].default, setting
-
-
-@pytest.mark.parametrize("name", PRETRAINED_MODELS)
-def test_names_of_downloads_hold_the_first_digits_of_their_digest(name):
-    assert re.search(r"-[0-9a-f]{8}\.pth$", DOWNLOADS[name])

@@ -73,13 +73,14 @@ def test_training_pictures_of_their_own_folder_do_not_lie_class_by_class(tmp_pat
 
 
 def test_the_split_is_of_the_pictures_and_not_of_the_order_in_which_they_were_taken(fruit):
-    images, _ = load_images("folder", data_dir=str(fruit))
-    first = {name: sorted((fruit / name).iterdir())[4::5] for name in COLOURS}
     from cifar_report.data.pictures import read_picture
 
+    images, _ = load_images("folder", data_dir=str(fruit))
     tested = {picture.tobytes() for picture in images.pixels[images.train_size :]}
-    by_name = {read_picture(file, 32).tobytes() for files in first.values() for file in files}
-    assert tested != by_name
+    by_name = [[read_picture(file, 32).tobytes() for file in sorted((fruit / name).iterdir())] for name in COLOURS]
+    places = [place for pictures in by_name for place, picture in enumerate(pictures) if picture in tested]
+    assert len(places) == len(tested)
+    assert len({place % 5 for place in places}) > 1  # not every fifth by name
 
 
 def test_a_changed_picture_is_read_anew(fruit):
@@ -162,7 +163,8 @@ def test_a_network_gets_as_many_outputs_as_there_are_classes(model):
     assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
 
 
-def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys):
+@pytest.mark.slow
+def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys, no_pdf):
     output = tmp_path / "out"
     sets = ["dataset=folder", f"data_dir={fruit}", "epochs=6", "train_limit=null", "test_limit=null", "batch_size=8"]
     words = [word for given in sets for word in ("--set", given)]

@@ -35,13 +35,16 @@ def key_of(parameters, notebook, data_sha256, weights_sha256):
     return run_key(parameters, key_facts(parameters, notebook, data_sha256, weights_sha256))
 
 
-def test_key_changes_with_what_decides_the_result(base, tmp_path):
+def test_key_changes_with_what_decides_the_result(base, tmp_path, monkeypatch):
     assert changed(base, parameters=validate({"lr": 0.1}))
     assert changed(base, parameters=validate({"seed": 1}))
     assert changed(base, data_sha256="e")
     assert changed(base, weights_sha256="w")
     code = notebook(tmp_path / "b.ipynb", ("code", "epochs = 1", ["parameters"]), ("code", "train(2)", []))
     assert changed(base, notebook=code)
+    before = key_of(**base)
+    monkeypatch.setattr(key, "code_digest", lambda parameters: "of other code")
+    assert key_of(**base) != before
 
 
 def test_key_does_not_change_with_anything_else(base, tmp_path):

@@ -56,12 +56,20 @@ print(faults() - before)
     assert int(subprocess.check_output([sys.executable, "-c", script], text=True)) < 400  # pages; anew: 4,096
 
 
-@pytest.mark.parametrize(("most", "remedy"), [(20, "batch_size=16 fits"), (1, "not even two images fit")])
-def test_out_of_memory_names_a_batch_size_that_fits(tiny, tmp_path, monkeypatch, most, remedy):
+@pytest.mark.parametrize(
+    ("most", "error", "remedy"),
+    [
+        (20, torch.OutOfMemoryError("CUDA out of memory"), "batch_size=16 fits"),
+        (20, RuntimeError("CUDA error: out of memory"), "batch_size=16 fits"),
+        (20, RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "batch_size=16 fits"),
+        (1, torch.OutOfMemoryError("CUDA out of memory"), "not even two images fit"),
+    ],
+)
+def test_out_of_memory_names_a_batch_size_that_fits(tiny, tmp_path, monkeypatch, most, error, remedy):
     def prepared(batches, *rest):
         for inputs, labels in loop_prepared(batches, *rest):
             if len(labels) > most:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise error
             yield inputs, labels
 
     loop_prepared = loop.prepared

@@ -1,6 +1,10 @@
 """What a request means, and what its runs' folders hold."""
 
 import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
 
 import pytest
 from records import write_run
@@ -8,13 +12,23 @@ from records import write_run
 from cifar_report.cli import main
 from cifar_report.data import sources
 from cifar_report.data.cache import load_images
+from cifar_report.execution import verify
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.execution.plan import make_plan
 from cifar_report.execution.verify import verify_runs
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.key import run_key
-from cifar_report.records.record import CHECKPOINT, PROGRESS, ErrorRecord, KeyFacts, Progress, run_folder, write_record
+from cifar_report.records.record import (
+    CHECKPOINT,
+    PROGRESS,
+    ErrorRecord,
+    KeyFacts,
+    Progress,
+    read_record,
+    run_folder,
+    write_record,
+)
 from cifar_report.report.export import make_report
 from cifar_report.training import weights
 
@@ -164,3 +178,23 @@ def test_a_triangle_of_three_steps_is_refused(tmp_path):
     assert planned(tmp_path, "EXP000", overrides=stray | {"train_limit": "129"}).parameters.train_limit == 129  # two
     with pytest.raises(RequestError, match="three training steps"):  # the last image joins the third batch
         planned(tmp_path, "EXP000", overrides=stray | {"train_limit": "193"})
+
+
+@pytest.mark.parametrize(("again", "reproduces"), [(0.69, True), (0.67, False)])
+def test_on_another_machine_an_accuracy_within_two_points_reproduces(tmp_path, monkeypatch, again, reproduces):
+    """Two runs that do not agree to the last bit, on different devices."""
+    run = complete_run(tmp_path)
+    record = read_record(run.folder)
+    environment = record.environment.model_copy(update={"device": "cuda:0"})
+    write_record(run.folder, record.model_copy(update={"environment": environment}))
+    run = replace(run, problems={}, facts=record.key_facts)  # as where data and weights are
+    monkeypatch.setattr(
+        verify, "execute_run", lambda repeated: write_run(Path(repeated.parameters.output_dir), "EXP011", again)
+    )
+    said: list[str] = []
+    with mock.patch.dict(os.environ):
+        assert verify_runs([run], named=True, say=said.append) is reproduces
+        missing = replace(run, parameters=run.parameters.model_copy(update={"seed": 1}))
+        assert verify_runs([run, missing], named=True, say=said.append) is False
+    word = "reproduces" if reproduces else "does not reproduce"
+    assert f"EXP011 seed 0: {word} within 2 points" in said[0]

@@ -1,3 +1,6 @@
+import base64
+import io
+import itertools
 import json
 import re
 from urllib.parse import unquote
@@ -6,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from records import write_run
 
 from cifar_report.data.dataset import load_dataset
@@ -103,6 +107,41 @@ def test_experiments_of_a_family_look_different_and_always_the_same():
     assert [*plots.appearances(["EXP004"]).values()] == [*plots.appearances(["exp004"]).values()]
 
 
+def _lab(colour: str, seen_as: np.ndarray) -> np.ndarray:
+    """A colour in CIELAB, as an eye sees it whose linear RGB is `seen_as` times ours."""
+    rgb = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(seen_as @ linear, 0, 1) / np.array([0.95047, 1, 1.08883])
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+EYES = {  # Machado, Oliveira and Fernandes 2009, severity 1
+    "all cones": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+@pytest.mark.parametrize("eye", EYES)
+def test_colours_of_one_line_style_can_be_told_apart(eye):
+    seen = [_lab(colour, np.array(EYES[eye])) for colour in plots.COLOURS]
+    pairs = itertools.combinations(range(len(seen)), 2)
+    same_style = [(one, two) for one, two in pairs if (one - two) % len(plots.STYLES) == 0]
+    assert min(np.linalg.norm(seen[one] - seen[two]) for one, two in same_style) > 28
+
+
+def test_a_curves_text_is_about_the_line_that_is_drawn(tmp_path):
+    one, two = (write_run(tmp_path, "EXP003", seed=seed).epochs for seed in range(2))
+    two = [epoch.model_copy(update={"validation_accuracy": epoch.validation_accuracy - 0.1}) for epoch in two]
+    picture = plots.learning_curves({"EXP003": [one, two]})
+    drawn = picture.panels[1]["series"]["EXP003"][-1]
+    assert drawn == pytest.approx(100 * (one[-1].validation_accuracy - 0.05), abs=0.01)
+    assert "EXP003 (mean of 2 runs): training loss" in picture.alt
+    assert f"final validation accuracy {drawn:.2f}\N{NO-BREAK SPACE}%" in picture.alt
+
+
 def test_experiments_of_ones_own_look_like_no_other_of_the_figure():
     own = [f"EXP003-LR-{lr}" for lr in ("0_003", "0_03", "0_1", "0_3", "1")]
     looks = plots.appearances(["EXP003", "EXP004", *own])
@@ -155,10 +194,10 @@ def test_a_colour_of_the_ladder_is_one_family(tmp_path):
     for family in families:
         write_run(tmp_path, family.experiments[0].id)
     svg = plots.accuracy_ladder(list(Journal(tmp_path).complete.values())).svg
-    found = [re.search(rf'<text style="([^"]*)"[^>]*>{re.escape(family.title)}<', svg) for family in families]
-    colours = [re.search(r"fill: (#\w+)", match[1]) for match in found if match]
-    assert len(colours) == len(families)
-    assert len({colour and colour[1] for colour in colours}) == len(families)  # black is not written
+    assert all(f">{family.title}<" in svg for family in families)
+    intervals = re.search(r'<g id="LineCollection_1">(.*?)</g>', svg)
+    colours = re.findall(r"stroke: (#\w+)", intervals[1])
+    assert len(colours) == len(set(colours)) == len(families)
 
 
 def test_ladder_tells_range_and_best(tmp_path):
@@ -198,10 +237,17 @@ def test_histories_are_those_of_each_experiments_seeds(tmp_path):
     assert {name: len(several) for name, several in found.items()} == {"EXP003": 2, "EXP004": 1}
 
 
-@pytest.mark.parametrize("limit", [10, 3])
-def test_classes_grid_takes_what_there_is(tiny, limit):
-    train = load_dataset(tiny(train_limit=limit)).train
-    image_grids.classes_grid(train.images.numpy(), train.labels.numpy(), [str(k) for k in range(10)])
+@pytest.mark.parametrize("limit", [30, 12, 3])
+def test_classes_grid_shows_each_class_in_its_column(limit):
+    """Each image has the grey of its class; where a class has fewer than three, the rest of its column is white."""
+    labels = np.arange(limit, dtype=np.uint8) % 10
+    pixels = np.broadcast_to(20 * labels[:, None, None, None], (limit, 3, 8, 8))
+    grid = image_grids.classes_grid(pixels, labels, [str(k) for k in range(10)])
+    pngs = [base64.b64decode(data) for data in re.findall(r"base64,([^\"]*)", grid.html)]
+    greys = [int(np.asarray(Image.open(io.BytesIO(png)))[0, 0, 0]) for png in pngs]
+    assert len(greys) % 10 == 0
+    for at, grey in enumerate(greys):
+        assert grey == (20 * (at % 10) if at < limit else 255)
 
 
 def test_a_perfect_model_has_no_mistakes_to_show(tiny):

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+from records import write_run
 
 from cifar_report.cli import main
 from cifar_report.data.dataset import load_dataset
@@ -21,8 +22,8 @@ def finished(tmp_path_factory):
     from cifar_report.experiments.schema import validate
 
     output = tmp_path_factory.mktemp("run")
-    given = {"experiment": "EXP003", "dataset": "digits", "model": "lenet", "epochs": 3, "output_dir": str(output)}
-    parameters = validate(given)
+    given = {"experiment": "EXP003", "dataset": "digits", "model": "lenet", "output_dir": str(output)}
+    parameters = validate({**given, "epochs": 1, "train_limit": 100, "test_limit": 50})
     run = Run.start(parameters.model_dump(), family="initialization")
     run.load_dataset()
     run.build_model()
@@ -152,3 +153,18 @@ def test_missing_run_and_missing_picture_are_errors(finished, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["predict", str(tmp_path / "empty"), "--experiment", "EXP003", "--output", str(output)]) == 2
     assert "there is no picture in" in capsys.readouterr().err
+
+
+def test_a_run_without_its_weights_classifies_nothing(tmp_path, capsys):
+    """As the committed records are."""
+    write_run(tmp_path, "EXP003")
+    command = ["predict", "x.png", "--experiment", "EXP003", "--profile", "quick", "--output", str(tmp_path)]
+    assert main(command) == 2
+    assert "has no trained weights" in capsys.readouterr().err
+
+
+def test_pictures_that_cannot_be_read_alone_are_an_error(finished, tmp_path, capsys):
+    (tmp_path / "x.png").write_text("no picture")
+    command = ["predict", str(tmp_path / "x.png"), "--experiment", "EXP003", "--output", str(finished[0])]
+    assert main([*command, "--profile", "quick"]) == 2
+    assert "skipped" in capsys.readouterr().err

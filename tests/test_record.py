@@ -2,11 +2,14 @@ import json
 import os
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from records import write_run
 
 from cifar_report.experiments.catalog import load_experiment
+from cifar_report.records import files
 from cifar_report.records.files import atomic_file
 from cifar_report.records.record import now, read_record, read_runs, recorded_folder, run_folder
 
@@ -117,3 +120,28 @@ def test_files_are_synchronized_through_a_writable_descriptor(tmp_path, monkeypa
         temporary.write_text("a")
     assert flags == [0]
     assert (tmp_path / "a.txt").read_text() == "a"
+
+
+def test_windows_waits_for_who_reads_the_file_that_is_replaced(tmp_path, monkeypatch):
+    refused = iter([PermissionError, PermissionError])
+    replace = Path.replace
+
+    def refuse(source, target):
+        for error in refused:
+            raise error
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(files, "os", SimpleNamespace(name="nt", fsync=os.fsync, umask=os.umask))
+    files.write_text(tmp_path / "a.txt", "a")
+    assert (tmp_path / "a.txt").read_text() == "a"
+
+
+def test_elsewhere_a_refusal_is_an_error_at_once(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(PermissionError):
+        files.write_text(tmp_path / "a.txt", "a")
+    assert list(tmp_path.iterdir()) == []

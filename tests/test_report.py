@@ -90,7 +90,7 @@ def check(path: Path) -> Page:
 
 
 @pytest.mark.slow
-def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
+def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data, no_pdf):
     write_run(tmp_path, "EXP000", 0.64)
     write_run(tmp_path, "EXP001", 0.75)
     write_run(tmp_path, "EXP003", 0.76, seed=0)
@@ -106,14 +106,13 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
     page = check(path)
     assert page.headings == [
         load_catalog().title,
-        *("Results at a glance", "Introduction", "Experiment journal"),
+        *("In short", "Results at a glance", "Introduction", "Experiment journal"),
         *(family.title for family in load_catalog().families if not family.beyond),
         "Beyond the original",
         *(family.title for family in load_catalog().families if family.beyond),
         *(
             "What we expected of these experiments",
             "Summary",
-            "General notes",
             "What the original report says, and what these records say of it",
         ),
         *("Possible improvements", "Changed since the last report"),
@@ -135,9 +134,19 @@ def test_report_from_records_shows_results_failures_and_gaps(tmp_path, no_data):
 
 
 @pytest.mark.slow
-def test_report_of_nothing_is_still_a_report(tmp_path, no_data):
+def test_report_of_nothing_is_still_a_report(tmp_path, no_data, no_pdf):
     page = check(make_report(tmp_path, executor=notebook_executor, profile="quick"))
     assert "Summary" in page.headings
+
+
+@pytest.mark.slow
+def test_a_report_of_fewer_experiments_says_nothing_of_the_others(tmp_path, no_data, no_pdf):
+    for name in ("EXP000", "EXP011"):
+        write_run(tmp_path, name)
+    text = make_report(tmp_path, executor=notebook_executor, profile="full").with_suffix(".md")
+    assert "EXP011" in text.read_text()
+    make_report(tmp_path, executor=notebook_executor, profile="full", experiments=["EXP000"])
+    assert "EXP011" not in text.read_text().split("## Results at a glance")[1].split("## Introduction")[0]
 
 
 def test_a_folders_note_stands_in_the_introduction_of_its_report(tmp_path):
@@ -214,14 +223,6 @@ def test_of_other_pictures_no_figure_of_the_originals_is_shown(tmp_path):
     assert 'id="statements">These statements' in sections.statement_table(Journal(tmp_path)).html  # the abstract's link
 
 
-def test_equal_work_is_not_called_unequal(tmp_path):
-    for name in ("EXP003", "EXP004"):
-        write_run(tmp_path, name, parameters={"epochs": 4})
-    assert "unequal" not in sections.general_notes(Journal(tmp_path)).html
-    write_run(tmp_path, "EXP005", train_size=5000)
-    assert "unequal" in sections.general_notes(Journal(tmp_path)).html
-
-
 def test_motivation_comes_from_the_notebook():
     for family in load_catalog().families:
         assert len(sections.motivation(family)) > 300
@@ -261,6 +262,6 @@ def test_whole_journal_end_to_end_on_digits(tmp_path, no_data, capsys, monkeypat
     assert {row["status"] for row in rows} == {"completed"}
     assert {row["dataset"] for row in rows} == {"digits"}
 
-    assert main(command) == 0
+    assert main(["run", *command[1:]]) == 0
     assert f"{count} runs planned, {count} complete, 0 to execute" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "out" / "runs")  # half a gigabyte for each VGG-16

@@ -1,4 +1,5 @@
 import csv
+import itertools
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from cifar_report.records.files import RESULT_FILES
 from cifar_report.records.lock import LOCK
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, run_folder
 from cifar_report.run import Run
+from cifar_report.training import loop
 from cifar_report.training.choices import chosen
 from cifar_report.training.environment import describe_environment
 from cifar_report.training.evaluation import evaluate
@@ -180,19 +182,11 @@ def test_an_earlier_result_stays_until_the_new_one_is_complete(tiny, tmp_path, m
         with pytest.raises(pytest.fail.Exception):
             complete(tiny(output_dir=str(tmp_path), lr=0.005))
     assert {name: (old.folder / name).read_bytes() for name in kept} == kept
+    assert damaged_results(old.folder, read_record(old.folder)) == ""
     new = complete(tiny(output_dir=str(tmp_path), lr=0.005))
     assert {path.name for path in new.folder.iterdir()} - {LOCK} == set(RESULT_FILES)
     assert read_record(new.folder).parameters["lr"] == 0.005
     assert len((new.folder / "history.csv").read_text().splitlines()) == 1 + len(new.history)
-
-
-def test_an_earlier_result_is_whole_while_another_is_trained(tiny, tmp_path, monkeypatch):
-    old = complete(tiny(output_dir=str(tmp_path)))
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "evaluate", lambda run: pytest.fail("interrupted after training"))
-        with pytest.raises(pytest.fail.Exception):
-            complete(tiny(output_dir=str(tmp_path), lr=0.005))
-    assert damaged_results(old.folder, read_record(old.folder)) == ""
 
 
 def test_a_newer_versions_run_is_not_overwritten_by_hand(tiny, tmp_path):
@@ -285,3 +279,22 @@ def test_record_says_what_was_computed_in_and_what_it_cost(tiny, tmp_path):
     assert record.precision == "float32"
     assert record.training_pflop == pytest.approx(2 * 100 * 3_204_720 / 1e15)
     assert record.data.provenance == "bundled"
+
+
+def test_the_training_time_of_a_resumed_run_is_that_of_all_its_epochs(tiny, tmp_path, monkeypatch):
+    parameters = tiny(output_dir=str(tmp_path), epochs=3)
+    monkeypatch.setattr(loop, "perf_counter", itertools.count(0, 100).__next__)  # an epoch takes 100 seconds
+    usual, epochs = loop.train_one_epoch, iter(range(1, 4))
+
+    def interrupted(*given):
+        if next(epochs) == 2:
+            raise KeyboardInterrupt
+        return usual(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_one_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            complete(parameters)
+    seconds = complete(parameters).record().seconds
+    assert seconds.train == pytest.approx(300, abs=60)
+    assert seconds.total >= seconds.train

@@ -1,17 +1,20 @@
 """How long a run takes on this machine."""
 
 import pytest
+import torch
 
+from cifar_report.cli import main
 from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import load_dataset
 from cifar_report.data.sources import SIZES
 from cifar_report.execution import speed
-from cifar_report.execution.plan import make_plan
+from cifar_report.execution.plan import PlannedRun, make_plan
 from cifar_report.execution.resources import STARTUP
 from cifar_report.execution.speed import measured_seconds
+from cifar_report.experiments.errors import RequestError
 from cifar_report.training.build import build_model
+from cifar_report.training.environment import find_device
 from cifar_report.training.loop import train
-from cifar_report.training.precision import choose_device
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +47,21 @@ def test_seconds_are_those_of_all_images_in_all_epochs(tmp_path, monkeypatch):
 
 def test_a_device_that_this_machine_lacks_is_not_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(speed.torch.cuda, "is_available", lambda: False)
-    assert measured_seconds(planned(tmp_path, device="cuda")) is None
+    with pytest.raises(RequestError, match="device=cuda is set, but this machine lacks it"):
+        measured_seconds(planned(tmp_path, device="cuda"))
+
+
+def test_what_does_not_fit_is_said_and_the_next_run_is_measured(tmp_path, monkeypatch, capsys):
+    def measure(e, device):
+        if e.model == "lenet":
+            raise torch.OutOfMemoryError
+        return 0.0, 1.0
+
+    monkeypatch.setattr(speed, "_measure", measure)
+    assert main(["run", "EXP003", "EXP000", "--dry-run", "--profile", "quick", "--output", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "EXP003 seed 0: missing, a step of 64 images does not fit in the memory of" in out
+    assert "EXP000 seed 0: missing, about" in out
 
 
 def test_a_measurement_is_kept_for_what_takes_the_same_time(tmp_path, cache, monkeypatch):
@@ -66,7 +83,7 @@ def test_a_measurement_is_kept_for_what_takes_the_same_time(tmp_path, cache, mon
 def test_the_estimate_is_the_time_within_a_factor_of_one_and_a_half(tmp_path, cache, experiment):
     """In processor time, so that other processes of the machine do not count."""
     run = planned(tmp_path, experiment, dataset="digits", weights_dir=str(tmp_path), offline="stand_in", epochs="3")
-    e, device = run.parameters.model_copy(update={"weights": None}), choose_device(run.parameters.device)
+    e, device = run.parameters.model_copy(update={"weights": None}), find_device(run.parameters.device)
     ratios = []
     for _ in range(3):  # on a busy machine a measurement may go wrong
         (cache / "speed.json").unlink(missing_ok=True)
@@ -89,3 +106,9 @@ def test_what_is_slow_is_trained_once(tmp_path, monkeypatch):
     run = planned(tmp_path, "EXP000", dataset="digits", train_limit="20", test_limit="20")
     assert measured_seconds(run) is not None
     assert len(trained) == 1
+
+
+def test_the_epochs_that_an_unfinished_run_has_done_are_not_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "_measured", lambda parameters, validation: [0.0, 0.01])
+    monkeypatch.setattr(PlannedRun, "finished_epochs", lambda run: 18)
+    assert measured_seconds(planned(tmp_path)) == pytest.approx(STARTUP + 50_000 * 2 * 0.01)

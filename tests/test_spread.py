@@ -169,3 +169,5 @@ def test_holm_is_statsmodels():
     p = [0.04, 0.001, 0.03, 0.2, 0.011]
     adjusted = holm(dict(enumerate(p)))
     assert [adjusted[i] for i in range(len(p))] == pytest.approx(multipletests(p, method="holm")[1])
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_report.journal.statistics import Spread, calibration, contrast, holm, mcnemar, wilson_interval
+from cifar_report.journal.statistics import Spread, calibration, contrast, mcnemar, wilson_interval
 
 
 def test_wilson_interval_by_its_formula():
@@ -46,15 +46,6 @@ def test_two_seeds_with_the_same_difference_are_no_certainty():
     spread = Spread.of(values, 0.002)  # of one image
     found = contrast(["B"], ["A"], values, dict.fromkeys(values, spread), dict.fromkeys(values, "group"))
     assert found.p == pytest.approx(stats.ttest_ind([0.412, 0.432], [0.41, 0.43]).pvalue)
-
-
-def test_holm_by_hand():
-    # sorted .01 .02 .03 .04 times 4 3 2 1: .04 .06 .06 .06, never falling
-    assert holm(dict(zip("abcd", [0.04, 0.01, 0.03, 0.02], strict=True))) == pytest.approx(
-        {"a": 0.06, "b": 0.04, "c": 0.06, "d": 0.06}
-    )
-    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
-    assert holm({}) == {}
 
 
 def test_calibration_error_by_hand():

@@ -85,15 +85,9 @@ def test_a_sweep_is_planned_as_experiments_of_their_own(tmp_path):
         make_plan(["EXP000"], profile="full", overrides={"lr": "0.01,fast"}, output_dir=tmp_path)
 
 
-def test_all_folds_are_planned(tmp_path):
-    overrides = {"dataset": "digits", "validation": "fold", "folds": "3"}
-    plan = make_plan(["EXP000"], profile="full", overrides=overrides, output_dir=tmp_path)
-    assert [run.folder.name for run in plan] == [f"seed-0-fold-{fold}-of-3" for fold in range(3)]
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_sweep_is_run_and_reported(tmp_path, no_data):
+def test_a_sweep_is_run_and_reported(tmp_path, no_data, no_pdf):
     settings = "dataset=digits train_limit=100 test_limit=50 epochs=2 lr=0.01,0.02"
     assert main(["report", "EXP000", "--profile", "quick", "--set", settings, "--output", str(tmp_path)]) == 0
     page = (tmp_path / "report" / "report.html").read_text()

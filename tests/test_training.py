@@ -4,12 +4,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from cifar_report.data.dataset import load_dataset
+from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import validate
-from cifar_report.training import loop, precision
+from cifar_report.training import environment, loop, precision
 from cifar_report.training.build import build_model
+from cifar_report.training.environment import find_device
 from cifar_report.training.evaluation import evaluate
 from cifar_report.training.loop import DivergedError, prepared, shuffled_batches, train
-from cifar_report.training.precision import amp_dtype, choose_device, choose_precision
+from cifar_report.training.precision import amp_dtype, choose_precision
 
 
 def trained(parameters):
@@ -176,10 +178,25 @@ def test_compiled_network_trains_to_the_same_result(tiny, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-def test_choose_device():
-    assert choose_device("cpu") == torch.device("cpu")
-    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    assert choose_device("auto").type == expected
+@pytest.mark.parametrize(("cuda", "visible", "found"), [(True, "0", "cuda"), (False, "", "cpu"), (False, "-1", "cpu")])
+def test_the_device_is_a_gpu_of_nvidia_or_the_cpu(monkeypatch, cuda, visible, found):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
+    monkeypatch.setattr(environment, "require_supported", lambda device: None)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert find_device().type == found
+    assert find_device("cpu").type == "cpu"
+    assert find_device("mps").type == "mps"  # only where it is asked for
+
+
+@pytest.mark.parametrize("visible", ["0", "GPU-1b2c"])
+def test_a_gpu_that_pytorch_does_not_reach_is_not_replaced_by_the_cpu(monkeypatch, visible):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RequestError, match="does not reach it"):
+        find_device()
+    assert find_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.parametrize(

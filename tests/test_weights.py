@@ -16,16 +16,6 @@ from cifar_report.training.weights import find_weights
 RESNET = {"model": "resnet18", "weights": "imagenet"}
 
 
-def test_addresses_are_torchvisions():
-    from torchvision.models import MobileNet_V2_Weights, ResNet18_Weights, VGG16_Weights
-
-    assert {
-        "resnet18": ResNet18_Weights.IMAGENET1K_V1.url,
-        "vgg16": VGG16_Weights.IMAGENET1K_V1.url,
-        "mobilenet_v2": MobileNet_V2_Weights.IMAGENET1K_V1.url,
-    } == weights.DOWNLOADS
-
-
 def test_torch_hub_folder_is_torchs(monkeypatch, tmp_path):
     assert weights._torch_hub() == weights.Path(torch.hub.get_dir())
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -114,3 +104,12 @@ def test_offline_stand_in_starts_from_random_values_and_says_so(no_data):
     assert warning is not None
     assert "initialized randomly" in warning
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_damaged_weights_of_an_earlier_download_are_refused(no_data):
+    name = weights.DOWNLOADS["mobilenet_v2"].rpartition("/")[2]
+    file = weights._torch_hub() / "checkpoints" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"cut")
+    with pytest.raises(RequestError, match="is damaged"):
+        find_weights(validate({"model": "mobilenet_v2", "weights": "imagenet"}))

@@ -27,7 +27,7 @@ from cifar_report.experiments.schema import PRETRAINED_MODELS
 from cifar_report.formatting import counted, duration
 from cifar_report.report.pdf import what_is_missing
 from cifar_report.training.build import build_model
-from cifar_report.training.environment import git_state
+from cifar_report.training.environment import git_state, require_reached
 from cifar_report.training.precision import TYPES, cpu_has_bfloat16, require_supported
 from cifar_report.training.weights import find_weights
 
@@ -95,11 +95,7 @@ def _gpu(index: int) -> str:
     """A training step of ResNet-18 in each precision."""
     if not gpus():
         raise MissingError("none: runs use the CPU; in Colab, Runtime > Change runtime type offers one")
-    if not torch.cuda.is_available():
-        raise RequestError(
-            f"there is one, but PyTorch {torch.__version__} does not reach it: install a build of PyTorch for its "
-            "driver, from pytorch.org"
-        )
+    require_reached()
     device = torch.device("cuda", index)
     require_supported(device)
     model = build_model(load_experiment("EXP011").model_copy(update={"weights": None}))[0].to(device)
@@ -111,7 +107,8 @@ def _gpu(index: int) -> str:
             raise RequestError(f"a training step in {dtype or torch.float32} gives {loss.item()}")
     free, total = torch.cuda.mem_get_info(device)
     name = torch.cuda.get_device_name(device)
-    return f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free; it trains in {', '.join(TYPES)}"
+    slow = "" if torch.cuda.is_bf16_supported(including_emulation=False) else " (bfloat16 is emulated, and slow)"
+    return f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free; it trains in {', '.join(TYPES)}{slow}"
 
 
 def _bfloat16() -> str:
@@ -166,4 +163,4 @@ def _pdf() -> str:
 
 def _speed(output_dir: Path) -> str:
     (run,) = make_plan(["EXP003"], profile="full", output_dir=output_dir, read_only=True)
-    return f"LeNet for 20 epochs on 50,000 images (EXP003) takes about {duration(measured_seconds(run) or 0)}"
+    return f"LeNet for 20 epochs on 50,000 images (EXP003) takes about {duration(measured_seconds(run))}"

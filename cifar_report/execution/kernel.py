@@ -40,7 +40,8 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
     from traitlets.config import Config
 
     # The kernel ends before its folder goes, and also where the folder cannot be made.
-    new_folder = partial(tempfile.TemporaryDirectory, prefix=FOLDER, dir=short_folder())
+    # On Windows it may have files open a moment longer: `remove_leftovers` is for that.
+    new_folder = partial(tempfile.TemporaryDirectory, prefix=FOLDER, dir=short_folder(), ignore_cleanup_errors=True)
     with killed_afterwards(kernel), new_folder() as folder, folder_lock(Path(folder)), killed_afterwards(kernel):
         output.parent.mkdir(parents=True, exist_ok=True)
         # Unix sockets where there are any: no other user of the machine can connect, and two kernels cannot choose the

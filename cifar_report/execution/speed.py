@@ -14,26 +14,28 @@ from cifar_report.data.dataset import load_dataset
 from cifar_report.data.download import cache_folder
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import RELATIVE_COST, STARTUP
+from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import PLACE_PARAMETERS, Experiment
 from cifar_report.records.files import write_text
 from cifar_report.training.build import build_model
-from cifar_report.training.environment import describe_environment, has_device
+from cifar_report.training.environment import describe_environment, find_device
 from cifar_report.training.loop import train
-from cifar_report.training.memory import keep_freed_memory
-from cifar_report.training.precision import choose_device, choose_precision
+from cifar_report.training.memory import keep_freed_memory, suppress_out_of_memory
+from cifar_report.training.precision import choose_precision
 
 SLOW = 10.0  # seconds of an epoch beside which warming up counts for nothing
 SIZES = {"cifar10": (50_000, 10_000), "digits": (1442, 355)}  # training and test images
 
 
-def measured_seconds(run: PlannedRun) -> float | None:
-    """Seconds that are left of a run that has this machine for itself; `None` if its device is not on this machine.
+def measured_seconds(run: PlannedRun) -> float:
+    """Seconds that are left of a run that has this machine for itself.
 
     Measurements are kept in the cache folder, by machine and by what is trained. `compile` is not considered.
+
+    Raises:
+        RequestError: the run's device is not on this machine, or has too little memory.
     """
     e = run.parameters
-    if not has_device(choose_device(e.device)):
-        return None
     images, test = SIZES.get(e.dataset, (0, 0))
     if e.dataset == "folder":
         pictures, _ = load_images(e.dataset, data_dir=e.data_dir, size=e.image_size)
@@ -47,7 +49,7 @@ def measured_seconds(run: PlannedRun) -> float | None:
 
 def _measured(e: Experiment, validation: float) -> list[float]:
     """Seconds a training image that computing the frozen part takes, once, and that every epoch takes."""
-    device, file = choose_device(e.device), cache_folder() / "speed.json"
+    device, file = find_device(e.device), cache_folder() / "speed.json"
     machine = describe_environment(device)
     batch = e.batch_size if device.type == "cuda" else min(e.batch_size, max(4, 2**17 // e.image_size**2))
     affordable = min(1024, 12_000 * 32**2 // (RELATIVE_COST[e.model] * e.image_size**2))
@@ -62,7 +64,10 @@ def _measured(e: Experiment, validation: float) -> list[float]:
     with suppress(OSError, ValueError, TypeError):
         known = dict(json.loads(file.read_text()))
     if key not in known:
-        known[key] = [seconds / images for seconds in _measure(e, device)]
+        with suppress_out_of_memory():
+            known[key] = [seconds / images for seconds in _measure(e, device)]
+        if key not in known:
+            raise RequestError(f"a step of {batch} images does not fit in the memory of {machine.device_name}")
         with suppress(OSError):
             write_text(file, json.dumps(known, indent=1))
     return known[key]

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
@@ -98,7 +99,8 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
                 with killed_afterwards(kernel):
                     execute_run(run, kernel=kernel)
                 _keep_output(Path(os.devnull))  # Windows deletes no open file
-                (run.folder / LOG).unlink(missing_ok=True)
+                with suppress(OSError):  # which there a kernel may still have open; `remove_traces` is for that
+                    (run.folder / LOG).unlink(missing_ok=True)
     except HeldError:
         raise SystemExit(BUSY) from None
 

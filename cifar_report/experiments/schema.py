@@ -172,7 +172,11 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         False,
         description="compile the network first (torch.compile): takes minutes, worth it for long runs on a GPU",
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, else mps, else cpu")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto: cuda, else cpu; mps (Apple): untried, and wrong in some versions of PyTorch",
+    )
     offline: Literal["fail", "stand_in"] = Field(
         "fail",
         description="if data or weights are unavailable: fail, or stand_in (digits, random weights; with a warning)",

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from uuid import uuid4
 
 RECORD = "run.json"  # written last: its presence means that the run is complete
@@ -31,9 +32,22 @@ def atomic_file(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename a file. On Windows this waits up to two seconds for who reads the target, such as a virus scanner."""
+    end = monotonic() + 2.0
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if os.name != "nt" or monotonic() > end:
+                raise
+            sleep(0.05)
 
 
 def copy_file(source: Path, target: Path) -> None:

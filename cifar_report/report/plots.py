@@ -30,9 +30,10 @@ from cifar_report.journal.journal import Result
 from cifar_report.journal.statistics import Calibration
 from cifar_report.records.record import EpochRecord, RunRecord
 
+# In an order in which those of one line style are furthest apart: at least 28 in CIELAB, to colour-blind eyes, too.
 COLOURS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777"),
-    *("#882255", "#44AA99", "#999933", "#332288", "#661100", "#117733", "#AA4499"),
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#44AA99", "#56B4E9", "#999933", "#882255"),
+    *("#117733", "#777777", "#661100", "#E69F00", "#000000", "#332288", "#AA4499"),
 )
 BASES = ("#000000", "#777777")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
@@ -145,12 +146,14 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
     with rc_context(STYLE):
         figure, (losses, accuracies) = _plots(8.2, 2.9 + 0.2 * rows, 2, bottom=0.45 + 0.2 * rows)
         highest = np.zeros(2)  # losses, in training and validation
+        texts = ["Learning curves."]
         for name, several in shown.items():
             colour, style = looks[name]
             training, loss, accuracy = (
                 np.array([[getattr(e, field) for e in history] for history in several])
                 for field in ("train_loss", "validation_loss", "validation_accuracy")
             )
+            texts.append(_curve_text(name, len(several), training.mean(0), loss.mean(0), accuracy.mean(0)))
             epochs = np.arange(1, loss.shape[1] + 1)
             highest = np.maximum(highest, [training.max(), loss.max()])
             drawn: dict[str, Any] = {"color": colour, "marker": "." if len(epochs) < 3 else None}
@@ -178,12 +181,11 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
         else:
             losses.legend(fontsize=8)
         panels = [_panel(losses, "loss", 4), _panel(accuracies, "validation accuracy, %", 2)]
-        alt = "Learning curves. " + " ".join(_curve_text(n, several) for n, several in shown.items())
         remark = "; losses have a logarithmic axis" if losses.get_yscale() == "log" else ""
         if any(len(several) > 1 for several in shown.values()):
             bands = ", bands reach from the lowest to the highest" if len(histories) <= MOST_BANDS else ""
             remark = f"; lines are means over seeds or folds{bands}{remark}"
-        return render(figure, alt, panels, remark)
+        return render(figure, " ".join(texts), panels, remark)
 
 
 def _panel(axes: Axes, label: str, digits: int) -> dict[str, Any]:
@@ -198,14 +200,13 @@ def _panel(axes: Axes, label: str, digits: int) -> dict[str, Any]:
     return {"label": label, "box": box, "x": [round(float(v), 4) for v in axes.get_xlim()], "series": series}
 
 
-def _curve_text(name: str, several: Sequence[Sequence[EpochRecord]]) -> str:
-    history = several[0]
-    best, last = min(history, key=lambda e: e.validation_loss), history[-1]
-    which = f" (first of {len(several)} runs)" if len(several) > 1 else ""
+def _curve_text(name: str, runs: int, training: np.ndarray, loss: np.ndarray, accuracy: np.ndarray) -> str:
+    """What the lines of one experiment show: training and validation loss and accuracy, float (epochs,)."""
+    mean = f" (mean of {runs} runs)" if runs > 1 else ""
     return (
-        f"{name}{which}: training loss {history[0].train_loss:.2f} to {last.train_loss:.2f} over "
-        f"{counted(len(history), 'epoch')}, validation loss lowest at epoch {best.epoch} ({best.validation_loss:.2f}) "
-        f"and {last.validation_loss:.2f} at the end, final validation accuracy {percent(last.validation_accuracy, 2)}."
+        f"{name}{mean}: training loss {training[0]:.2f} to {training[-1]:.2f} over {counted(len(loss), 'epoch')}, "
+        f"validation loss lowest at epoch {loss.argmin() + 1} ({loss.min():.2f}) and {loss[-1]:.2f} at the end, final "
+        f"validation accuracy {percent(accuracy[-1], 2)}."
     )
 
 
@@ -259,10 +260,10 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         figure.legend(handles=handles, loc="outside upper right", ncols=3)
         axes.set_yticks(rows, [shorten(f"{r.entry.id} {r.entry.title}", 44, placeholder="…") for r in results])
         axes.set(xlabel="test accuracy (%)", ylim=(len(results) - 0.4, -0.6))
-        for row, (result, colour) in enumerate(zip(results, colours, strict=True)):
+        for row, result in enumerate(results):
             if row == 0 or results[row - 1].family.name != result.family.name:
                 title, where = families[result.family.name][0], ("axes fraction", "data")
-                axes.annotate(title, (1.01, row), xycoords=where, va="center", fontsize=7.5, color=colour)
+                axes.annotate(title, (1.01, row), xycoords=where, va="center", fontsize=7.5, color="#444444")
         best = results[int(values.argmax())]
         return render(
             figure,

@@ -105,6 +105,7 @@ def abstract(journal: Journal) -> Fragment:
         alike=sorted((c for c in asked if c.verdict == "equivalent"), key=lambda c: -abs(c.difference)),
         fitted=[f"{c.experiment} {points(c.difference)}" for c in comparisons if c not in asked],
         judged=sum(map(len, answers.values())),
+        repeated=[name for name, result in journal.complete.items() if result.entry.same_as],
         agree=len(answers.pop("agrees", [])),
         off={answer: listing(names) for answer, names in answers.items()},
         unknown=unknown and listing(unknown),
@@ -350,25 +351,6 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
 def _own_pictures(journal: Journal) -> bool:
     """Whether every run is on a folder of pictures, of which no statement speaks."""
     return {run.data.name for run in journal.records if run.data} == {"folder"}
-
-
-def general_notes(journal: Journal) -> Fragment:
-    """Range of the results and what it took."""
-    results = list(journal.complete.values())
-    ranked = sorted(results, key=lambda r: r.accuracy)
-    runs = journal.records
-    return fragment(
-        "notes.html.j2",
-        lowest=ranked[0] if ranked else None,
-        highest=ranked[-1] if ranked else None,
-        runs=runs,
-        experiments=len(results),
-        seconds=sum(run.seconds.total for run in runs),
-        images=sum(run.data.train_size * len(run.epochs) for run in runs if run.data),
-        failures=journal.failures,
-        alike=all(r.full_budget for r in results)
-        or len({(budget.images_of(run), len(run.epochs)) for run in runs}) == 1,
-    )
 
 
 def citation(journal: Journal) -> Fragment:

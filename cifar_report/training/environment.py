@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 import torch
 import torchvision
 
+from cifar_report.experiments.errors import RequestError
 from cifar_report.records.record import EnvironmentRecord
+from cifar_report.training.precision import choose_device, require_supported
 
 
 def describe_environment(device: torch.device) -> EnvironmentRecord:
@@ -30,11 +33,32 @@ def describe_environment(device: torch.device) -> EnvironmentRecord:
     )
 
 
-def has_device(device: torch.device) -> bool:
-    """Whether this machine has the device, and PyTorch reaches it."""
-    if device.type == "cuda":
-        return (device.index or 0) < torch.cuda.device_count()
-    return device.type == "cpu" or torch.backends.mps.is_available()
+def find_device(name: str = "auto") -> torch.device:
+    """The device of that name; `auto`: an NVIDIA GPU where there is one, else the CPU.
+
+    An Apple GPU has to be asked for. PyTorch's backward pass of BatchNorm is wrong there for images in the order
+    `channels_last` (issue 175189), its convolutions for weights that are a part of others (192212): ours are both.
+
+    Raises:
+        RequestError: this machine lacks the device, or PyTorch does not reach it or was not built for it.
+    """
+    device = torch.device("cpu") if name == "auto" and not torch.cuda.is_available() else choose_device(name)
+    if name == "auto" and re.match(r"\d|GPU-|MIG-", os.environ.get("CUDA_VISIBLE_DEVICES", "")):
+        require_reached()
+    there = {"cuda": torch.cuda.device_count(), "mps": torch.backends.mps.is_available(), "cpu": 1}[device.type]
+    if (device.index or 0) >= there:
+        raise RequestError(f"device={name} is set, but this machine lacks it; set device=auto")
+    require_supported(device)
+    return device
+
+
+def require_reached() -> None:
+    """Refuse to go on where PyTorch does not reach the machine's GPU, instead of training on the CPU."""
+    if not torch.cuda.is_available():
+        raise RequestError(
+            f"there is a GPU, but PyTorch {torch.__version__} does not reach it: install a build of PyTorch for its "
+            "driver, from pytorch.org, or set device=cpu"
+        )
 
 
 def _device_name(device: torch.device) -> str:

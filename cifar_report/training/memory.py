@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import re
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 
 import torch
@@ -17,6 +19,7 @@ from cifar_report.training.loop import train
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h> of glibc
 LARGEST = 32 * 2**20  # bytes: glibc's own limit of the threshold
+LACKS_MEMORY = "CUDA error: out of memory|ALLOC_FAILED"  # messages of errors that are not `OutOfMemoryError`
 
 
 def keep_freed_memory() -> bool:
@@ -35,6 +38,19 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
+@contextmanager
+def suppress_out_of_memory() -> Iterator[None]:
+    """Leave the block where a GPU lacks memory: for a tensor, for its context, or for cuBLAS.
+
+    The error goes at once, since its traceback holds the memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not re.search(LACKS_MEMORY, str(error)):
+            raise
+
+
 def batch_that_fits(model: nn.Module, dataset: Dataset, parameters: Experiment) -> int | None:
     """Half the batch size, or a quarter, and so on: the first with which a training step has enough memory.
 
@@ -45,10 +61,8 @@ def batch_that_fits(model: nn.Module, dataset: Dataset, parameters: Experiment) 
         torch.cuda.empty_cache()
         few = replace(dataset.train, images=dataset.train.images[:batch], labels=dataset.train.labels[:batch])
         step = parameters.model_copy(update={"epochs": 1, "batch_size": batch})
-        try:
-            with redirect_stdout(None):
-                train(copy.deepcopy(model), replace(dataset, train=few, validation=few), step)
+        with suppress_out_of_memory(), redirect_stdout(None):
+            train(copy.deepcopy(model), replace(dataset, train=few, validation=few), step)
             return batch
-        except torch.OutOfMemoryError:
-            batch //= 2
+        batch //= 2
     return None

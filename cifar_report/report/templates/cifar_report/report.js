@@ -1,11 +1,21 @@
 "use strict";
 // Everything here is a convenience: the page is complete without it.
 
+// A link to an experiment's details opens them.
+(() => {
+  const unfold = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target instanceof HTMLDetailsElement) target.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+})();
+
 // The reader's place in the contents.
 (() => {
   const nav = document.querySelector(".contents");
   const fold = nav.querySelector("details");
-  const narrow = matchMedia("(max-width: 63.99rem)");
+  const narrow = matchMedia("screen and (max-width: 63.99rem)");
   const place = nav.querySelector("summary span");
   // On a small window the contents are a line that stays on top and unfolds.
   const adapt = () => {
@@ -47,7 +57,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   const value = (row, column) => {
     const cell = row.cells[column];
     if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
-    return column === 0 ? cell.textContent.trim() : -Infinity;
+    return column === 0 ? cell.textContent.trim() : null;
   };
   heads.forEach((head, column) => {
     const button = document.createElement("button");
@@ -62,6 +72,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
       const sign = order === "ascending" ? 1 : -1;
       const sorted = [...rows].sort((a, b) => {
         const [x, y] = [value(a, column), value(b, column)];
+        if (x === null || y === null) return (x === null) - (y === null);  // rows without a value come last
         return x < y ? -sign : x > y ? sign : 0;
       });
       body.append(...sorted);
@@ -82,7 +93,7 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of rows) {
-      const text = row.textContent.toLowerCase();
+      const text = `${row.textContent} ${row.dataset.family ?? ""}`.toLowerCase();
       row.hidden = !words.every((word) => text.includes(word));
       if (!row.hidden) shown += 1;
     }
@@ -107,7 +118,10 @@ for (const figure of document.querySelectorAll("figure.plot")) {
   values.hidden = true;
   slider.tabIndex = 0;
   slider.setAttribute("role", "slider");
-  slider.setAttribute("aria-label", "Values of the curves by epoch");
+  const caption = figure.querySelector("figcaption");
+  caption.append(" Point at the plot for values.");
+  const number = caption.querySelector("b").textContent;
+  slider.setAttribute("aria-label", `${number} Values of the curves by epoch`);
   slider.setAttribute("aria-valuemin", "1");
   slider.setAttribute("aria-valuemax", String(epochs));
   for (const cursor of cursors) {
@@ -154,7 +168,7 @@ for (const figure of document.querySelectorAll("figure.plot")) {
     slider.setAttribute("aria-valuetext", `Epoch ${epoch}: ${told.join(", ")}`);
   };
   slider.setAttribute("aria-valuenow", String(epoch));
-  slider.addEventListener("pointermove", (event) => {
+  const follow = (event) => {
     const frame = slider.getBoundingClientRect();
     const x = (event.clientX - frame.left) / frame.width;
     const panel = panels.find(({ box }) => x >= box[0] - 0.01 && x <= box[2] + 0.01);
@@ -162,8 +176,10 @@ for (const figure of document.querySelectorAll("figure.plot")) {
     const share = (x - panel.box[0]) / (panel.box[2] - panel.box[0]);
     const inView = (event.clientX - figure.getBoundingClientRect().left) / figure.clientWidth;
     show(Math.round(panel.x[0] + share * (panel.x[1] - panel.x[0])), inView > 0.5);
-  });
-  slider.addEventListener("pointerleave", hide);
+  };
+  slider.addEventListener("pointermove", follow);
+  slider.addEventListener("pointerdown", follow);  // a tap
+  slider.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hide());
   slider.addEventListener("focus", () => slider.matches(":focus-visible") && show(epoch, false));
   slider.addEventListener("blur", hide);
   slider.addEventListener("keydown", (event) => {
