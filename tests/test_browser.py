@@ -99,6 +99,10 @@ def test_results_sort_by_number_and_by_name(page):
     assert rows(page)[0] == "EXP000"
     page.click("#results th button:text('Experiment')")
     assert rows(page) == sorted(journal_order)
+    for order in ("descending", "ascending"):
+        page.click("#results th button:text('Difference')")
+        assert page.get_attribute("#results th:nth-child(4)", "aria-sort") == order
+        assert rows(page)[-1] == "EXP000"  # which is compared with nothing
 
 
 def test_results_sort_by_keyboard(page):
@@ -112,6 +116,8 @@ def test_results_are_filtered_by_words(page):
     page.fill(".filter input", "lenet xavier")
     assert rows(page) == ["EXP003", "EXP004"]
     assert page.inner_text(".filter [role=status]") == f"2 of {total}"
+    page.fill(".filter input", "transfer learning")  # a family's title
+    assert rows(page) == ["EXP011", "EXP012"]
     page.fill(".filter input", "nothing such")
     assert rows(page) == []
     page.fill(".filter input", "")
@@ -123,6 +129,8 @@ def test_details_unfold(page):
     assert not inside.is_visible()
     page.click("summary:text('EXP000 in detail')")
     assert inside.is_visible()
+    page.click("#EXP003 a")  # in its family's table
+    assert page.locator("#confusion-EXP003 table").is_visible()
 
 
 def test_curves_tell_their_values_under_the_pointer_and_by_keys(page):
@@ -181,6 +189,9 @@ def test_on_a_phone_the_contents_fold_and_figures_can_be_swiped(browser, report)
         values = plot.locator(".plot-values").bounding_box()
         assert values["x"] >= 0
         assert values["x"] + values["width"] <= 390
+        page.keyboard.press("Escape")
+        plot.locator(".plot-slider").tap(position={"x": 100, "y": 60})
+        assert plot.locator(".plot-values").is_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
