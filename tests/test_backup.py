@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cifar_report.records.files import CHECKPOINT, PREDICTIONS, RESULT_FILES
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import read_record, run_folder
 from cifar_report.run import Run
+from cifar_report.training import loop
 
 
 def play(parameters, *, stop_after=None):
@@ -24,16 +26,15 @@ def play(parameters, *, stop_after=None):
     run.folder.mkdir(parents=True, exist_ok=True)
     run.load_dataset()
     run.build_model()
-    if stop_after:
-        append = run._append_epoch
+    usual = loop.train_one_epoch
 
-        def taken_away(epoch):
-            append(epoch)
-            if epoch.epoch == stop_after:
-                raise KeyboardInterrupt
+    def taken_away(training, *given):
+        if len(training.history) == stop_after:
+            raise KeyboardInterrupt
+        return usual(training, *given)
 
-        run._append_epoch = taken_away  # type: ignore[method-assign]
-    run.train()
+    with mock.patch.object(loop, "train_one_epoch", taken_away):
+        run.train()
     run.evaluate()
     run.complete()
     return run

@@ -200,7 +200,7 @@ def test_a_newer_versions_run_is_not_overwritten_by_hand(tiny, tmp_path):
 
 def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch):
     """A run that goes on with other threads need not reproduce to the last bit, and says so."""
-    parameters = tiny(output_dir=str(tmp_path), epochs=3).model_dump()
+    parameters, usual = tiny(output_dir=str(tmp_path), epochs=3).model_dump(), loop.train_one_epoch
 
     def session(threads, last):
         run = Run.start(parameters, family="baseline")
@@ -208,9 +208,10 @@ def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch):
         run.load_dataset()
         run.build_model()
         if not last:
-            monkeypatch.setattr(run, "_append_epoch", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                run.train()
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "train_one_epoch", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    run.train()
             return None
         run.train()
         run.evaluate()
@@ -220,8 +221,10 @@ def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch):
         here = describe_environment(torch.device("cpu"))
         return here.model_copy(update={"threads": threads, "git_commit": str(threads)})  # the key knows the code
 
-    def interrupt(epoch):
-        raise KeyboardInterrupt
+    def interrupted(training, *given):
+        if training.history:
+            raise KeyboardInterrupt
+        return usual(training, *given)
 
     session(2, last=False)
     record = session(1, last=True)
@@ -284,12 +287,12 @@ def test_record_says_what_was_computed_in_and_what_it_cost(tiny, tmp_path):
 def test_the_training_time_of_a_resumed_run_is_that_of_all_its_epochs(tiny, tmp_path, monkeypatch):
     parameters = tiny(output_dir=str(tmp_path), epochs=3)
     monkeypatch.setattr(loop, "perf_counter", itertools.count(0, 100).__next__)  # an epoch takes 100 seconds
-    usual, epochs = loop.train_one_epoch, iter(range(1, 4))
+    usual = loop.train_one_epoch
 
-    def interrupted(*given):
-        if next(epochs) == 2:
+    def interrupted(training, *given):
+        if training.history:
             raise KeyboardInterrupt
-        return usual(*given)
+        return usual(training, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_one_epoch", interrupted)

@@ -317,7 +317,7 @@ def test_a_statement_is_tested_in_one_way(given):
         Statement(of="EXP000", says="It is so.", **given)
 
 
-def test_the_best_experiment_is_that_of_the_highest_accuracy(tmp_path):
+def test_the_best_experiment_takes_no_other_measure():
     with pytest.raises(ValueError, match="takes no other measure"):
         Statement(of="EXP000", says="It is so.", measure="first epoch's accuracy", at_least={"best": 90})
 

@@ -262,7 +262,7 @@ def test_net_learns_real_cifar10(real_data, tiny):
     assert evaluation.accuracy > 0.40
 
 
-def test_modules_are_restored_to_evaluation_by_evaluate(tiny):
+def test_evaluate_leaves_the_model_in_evaluation_mode(tiny):
     parameters = tiny(model="lenet")
     model, _, _ = build_model(parameters)
     model.train()
