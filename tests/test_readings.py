@@ -235,7 +235,7 @@ def statistics_rows() -> list[str]:
             small_rows,
         ),
         ("| experiment | linear layers alone | all layers | original |", initialization_rows),
-        ("| `normalize` | mean | standard deviation | |", statistics_rows),
+        ("| `normalize` | mean | standard deviation | whose |", statistics_rows),
     ],
 )
 def test_table_is_what_is_on_record(header, rows):

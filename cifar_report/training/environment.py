@@ -37,7 +37,7 @@ def find_device(name: str = "auto") -> torch.device:
     """The device of that name; `auto`: an NVIDIA GPU where there is one, else the CPU.
 
     An Apple GPU has to be asked for. PyTorch's backward pass of BatchNorm is wrong there for images in the order
-    `channels_last` (issue 175189), its convolutions for weights that are a part of others (192212): ours are both.
+    `channels_last` (issue 175189), its convolutions for weights that are a part of others (192212): we have both.
 
     Raises:
         RequestError: this machine lacks the device, or PyTorch does not reach it or was not built for it.
