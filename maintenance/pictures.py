@@ -72,8 +72,9 @@ def take(browser: Browser, page: Path, part: Callable[[Page], FloatRect], target
     window.goto(page.as_uri())
     window.wait_for_load_state("load")
     pixels = window.screenshot(full_page=True, clip=part(window))
-    # 256 colours are enough for text and lines, and take a third of the bytes.
-    Image.open(BytesIO(pixels)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+    # 256 colours are enough for text and lines, and take a third of the bytes. This method keeps colours of small dots.
+    picture = Image.open(BytesIO(pixels)).convert("RGB")
+    picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(target, optimize=True)
     window.close()
 
 
