@@ -4,7 +4,7 @@
 // A link to an experiment's details opens them.
 (() => {
   const unfold = () => {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = document.getElementById(location.hash.slice(1));
     if (target instanceof HTMLDetailsElement) target.open = true;
   };
   addEventListener("hashchange", unfold);
@@ -119,7 +119,10 @@ for (const figure of document.querySelectorAll("figure.plot")) {
   slider.tabIndex = 0;
   slider.setAttribute("role", "slider");
   const caption = figure.querySelector("figcaption");
-  caption.append(" Point at the plot for values.");
+  const hint = document.createElement("span");
+  hint.className = "plot-hint";
+  hint.textContent = " Point at the plot for values.";
+  caption.append(hint);
   const number = caption.querySelector("b").textContent;
   slider.setAttribute("aria-label", `${number} Values of the curves by epoch`);
   slider.setAttribute("aria-valuemin", "1");
