@@ -6,14 +6,18 @@ import http.server
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
 from cifar_report.execution.resources import THREAD_VARIABLES, cores
 from cifar_report.experiments.schema import Experiment, validate
+from cifar_report.training import loop
 
 for _name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS"):  # tests work in folders of their own
     if os.environ.get(_name):
@@ -104,6 +108,24 @@ def server() -> Iterator[Server]:
     httpd.shutdown()
     httpd.server_close()
     thread.join()
+
+
+@pytest.fixture
+def interrupted() -> Callable[[int], AbstractContextManager[None]]:
+    """A block in which training is interrupted, as by Ctrl-C, when it has done so many epochs."""
+    usual = loop.train_one_epoch
+
+    @contextmanager
+    def block(epochs: int) -> Iterator[None]:
+        def stop(training: loop.Training, *given: Any) -> tuple[float, float]:
+            if len(training.history) == epochs:
+                raise KeyboardInterrupt
+            return usual(training, *given)
+
+        with mock.patch.object(loop, "train_one_epoch", stop), pytest.raises(KeyboardInterrupt):
+            yield
+
+    return block
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,27 +16,32 @@ from cifar_report.records.files import CHECKPOINT, PREDICTIONS, RESULT_FILES
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import read_record, run_folder
 from cifar_report.run import Run
-from cifar_report.training import loop
+
+LOST = OSError(107, "Transport endpoint is not connected")
 
 
-def play(parameters, *, stop_after=None):
-    """Do a run; `stop_after`: the machine is taken away after that epoch."""
+def play(parameters):
+    """Do a run."""
     run = Run(parameters, "initialization")
     run.folder.mkdir(parents=True, exist_ok=True)
     run.load_dataset()
     run.build_model()
-    usual = loop.train_one_epoch
-
-    def taken_away(training, *given):
-        if len(training.history) == stop_after:
-            raise KeyboardInterrupt
-        return usual(training, *given)
-
-    with mock.patch.object(loop, "train_one_epoch", taken_away):
-        run.train()
+    run.train()
     run.evaluate()
     run.complete()
     return run
+
+
+def fail_to_copy(monkeypatch, error_of):
+    """Copying a file raises what `error_of` says of it, if anything."""
+    usual = shutil.copyfile
+
+    def copy(source, target):
+        if error := error_of(Path(source)):
+            raise error
+        return usual(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
 
 
 @pytest.fixture
@@ -46,10 +50,12 @@ def drive(tmp_path, monkeypatch):
     return tmp_path / "drive" / "quick" / "exp003" / "seed-0"
 
 
-def test_a_machine_that_was_taken_away_goes_on_elsewhere_to_the_same_result(tiny, tmp_path, monkeypatch, drive, capsys):
+def test_a_machine_that_was_taken_away_goes_on_elsewhere_to_the_same_result(
+    interrupted, tiny, tmp_path, monkeypatch, drive, capsys
+):
     parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a" / "quick"))
-    with pytest.raises(KeyboardInterrupt):
-        play(parameters, stop_after=2)
+    with interrupted(2):
+        play(parameters)
     assert {path.name for path in drive.iterdir()} == {"checkpoint.pt", "history.csv"}
     second = play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
     assert "going on after epoch 2 of 3" in capsys.readouterr().out
@@ -63,14 +69,7 @@ def test_a_machine_that_was_taken_away_goes_on_elsewhere_to_the_same_result(tiny
 def test_a_lost_mount_stops_nothing(tiny, tmp_path, drive, capsys, monkeypatch):
     drive.parent.mkdir(parents=True)
     parameters = tiny(experiment="EXP003", model="lenet", epochs=2, output_dir=str(tmp_path / "a" / "quick"))
-    usual = shutil.copyfile
-
-    def lost(source, target):
-        if Path(source).name == CHECKPOINT:
-            raise OSError(107, "Transport endpoint is not connected")
-        return usual(source, target)
-
-    monkeypatch.setattr(shutil, "copyfile", lost)
+    fail_to_copy(monkeypatch, lambda source: LOST if source.name == CHECKPOINT else None)
     run = play(parameters)
     out = capsys.readouterr().out
     assert out.count("(Transport endpoint is not connected); the run goes on and tries again") == 1
@@ -79,32 +78,20 @@ def test_a_lost_mount_stops_nothing(tiny, tmp_path, drive, capsys, monkeypatch):
 
 def test_a_mount_that_comes_back_gets_its_copies_again(tiny, tmp_path, drive, monkeypatch):
     parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a" / "quick"))
-    usual, errors = shutil.copyfile, iter([OSError(5, "Input/output error")])
-
-    def once(source, target):
-        if error := next(errors, None):
-            raise error
-        return usual(source, target)
-
+    errors = iter([OSError(5, "Input/output error")])
     drive.mkdir(parents=True)
     (drive / ".checkpoint-abc.pt").write_text("left by a process that was killed")
-    monkeypatch.setattr(shutil, "copyfile", once)
+    fail_to_copy(monkeypatch, lambda source: next(errors, None))
     play(parameters)
     assert {path.name for path in drive.iterdir()} == set(RESULT_FILES)
 
 
-def test_a_state_that_cannot_be_fetched_is_not_replaced(tiny, tmp_path, drive, monkeypatch):
+def test_a_state_that_cannot_be_fetched_is_not_replaced(interrupted, tiny, tmp_path, drive, monkeypatch):
     parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a" / "quick"))
-    with pytest.raises(KeyboardInterrupt):
-        play(parameters, stop_after=2)
-    kept, usual, errors = (drive / CHECKPOINT).read_bytes(), shutil.copyfile, iter([OSError(5, "Input/output error")])
-
-    def once(source, target):
-        if error := next(errors, None):
-            raise error
-        return usual(source, target)
-
-    monkeypatch.setattr(shutil, "copyfile", once)
+    with interrupted(2):
+        play(parameters)
+    kept, errors = (drive / CHECKPOINT).read_bytes(), iter([OSError(5, "Input/output error")])
+    fail_to_copy(monkeypatch, lambda source: next(errors, None))
     play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
     assert (drive / CHECKPOINT).read_bytes() == kept
 
@@ -163,10 +150,10 @@ def test_copies_of_a_newer_version_are_refused_before_anything_is_brought_back(t
     assert not (tmp_path / "b").exists()
 
 
-def test_a_resumed_run_copies_no_epoch_twice(tiny, tmp_path, monkeypatch, drive):
+def test_a_resumed_run_copies_no_epoch_twice(interrupted, tiny, tmp_path, monkeypatch, drive):
     parameters = tiny(experiment="EXP003", model="lenet", epochs=4, output_dir=str(tmp_path / "a" / "quick"))
-    with pytest.raises(KeyboardInterrupt):
-        play(parameters, stop_after=3)
+    with interrupted(3):
+        play(parameters)
     usual, copied = shutil.copyfile, []
 
     def counted(source, target):
@@ -178,11 +165,11 @@ def test_a_resumed_run_copies_no_epoch_twice(tiny, tmp_path, monkeypatch, drive)
     assert copied.count(CHECKPOINT) == 2  # fetched once, saved once: after the fourth epoch
 
 
-def test_an_unfinished_run_takes_the_place_of_an_earlier_complete_one(tiny, tmp_path, drive):
+def test_an_unfinished_run_takes_the_place_of_an_earlier_complete_one(interrupted, tiny, tmp_path, drive):
     parameters = tiny(experiment="EXP003", model="lenet", epochs=2, output_dir=str(tmp_path / "a" / "quick"))
     play(parameters)
-    with pytest.raises(KeyboardInterrupt):
-        play(parameters.model_copy(update={"lr": 0.02, "output_dir": str(tmp_path / "b" / "quick")}), stop_after=1)
+    with interrupted(1):
+        play(parameters.model_copy(update={"lr": 0.02, "output_dir": str(tmp_path / "b" / "quick")}))
     assert restore_runs(tmp_path / "c" / "quick") == 0
 
 
@@ -216,14 +203,7 @@ def test_the_command_goes_on_with_what_another_machine_has_completed(tmp_path, m
 def test_a_copy_that_comes_back_in_part_is_no_complete_run(tmp_path, drive, monkeypatch):
     write_run(tmp_path / "elsewhere", "EXP003")
     shutil.copytree(run_folder(tmp_path / "elsewhere", "EXP003", 0), drive)
-    usual = shutil.copyfile
-
-    def lost(source, target):
-        if Path(source).name == PREDICTIONS:
-            raise OSError(107, "Transport endpoint is not connected")
-        return usual(source, target)
-
-    monkeypatch.setattr(shutil, "copyfile", lost)
+    fail_to_copy(monkeypatch, lambda source: LOST if source.name == PREDICTIONS else None)
     assert restore_runs(tmp_path / "quick") == 0
     assert read_record(run_folder(tmp_path / "quick", "EXP003", 0)) is None
 

@@ -397,7 +397,8 @@ def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
     assert len(plots) >= 2  # curves, of the run and the family
     assert all(re.search(r' alt="[^"]+"', plot) for plot in plots)
     assert len([image for image in images if "data:image/png" in image]) >= 30  # classes
-    assert all(' alt="' in image for image in images)  # empty where a caption says the same
+    assert all(' alt="' in image for image in images)
+    assert not [html for html in shown if re.search(r'<img [^>]*alt=""[^>]*>(?!<figcaption>)', html)]
     assert any('<table class="confusion"' in html for html in shown)
     assert not [output for output in outputs if output.get("name") == "stderr"]
 

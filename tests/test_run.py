@@ -198,9 +198,9 @@ def test_a_newer_versions_run_is_not_overwritten_by_hand(tiny, tmp_path):
     assert (folder / "run.json").exists()
 
 
-def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch):
+def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch, interrupted):
     """A run that goes on with other threads need not reproduce to the last bit, and says so."""
-    parameters, usual = tiny(output_dir=str(tmp_path), epochs=3).model_dump(), loop.train_one_epoch
+    parameters = tiny(output_dir=str(tmp_path), epochs=3).model_dump()
 
     def session(threads, last):
         run = Run.start(parameters, family="baseline")
@@ -208,10 +208,8 @@ def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch):
         run.load_dataset()
         run.build_model()
         if not last:
-            with monkeypatch.context() as patch:
-                patch.setattr(loop, "train_one_epoch", interrupted)
-                with pytest.raises(KeyboardInterrupt):
-                    run.train()
+            with interrupted(1):
+                run.train()
             return None
         run.train()
         run.evaluate()
@@ -220,11 +218,6 @@ def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch):
     def environment(threads):
         here = describe_environment(torch.device("cpu"))
         return here.model_copy(update={"threads": threads, "git_commit": str(threads)})  # the key knows the code
-
-    def interrupted(training, *given):
-        if training.history:
-            raise KeyboardInterrupt
-        return usual(training, *given)
 
     session(2, last=False)
     record = session(1, last=True)
@@ -284,20 +277,11 @@ def test_record_says_what_was_computed_in_and_what_it_cost(tiny, tmp_path):
     assert record.data.provenance == "bundled"
 
 
-def test_the_training_time_of_a_resumed_run_is_that_of_all_its_epochs(tiny, tmp_path, monkeypatch):
+def test_the_training_time_of_a_resumed_run_is_that_of_all_its_epochs(tiny, tmp_path, monkeypatch, interrupted):
     parameters = tiny(output_dir=str(tmp_path), epochs=3)
     monkeypatch.setattr(loop, "perf_counter", itertools.count(0, 100).__next__)  # an epoch takes 100 seconds
-    usual = loop.train_one_epoch
-
-    def interrupted(training, *given):
-        if training.history:
-            raise KeyboardInterrupt
-        return usual(training, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_one_epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            complete(parameters)
+    with interrupted(1):
+        complete(parameters)
     seconds = complete(parameters).record().seconds
     assert seconds.train == pytest.approx(300, abs=60)
     assert seconds.total >= seconds.train

@@ -16,7 +16,7 @@ TYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """The named device; `auto`: cuda where there is one, else mps, else cpu."""
+    """The named device; `auto`: cuda where there is one, else mps, else cpu. Runs ask `environment.find_device`."""
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():
