@@ -40,6 +40,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def pflop(cost: float | None) -> str:
+    """A training's operations: `0.019`, `<0.001`; a dash where none were counted."""
+    return "–" if not cost else f"{cost:.3g}" if cost >= 0.001 else "<0.001"
+
+
 def counted(count: int, noun: str) -> str:
     """A number of things: `1 run`, `2 runs`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

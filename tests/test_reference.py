@@ -1,6 +1,7 @@
 """The records that the documentation speaks of are what it says they are."""
 
 import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 from cifar_report.experiments.catalog import load_catalog, load_experiment
 from cifar_report.experiments.schema import Experiment
+from cifar_report.formatting import points
 from cifar_report.journal.journal import Journal
+from cifar_report.journal.statements import findings
 from cifar_report.records.record import read_record
 from cifar_report.report.sections import abstract
 from maintenance.write_findings import readme
@@ -99,8 +102,6 @@ def test_readme_says_how_much_is_on_record(journal):
     assert min(len(journal.results[name].runs) for name in on_record) == 3  # "three seeds or more"
     threads = {n: {run.environment.threads for run in journal.results[n].runs} for n in on_record}
     assert threads == {name: {1, 2} if name == "EXP002" else {1} for name in on_record}
-    fastest = min(journal.results["EXP002"].runs, key=lambda run: run.seconds.total)
-    assert fastest.environment.threads == 2  # "on one core (EXP002: two)"
 
 
 def test_what_findings_say_of_threads_and_of_wide_intervals(journal):
@@ -165,6 +166,34 @@ def test_what_notebooks_say_of_the_records(journal):
     assert means.training_pflop["EXP014"] < 0.1 * means.training_pflop["EXP011"]  # frozen outputs computed once
 
 
+def test_the_abstract_answers_hypotheses_and_questions(journal):
+    asked = words_of_abstract(journal).partition("Its hypotheses and questions.")[2].partition("Highest accuracy.")[0]
+    answered = 0
+    for f in findings(journal):
+        decided = f.answer in ("holds", "does not hold")
+        listed = f"{f.statement.says.rstrip('.')} ({f.statement.of}" in asked
+        assert listed == (decided and f.statement.of.startswith(("Hypothesis", "Question"))), f.statement.says
+        answered += listed
+    assert answered > 10
+    holds, _, fails = asked.partition("Does not hold:")
+    assert "Mirroring images helps by itself (Question 6, EXP032)" in holds
+    assert "Rotating images by up to ten degrees helps by itself (Question 6, EXP034; a gain below the margin" in fails
+
+
+def test_the_abstract_says_what_is_shown_in_its_family_and_open_among_the_statements(journal):
+    of_original = [f for f in findings(journal) if not f.statement.ours and f.statement.measure == "accuracy"]
+    still_open = [set(t.names) for f in of_original for t in f.tested if t.answer == "open"]
+    for name, verdict in (("EXP005", "worse"), ("EXP008", "worse"), ("EXP010", "slightly better")):
+        found = journal.comparisons[name]
+        assert found.verdict == verdict
+        said = f"{name} {points(found.difference)} (open among the original's statements)"
+        assert (said in words_of_abstract(journal)) == ({name, found.base} in still_open), name
+
+
+def words_of_abstract(journal):
+    return unescape(re.sub("<[^>]+>", "", abstract(journal).html)).replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_the_abstract_judges_what_has_a_spread(journal):
     text = abstract(journal).html
     judged = "8 of 12 of its figures at full budget lie in the 95 % prediction interval of one new run of ours"
@@ -175,7 +204,7 @@ def test_the_abstract_judges_what_has_a_spread(journal):
     assert "Not ranked either, since they were fitted" in text
     assert "curves: EXP011B +2.54, EXP014B" in text
     assert "Outside it: EXP002, EXP013 and EXP014 (ours is above), EXP011 (ours is below)." in text
-    assert "Not run at full budget: EXP012 and EXP015-EXP020, among them its best, 95.28&nbsp;%." in text
+    assert "Not on record at full budget: EXP012 and EXP015-EXP020, among them its best, 95.28&nbsp;%." in text
     fitted = {entry.id for entry in load_catalog().entries.values() if entry.fitted}
     assert fitted == {entry.id for entry in load_catalog().entries.values() if entry.title.endswith("(fitted)")}
     assert "EXP014B" in journal.complete

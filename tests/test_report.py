@@ -269,3 +269,16 @@ def test_whole_journal_end_to_end_on_digits(tmp_path, no_data, capsys, monkeypat
     assert main(["run", *command[1:]]) == 0
     assert f"{count} runs planned, {count} complete, 0 to execute" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "out" / "runs")  # half a gigabyte for each VGG-16
+
+
+def test_the_table_of_results_gives_times_of_one_kind_of_machine_only(tmp_path):
+    run = write_run(tmp_path, "EXP003", 0.73)
+    other = write_run(tmp_path, "EXP004", 0.74)
+    environment = run.environment
+    assert environment == other.environment
+    for cost, shown in ((0.0190123, "0.019"), (0.0004, "&lt;0.001"), (None, "–")):
+        write_record(run_folder(tmp_path, "EXP003", 0), run.model_copy(update={"training_pflop": cost}))
+        assert f">{shown}<small>10 min</small></td>" in sections.headline(Journal(tmp_path)).html
+    elsewhere = environment.model_copy(update={"device_name": "another processor"})
+    write_record(run_folder(tmp_path, "EXP004", 0), other.model_copy(update={"environment": elsewhere}))
+    assert "10 min" not in sections.headline(Journal(tmp_path)).html

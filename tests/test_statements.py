@@ -79,7 +79,19 @@ def test_what_is_open_names_the_seeds_that_would_decide(tmp_path, judged):
         write_run(tmp_path, "EXP003", second, seed=seed)
     found = judged(contrasts=["EXP003 = EXP001"])
     assert found.answer == "open"
-    assert "seeds would decide with 80 % power" in found.reason
+    assert "seeds would show equivalence with 80 % power" in found.reason
+
+
+def test_what_is_open_although_its_seeds_suffice_says_so(tmp_path, judged):
+    for name, accuracy, signs in (("EXP001", 0.70, "++--++--+-"), ("EXP003", 0.706, "+-+-+-+-+-")):
+        for seed, sign in enumerate(signs):
+            write_run(tmp_path, name, accuracy + float(f"{sign}0.0074"), seed=seed)
+    found = judged(contrasts=["EXP003 > EXP001"])
+    assert found.answer == "open"
+    assert found.tested[0].contrast.seeds_needed(1, alpha=0.05, equivalence=False) <= 10
+    assert found.reason.endswith(
+        "; its seeds suffice to show a difference of the margin (1) with 80 % power, so the difference seems smaller"
+    )
 
 
 def test_one_run_each_is_open_for_want_of_a_spread(tmp_path, judged):
@@ -205,7 +217,7 @@ def test_the_seeds_that_would_decide_allow_for_as_many_contrasts_as_are_planned(
         found = judged(contrasts=contrasts)
         needed = [t.contrast.seeds_needed(1, alpha=0.05 / len(contrasts), equivalence=False) for t in found.tested]
         assert found.answer == "open"
-        assert f"; {max(needed)} seeds would decide with 80 % power" in found.reason
+        assert f"; {max(needed)} seeds would show a difference of the margin (1) with 80 % power" in found.reason
 
 
 def test_a_hypothesis_counts_once_however_it_is_put(tmp_path, monkeypatch):
@@ -235,10 +247,10 @@ def test_only_the_runs_that_would_decide_are_counted(tmp_path, judged):
             write_run(tmp_path, name, accuracy + float(f"{sign}0.01"), seed=seed)
     found = judged(contrasts=["EXP004 > EXP003", "EXP005 > EXP003"])
     assert found.answer == "open"
-    needed = int(re.search(r"(\d+) seeds would decide", found.reason)[1])
+    needed = int(re.search(r"(\d+) seeds would show", found.reason)[1])
     hours = ((needed - 6) + (needed - 2)) / 6
-    assert f"seeds would decide with 80 % power, {hours:.1f} h more of training" in found.reason
-    assert "would decide" not in judged(contrasts=["EXP005 > EXP003", "EXP006 > EXP003"]).reason  # EXP006 is not there
+    assert f"(1) with 80 % power, {hours:.1f} h more of training" in found.reason
+    assert "would show" not in judged(contrasts=["EXP005 > EXP003", "EXP006 > EXP003"]).reason  # EXP006 is not there
 
 
 def test_nothing_is_said_from_later_seeds_that_are_not_there(tmp_path, judged):

@@ -12,7 +12,7 @@ from typing import Literal
 from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.experiments.errors import unknown
 from cifar_report.formatting import duration, grouped, listing, signed
-from cifar_report.journal.journal import Journal
+from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
 
@@ -169,6 +169,7 @@ def _caveats(journal: Journal, names: Iterable[str]) -> list[str]:
     mixed = [result.entry.id for result in results if result.mixed_code]
     found = [f"computed in {listing(sorted(map(str, precisions)))}"] if len(precisions) > 1 else []
     found += [f"the seeds of {listing(mixed)} were trained by different code"] if mixed else []
+    found += [LOCAL_WEIGHTS] if any(LOCAL_WEIGHTS in result.substitutes for result in results) else []
     other = [result.entry.id for result in results if result.mixed_environment]
     return found + ([f"the seeds of {listing(other)} used different versions of torch or devices"] if other else [])
 
@@ -211,24 +212,31 @@ def _words(t: Tested, journal: Journal, unit: str) -> str:
 
 
 def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested], alpha: float) -> list[str]:
-    """How many seeds would decide an open statement, and what they would cost."""
-    undecided, needed = [t for t in tested if t.answer == "open"], 0
-    for t in undecided:
+    """How many seeds would show a difference of the margin, or that there is none, and what they would cost."""
+    needed, names = 0, dict[str, None]()
+    for t in (t for t in tested if t.answer == "open"):
         if t.contrast is None:
             return []
         n = t.contrast.seeds_needed(t.margin, alpha=alpha, equivalence=t.relation == "=")
         if n is None:
             return ["more than 1,000 seeds would be needed"]
-        needed = max(needed, n, t.contrast.seeds + 1)
+        what, seems = (
+            (f"a difference of the margin ({t.margin:g})", "smaller")
+            if t.relation != "="
+            else ("equivalence", "larger")
+        )
+        if n > t.contrast.seeds:
+            needed, names = max(needed, n), names | dict.fromkeys(t.names)
+    if not needed:
+        return [f"its seeds suffice to show {what} with 80 % power, so the difference seems {seems}"]
     values, _ = _values(journal, statement.measure, statement.seeds_from)
-    names = dict.fromkeys(name for t in undecided for name in t.names)
     common = Counter(seed for name in names for seed in values[name]).most_common(needed)  # those that most have
     seconds = 0.0
     for name in names:
         runs = journal.complete[name].runs
         missing = needed - sum(seed in values[name] for seed, _ in common)
         seconds += missing * sum(run.seconds.total for run in runs) / len(runs)
-    return [f"{needed} seeds would decide with 80 % power, {duration(math.ceil(seconds))} more of training"]
+    return [f"{needed} seeds would show {what} with 80 % power, {duration(math.ceil(seconds))} more of training"]
 
 
 def _bounds(journal: Journal, statement: Statement) -> Finding:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cifar_report.experiments.schema import shown
-from cifar_report.formatting import duration, number, p_text, points
+from cifar_report.formatting import duration, number, p_text, pflop, points
 from cifar_report.report.plots import Picture
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -87,7 +87,7 @@ _environment = Environment(
 )
 _environment.globals |= {"reference": reference, "table_number": table_number}
 _environment.filters |= {
-    **{"number": number, "points": points, "p_value": p_text, "duration": duration, "shown": shown},
+    **{"number": number, "points": points, "p_value": p_text, "pflop": pflop, "duration": duration, "shown": shown},
     "in_percent": lambda fraction: f"{100 * fraction:.2f}",
     "count": lambda number: f"{number:,}",
     "moment": lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC"),

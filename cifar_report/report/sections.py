@@ -91,7 +91,9 @@ def abstract(journal: Journal) -> Fragment:
     one_view = means.accuracy - (means.views_gain.fillna(0) if "views_gain" in means else 0)
     comparisons = [c for c in journal.comparisons.values() if c.changed]
     asked = [c for c in comparisons if not journal.results[c.experiment].entry.fitted]
-    statements = [f for f in findings(journal) if not (f.statement.ours or _own_pictures(journal))]
+    every = [] if _own_pictures(journal) else findings(journal)
+    statements = [f for f in every if not f.statement.ours]
+    of_accuracy = [t for f in statements if f.statement.measure == "accuracy" for t in f.tested]
     return fragment(
         "abstract.html.j2",
         journal=journal,
@@ -110,9 +112,12 @@ def abstract(journal: Journal) -> Fragment:
         off={answer: listing(names) for answer, names in answers.items()},
         unknown=unknown and listing(unknown),
         missing=missing and listing(ranges(missing)),
+        asked_for=grouped((f.answer, f) for f in every if f.statement.of.startswith(("Hypothesis", "Question"))),
+        open_pairs=[sorted(t.names) for t in of_accuracy if t.answer == "open"],
         best_missing=best_figure if best_figure in map(originals.get, missing) else None,
         answers=grouped((f.answer, f) for f in statements),
         lacking=sum(f.lacks_runs for f in statements),
+        below=sum(f.below_margin for f in statements),
     )
 
 
@@ -127,7 +132,7 @@ def headline(journal: Journal) -> Fragment:
         ladders=[_ladder(part, beyond) for beyond, part in parts.items()],
         results=results,
         sizes=sorted({run.data.train_size for run in journal.records if run.data}),
-        seconds={r.entry.id: min(run.seconds.train for run in r.runs) for r in results},
+        one_device=len({run.environment.device_name for run in journal.records if run.environment}) == 1,
         local=LOCAL_WEIGHTS,
         comparisons=journal.comparisons,
         margin=f"{load_catalog().margin:g}",
