@@ -627,7 +627,7 @@ def _robust(journal: Journal) -> Iterable[str]:
         "EXP023 adds a whitening first layer to EXP022 and nothing else: "
         f"{without.mean() - whitened.mean():.1f} points less under noise (n = {len(without)} and {len(whitened)}). A "
         "lesson of "
-        "[notebook 8](../notebooks/08_fast_recipe.ipynb) shows how the layer enlarges noise."
+        "[notebook 8](../notebooks/08_fast_recipe.ipynb) shows how the layer gives noise more weight."
     )
 
 

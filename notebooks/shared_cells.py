@@ -47,9 +47,9 @@ del DRIVE_FOLDER
 #
 # The next cell holds everything that defines the run. Change it in the cell, with `papermill -p`, or with a file of `params/`; a misspelt name or an impossible value is refused below, before anything is trained.
 #
-# To repeat another experiment of this family, write its name in `experiment`, and run that cell and the one below it, which lists every parameter that the experiment's file sets differently. Set those here, and run both again. To start anew, always begin with the parameters: later cells reuse the names `dataset` and `model` for the images and the network.
+# To repeat another experiment of this family, write its name in `experiment`, and run that cell and the one below it, which lists every parameter that the experiment's file sets differently. Set those here, and run both again. For a change of your own, give `experiment` a new name, such as `"MINE1"`: the comparison at the end then shows it beside the others. Under the old name it would replace the earlier run. To start anew, always begin with the parameters: later cells reuse the names `dataset` and `model` for the images and the network.
 #
-# On a CPU the small networks take minutes, EfficientNet-B0, ResNet-18 and MobileNetV2 one to two and a half hours, VGG-16 about a day (estimated from its operations), and one epoch at 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5`; with pretrained networks 2,000 images and two epochs, and in notebooks 6 and 7 `image_size = 64`.
+# On a CPU the small networks take minutes, the wide fast network half an hour and more, EfficientNet-B0, ResNet-18 and MobileNetV2 one to two and a half hours, VGG-16 about a day (estimated from its operations), and one epoch at 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5`; with pretrained networks 2,000 images and two epochs, and in notebooks 6 and 7 `image_size = 64`.
 
 # %% id="start"
 from cifar_report.run import Run

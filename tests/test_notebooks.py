@@ -225,7 +225,7 @@ SHOWN = {  # by the lessons
         r"of Muon's step: 1\.\d times",
         r"with the exact matrix: 0\.9\d",
         *[rf"{how} +\d+\.\d% of 30 images are right" for how in ("as taken", "noise", "blur", "JPEG")],
-        r"in the pixels: 0\.\d\d\nafter the first layer: \d+\.\d\d to \d+\.\d\d",
+        r"in the pixels: 0\.\d\d\nby channel of the first layer: \d+\.\d\d to \d+\.\d\d\nall channels together: \d+\.",
         *[r"temperature \d\.\d\d: expected calibration error \d+\.\d points"] * 2,
     ],
     "single_augmentation": [
@@ -266,7 +266,6 @@ SHOWN = {  # by the lessons
         r"as it is, 128 pixels: .* 1\.19 GFLOP per image, the library 1\.19",
         "3 x 3 stem,  32 pixels: .* 1.11 GFLOP",
         *[r"pixels: at most [01] of 255 grey levels"] * 5,
-        *[r"rate (\d\.\de-0\d), moved by \1"] * 7,
     ],
     "normalization": [
         "cifar10 +is off by at most 0.0",

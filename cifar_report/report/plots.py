@@ -173,7 +173,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
         losses.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
         accuracies.set(xlabel="epoch", ylabel="validation accuracy (%)")
         for axes in (losses, accuracies):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if rows:
             thin_line = Line2D([], [], color="#444444", linewidth=0.7, label="training loss (thin)")
             handles = [*accuracies.lines, thin_line]
