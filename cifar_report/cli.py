@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from cifar_report import __version__
-from cifar_report.experiments.catalog import load_catalog, load_experiment, parse_overrides, profiles
+from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, parse_overrides, profiles
 from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, full_name, shown
 from cifar_report.formatting import counted, duration, number, p_text, points
@@ -105,6 +105,15 @@ def _version(wanted: bool) -> None:
 @app.callback(epilog=_examples("cifar-report list", "cifar-report report --profile quick", "cifar-report run --help"))
 def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
     """CIFAR-10 experiments from parameters to one report."""
+    if used := _another_clone():
+        print(f"cifar-report: this is the package of {used}, not that of the clone in this folder", file=sys.stderr)
+
+
+def _another_clone() -> Path | None:
+    """The folder that this package is of, where the current folder is another clone with an environment of its own."""
+    params = packaged_folder("params")
+    here = Path("params", "journal.yaml")
+    return params.parent if here.is_file() and not here.samefile(params / here.name) else None
 
 
 @app.command("list", epilog=_examples("cifar-report list"))
@@ -135,6 +144,8 @@ def new(
     """Add an experiment of your own to the journal."""
     from cifar_report.experiments.addition import add_experiment
 
+    if used := _another_clone():
+        raise RequestError(f"the experiment would be added to {used}: activate this folder's environment first")
     for path in add_experiment(experiment, base, parse_overrides(sets or []), title):
         print(f"written: {path}")
     print(f'run both with: make report ONLY="{full_name(base)} {full_name(experiment)}" SEEDS=0,1,2')

@@ -32,6 +32,23 @@ def test_an_installed_package_gets_no_experiments(monkeypatch, capsys):
     assert not (package / "params").exists()
 
 
+def test_in_the_folder_of_another_clone_nothing_is_added_and_commands_say_whose_package_they_are(
+    clone, monkeypatch, capsys
+):
+    before = {path.name: path.read_bytes() for path in packaged_folder("params").glob("*.yaml")}
+    monkeypatch.chdir(clone.parent)
+    assert main(["new", "EXP100", "--from", "EXP003", "--set", "lr=0.02"]) == 2
+    used = packaged_folder("params").parent
+    assert f"the experiment would be added to {used}: activate" in capsys.readouterr().err
+    assert not (clone / "exp100.yaml").exists()
+    assert {path.name: path.read_bytes() for path in used.joinpath("params").glob("*.yaml")} == before
+    assert main(["list"]) == 0
+    assert f"this is the package of {used}, not that of the clone in this folder" in capsys.readouterr().err
+    monkeypatch.chdir(used)
+    assert main(["list"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_new_experiment_is_the_old_one_with_what_differs(clone, capsys):
     before = (clone / "journal.yaml").read_text().splitlines()
     words = ["new", "exp100", "--from", "exp003", "--set", "lr=0.02 augment=[crop, horizontal_flip]"]

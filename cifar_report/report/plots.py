@@ -289,7 +289,14 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
                 if of:
                     x, y = [r.runs[0].training_pflop for r in of], 100 * np.array([r.accuracy for r in of])
                     errors = np.abs(100 * np.array([r.interval for r in of]).T - y)
-                    style = {"fmt": marker, "ms": 5, "lw": 1.2, "color": colour, "mfc": face, "label": label}
+                    style: dict[str, Any] = {
+                        "fmt": marker,
+                        "ms": 5,
+                        "lw": 1.2,
+                        "color": colour,
+                        "mfc": face,
+                        "label": label,
+                    }
                     axes.errorbar(x, y, errors, zorder=2 if family.beyond else 3, **style)
                     label = ""  # once in the legend
         front = cheapest(cost, [r.accuracy for r in results])
