@@ -278,14 +278,14 @@ def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None
     from cifar_report.execution.execute import outcome
     from cifar_report.records.record import read_runs, recorded_folder, run_name
 
-    request = requested(None, profile, seeds, output)
-    runs = request.output_dir / "runs"
+    output = output or Path("outputs") / _chosen_profile(profile)
+    wanted, runs = _parse_seeds(seeds or "0"), output / "runs"
     recorded = [run for name in _recorded(experiments or (), runs) for run in read_runs(runs / name.lower())]
-    found = [record for record in recorded if not seeds or record.seed in request.seeds]
+    found = [record for record in recorded if not seeds or record.seed in wanted]
     if not found:
-        raise RequestError(f"no record of these runs in {request.output_dir}")
+        raise RequestError(f"no record of these runs in {output}")
     for record in found:
-        folder = recorded_folder(request.output_dir, record)
+        folder = recorded_folder(output, record)
         print(f"{run_name(record.experiment, record.parameters)}: {outcome(record)}  ({folder})")
         print(f"  {record.started_at} to {record.finished_at}, {duration(record.seconds.total)}")
         for warning in record.warnings:

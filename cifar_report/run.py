@@ -152,13 +152,12 @@ class Run:
             return self.history
         self._backup.restore()
         self._environment = describe_environment(self.device)
-        current = self._environment.model_dump()
         self._checkpoint = Checkpoint(
             self.folder / files.CHECKPOINT,
             self.key,
             device=f"{self.device.type}, {choose_precision(self.parameters, self.device)}",
             started_at=self._started_at,
-            environment=current,
+            environments=[self._environment.model_dump(exclude={"git_commit", "git_dirty"})],  # code is in the key
             facts=self._facts,
         )
         trained = None
@@ -173,12 +172,8 @@ class Run:
         self.history, self._last_validation, self._pflop = trained
         self._started_at = self._checkpoint.started_at
         self._warn(self._checkpoint.warning)
-        before = self._checkpoint.environment
-        differ = [
-            f"{name} {value}, then {current.get(name)}"
-            for name, value in before.items()
-            if value != current.get(name) and name not in ("git_commit", "git_dirty")  # whose code is in the key
-        ]
+        sessions = pd.DataFrame(self._checkpoint.environments).items()
+        differ = [f"{name} {', then '.join(map(str, of.unique()))}" for name, of in sessions if of.nunique() > 1]
         self._warn(f"{records.RESUMED_ELSEWHERE}: {'; '.join(differ)}" if differ else None)
         return self.history
 

@@ -91,6 +91,7 @@ def test_a_short_name_is_the_one_that_commands_understand(clone, capsys):
         (["EXP100", "--from", "EXP903", "--set", "lr=0.02"], "unknown experiment 'EXP903'"),
         (["EXP100", "--from", "EXP003", "--set", "lr=0.01"], "would be EXP003 by another name"),
         (["EXP100", "--from", "EXP003", "--set", "seed=3"], "has no seed of its own"),
+        (["EXP100", "--from", "EXP003", "--set", "lr=0.1 experiment=EXP5"], "the new experiment's name is EXP100"),
         (["EXP100", "--from", "EXP003"], "would be EXP003 by another name"),
         (["EXP100", "--from", "EXP003-EXP005", "--set", "lr=0.3"], "--from takes one experiment, not EXP003-EXP005"),
         (["EXP100", "--from", "EXP003", "--set", "rate=1"], "unknown parameter 'rate'"),

@@ -10,6 +10,8 @@ from records import write_run
 from safetensors.numpy import load_file
 
 from cifar_report.cli import main
+from cifar_report.execution.plan import make_plan
+from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.backup import BACKUP, Backup, restore_runs
 from cifar_report.records.files import CHECKPOINT, PREDICTIONS, RESULT_FILES
@@ -215,3 +217,17 @@ def test_the_copys_state_replaces_none_of_this_machine(tmp_path, drive):
         state.write_text(text)
     Backup(folder).restore()
     assert (folder / CHECKPOINT).read_text() == "newer"
+
+
+@pytest.mark.slow
+def test_a_damaged_result_is_brought_back_from_its_copy(tmp_path, drive):
+    (planned,) = make_plan(
+        ["EXP003"],
+        profile="quick",
+        output_dir=tmp_path / "quick",
+        overrides={"dataset": "digits", "train_limit": 64, "test_limit": 30, "epochs": 1},
+    )
+    first = execute_run(planned)
+    (planned.folder / PREDICTIONS).write_bytes(b"damaged")
+    assert execute_run(planned) == first
+    assert planned.is_complete()

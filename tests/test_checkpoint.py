@@ -19,7 +19,7 @@ from cifar_report.training.loop import train
 
 
 def made(path, *, key="key", device="cpu", started_at="2026-01-01T00:00:00+00:00", **environment):
-    return Checkpoint(path, key, device=device, started_at=started_at, environment=environment)
+    return Checkpoint(path, key, device=device, started_at=started_at, environments=[environment])
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_state_comes_back(checkpoint):
     assert torch.equal(state["weights"]["a"], torch.arange(3))
     assert state["history"] == [{"epoch": 1, "loss": 0.1}]
     assert reader.started_at == "2026-01-01T00:00:00+00:00"
-    assert reader.environment == {"threads": 2}
+    assert reader.environments[0] == {"threads": 2}
     assert read_progress(checkpoint.path.parent) == Progress(key="key", epochs=1)
     reader.remove()
     assert list(checkpoint.path.parent.iterdir()) == []

@@ -342,3 +342,9 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_missed_before_anything_runs(tm
     settings = ["--set", "device=cuda dataset=digits", "--output", str(tmp_path / "out")]
     assert main(["run", "EXP000", "--profile", "quick", *settings]) == 2
     assert "this machine has no NVIDIA GPU" in capsys.readouterr().err
+
+
+def test_show_asks_for_no_profile_where_the_folder_is_named(tmp_path, capsys):
+    write_run(tmp_path, "EXP003")
+    assert main(["show", "--output", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == ""

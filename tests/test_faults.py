@@ -239,6 +239,26 @@ def test_a_run_that_another_command_has_begun_since_is_left_to_it(tmp_path):
     assert lost.error.message == f"the run could not write its record in {run.folder}; is its disk full?"
 
 
+def test_an_earlier_result_does_not_pass_for_that_of_a_run_that_could_write_none(tmp_path):
+    (run,) = plan(tmp_path / "out", "EXP000")
+    earlier = write_run(tmp_path / "out", "EXP000")
+    lost = worker.Worker(run, SimpleNamespace(exitcode=0)).result()
+    assert lost is not None
+    assert lost.error is not None
+    assert lost.error.type == "RecordLost"
+    assert read_record(run.folder) == earlier
+
+
+def test_a_full_disk_is_refused_by_name_before_anything_runs(disk):
+    folder = disk("size=40k")
+    with contextlib.suppress(OSError), (folder / "fill").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    ended = command(folder / "out", "run", "EXP000")
+    assert ended.returncode == 2
+    assert "No space left on device" in ended.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
 def test_thousands_of_records_are_planned_checked_and_tabulated_within_time_and_memory(tmp_path):

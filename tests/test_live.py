@@ -9,7 +9,8 @@ from rich.console import Console
 
 from cifar_report.execution import execute
 from cifar_report.execution.execute import table_of_running
-from cifar_report.records.record import read_history
+from cifar_report.records.files import CHECKPOINT, PROGRESS
+from cifar_report.records.record import Progress, read_history
 
 HEADER = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr,seconds\n"
 
@@ -17,7 +18,7 @@ HEADER = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr
 @pytest.fixture
 def run(tmp_path):
     parameters = SimpleNamespace(epochs=10)
-    return SimpleNamespace(name="EXP003 seed 0", folder=tmp_path, parameters=parameters)
+    return SimpleNamespace(name="EXP003 seed 0", folder=tmp_path, parameters=parameters, key="key")
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def test_table_tells_epochs_accuracy_and_time_left(run, clock):
     assert "1 of 3 done" in shown()
     assert re.search(r"EXP003 seed 0 +│ 0/10 +│ – +│ 0 s +│ –", shown())
     (run.folder / "history.csv").write_text(HEADER + "1,1.5,0.4,1.4,0.5,0.01,10.0\n2,1.2,0.5,1.3,0.6,0.01,14.0\n")
+    assert "0/10" in shown()  # of an earlier result, without a checkpoint
+    (run.folder / CHECKPOINT).touch()
+    (run.folder / PROGRESS).write_text(Progress(key="key", epochs=2).model_dump_json())
     clock.now = 25.0
     assert re.search(r"2/10 +│ 60.00% +│ 25 s +│ 96 s", shown())  # eight epochs of 12 s
 

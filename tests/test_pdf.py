@@ -172,6 +172,13 @@ def test_markdown_has_the_tables_and_names_its_figures(report):
     assert "data:" not in text
 
 
+def test_paper_has_links_to_itself_and_the_web_alone(tmp_path):
+    links = '<a href="a.html" title="t">1</a> <a href="b.html">2</a> <a href="https://c.org">3</a> <a href="#d">4</a>'
+    write_pdf(f'<main><h1 id="d">d</h1>{links}</main>', tmp_path / "report.pdf", print)
+    with pdfplumber.open(tmp_path / "report.pdf") as pdf:
+        assert [link["uri"] for link in pdf.pages[0].hyperlinks] == ["https://c.org"]
+
+
 def test_rows_that_are_linked_to_keep_their_columns_and_small_words_stand_apart(tmp_path):
     small = "<small>to 76,<br> better</small>"
     row = f'<tr id="x"><th>LeNet<small>weights: local file</small></th><td>75{small}</td></tr>'

@@ -202,13 +202,13 @@ def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch, interrupted)
     """A run that goes on with other threads need not reproduce to the last bit, and says so."""
     parameters = tiny(output_dir=str(tmp_path), epochs=3).model_dump()
 
-    def session(threads, last):
+    def session(threads, interrupted_after=None):
         run = Run.start(parameters, family="baseline")
         monkeypatch.setattr("cifar_report.run.describe_environment", lambda device: environment(threads))
         run.load_dataset()
         run.build_model()
-        if not last:
-            with interrupted(1):
+        if interrupted_after:
+            with interrupted(interrupted_after):
                 run.train()
             return None
         run.train()
@@ -219,10 +219,11 @@ def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch, interrupted)
         here = describe_environment(torch.device("cpu"))
         return here.model_copy(update={"threads": threads, "git_commit": str(threads)})  # the key knows the code
 
-    session(2, last=False)
-    record = session(1, last=True)
+    session(2, interrupted_after=1)
+    session(1, interrupted_after=2)
+    record = session(2)
     assert record.warnings == [f"{RESUMED_ELSEWHERE}: threads 2, then 1"]
-    assert record.environment.threads == 1
+    assert record.environment.threads == 2
 
 
 def test_a_checkpoint_of_another_precision_is_not_gone_on_with(tiny, tmp_path, monkeypatch, capsys):

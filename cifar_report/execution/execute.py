@@ -22,7 +22,7 @@ from cifar_report.execution.resources import cores, default_jobs, gpus, slot_env
 from cifar_report.execution.worker import Worker, remove_traces
 from cifar_report.formatting import counted, duration
 from cifar_report.records.lock import holder, is_locked
-from cifar_report.records.record import RunRecord, read_history, run_name
+from cifar_report.records.record import RunRecord, read_history, read_progress, run_name
 
 POLL = 0.5  # seconds between two looks at the workers
 
@@ -150,7 +150,9 @@ def table_of_running(running: Sequence[Worker], title: str) -> Table:
     """The running runs: finished epochs, validation accuracy, time elapsed, and left after the last epoch."""
     shown = Table("run", "epoch", "accuracy", "elapsed", "left", title=title)
     for worker in running:
-        run, history = worker.run, read_history(worker.run.folder)
+        run, progress = worker.run, read_progress(worker.run.folder)
+        # An earlier result's history stays until the first epoch's row replaces it.
+        history = read_history(run.folder) if progress and progress.key == run.key else []
         accuracy = f"{history[-1].validation_accuracy:.2%}" if history else "–"
         seconds = sum(epoch.seconds for epoch in history)
         left = duration(seconds / len(history) * (run.parameters.epochs - len(history))) if history else "–"

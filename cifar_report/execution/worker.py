@@ -56,10 +56,14 @@ class Worker:
         if self.process.exitcode != 0 and not self.run.is_complete():
             return record_failure(self.run, _death(self), self.started)
         record = read_record(self.run.folder)
+        if record and (record.key == self.run.key or self.run.is_complete()):
+            return record
         if record is None and is_locked(self.run.folder):
             return None  # another command executes it already, with other settings
         lost = f"the run could not write its record in {self.run.folder}; is its disk full?"
-        return record or record_failure(self.run, ErrorRecord(type="RecordLost", message=lost), self.started)
+        error = ErrorRecord(type="RecordLost", message=lost)
+        # A record there is of an earlier result, or of what another command has done since: it stays.
+        return (failed_record if record else record_failure)(self.run, error, self.started)
 
 
 def remove_traces(folder: Path) -> None:
@@ -120,6 +124,7 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
     before = read_record(run.folder)  # stays until this execution leaves its own
     if before is None or before.key == run.key:  # unless it is damaged, or of a failure
         (run.folder / RECORD).unlink(missing_ok=True)
+        before = None  # a copy of it that the backup brings back is a result of this execution
     target, values = run.folder / NOTEBOOK, run.parameters.model_dump(mode="json")
     try:
         execute_notebook(run.family.notebook_path, target, values, kernel=kernel)

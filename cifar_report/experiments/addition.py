@@ -36,6 +36,8 @@ def add_experiment(name: str, base: str, overrides: Mapping[str, str], title: st
         raise RequestError("--title takes one line of text")
     if "seed" in overrides:
         raise RequestError("an experiment has no seed of its own: --seeds chooses those of its runs")
+    if "experiment" in overrides:
+        raise RequestError(f"the new experiment's name is {name}: --set names no other")
     written = read_yaml(parameters / f"{base.lower()}.yaml")
     experiment = validate({**written, **overrides, "experiment": name}, where=f"{base} with the given overrides")
     changes = experiment.differences(load_experiment(base))

@@ -11,6 +11,7 @@ import pandas as pd
 from cifar_report.formatting import grouped, listing, p_text, percent, points, ranges
 from cifar_report.journal.journal import Journal, Result, of_equal_work
 from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, wilson_interval
+from cifar_report.records.record import run_name
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _confusions(results: Sequence[Result]) -> tuple[list[str], list[str]]:
         one, two = np.unravel_index(both.argmax(), both.shape)
         share = percent(both.max() / int((~predictions.correct).sum()))
         figures = f"{counts[one, two]:,} and {counts[two, one]:,} images, {share} of all its mistakes"
-        seed = f"seed {run.seed}: " if len(result.runs) > 1 else ""
+        seed = f"{run_name('', run.parameters).strip()}: " if len(result.runs) > 1 else ""
         pairs.append((f"{names[one]} and {names[two]}", f"{run.experiment} ({seed}{figures})"))
         shown_by.append(result.entry.id)
     sentences = [f"Most often confused: {pair}, in {listing(parts)}." for pair, parts in grouped(pairs).items()]

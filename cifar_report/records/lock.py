@@ -90,9 +90,10 @@ def holder(folder: Path) -> str:
 
 
 def require_locks(folder: Path) -> None:
-    """Refuse a file system without locks, such as some network file systems."""
+    """Refuse a file system without locks, such as some network file systems, or without room to name the holder."""
     try:
-        with tempfile.TemporaryFile(dir=folder) as probe, suppress(ImportError):
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe, suppress(ImportError):
+            probe.write(b"1")
             import fcntl  # not on Windows, where every file system has locks
 
             try:

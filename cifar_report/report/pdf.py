@@ -39,7 +39,7 @@ def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
         return
     import weasyprint
 
-    page = re.sub(r"<a href=\"(?!#|https?:)[^\"]*\">(.*?)</a>", r"\1", page, flags=re.DOTALL)  # paper has no files
+    page = re.sub(r"<a href=\"(?!#|https?:)[^>]*>(.*?)</a>", r"\1", page, flags=re.DOTALL)  # paper has no files
     try:
         with atomic_file(target) as temporary:
             weasyprint.HTML(string=page).write_pdf(temporary, pdf_tags=True)  # for screen readers

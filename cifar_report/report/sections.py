@@ -25,7 +25,7 @@ from cifar_report.journal.statements import findings, named, parts
 from cifar_report.journal.statistics import calibration
 from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.predictions import Predictions
-from cifar_report.records.record import RunRecord, now, recorded_folder
+from cifar_report.records.record import RunRecord, now, recorded_folder, run_name
 from cifar_report.report import image_grids, plots
 from cifar_report.report.confusion_matrix import confusion_matrix
 from cifar_report.report.fragments import Fragment, figure, fragment, reference, table_number
@@ -274,7 +274,7 @@ def _detail(result: Result) -> Fragment:
     if found:  # one seed's: answers of several to the same images are no larger sample
         run, predictions = found[0]
         assert run.data is not None  # a complete run has data
-        which = f"{name}, seed {run.seed}" if len(result.runs) > 1 else name
+        which = run_name(f"{name},", run.parameters) if len(result.runs) > 1 else name
         number, counts = table_number(f"confusion-{name}"), predictions.confusion_matrix()
         caption = Markup("<b>Table {}.</b> {}: classes; rows are labels, columns what the model took them for.")
         confusion = confusion_matrix(counts, run.data.class_names, caption.format(number, which))

@@ -18,7 +18,7 @@ class Checkpoint:
     """`checkpoint.pt` of one run folder, valid only for the run whose key it carries, on the same type of device in
     the same precision (`device`).
 
-    Once a state has been loaded, `started_at` is of the run's first session, and `environment` what that ran on.
+    Once a state has been loaded, `started_at` is of the run's first session, and `environments` what each ran on.
     `warning` says why a state that was there could not be used.
     """
 
@@ -27,13 +27,13 @@ class Checkpoint:
     _: KW_ONLY
     device: str
     started_at: str
-    environment: dict[str, Any]
+    environments: list[dict[str, Any]]
     facts: KeyFacts | None = None
     warning: str | None = field(default=None, init=False)
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step."""
-        about = {"key": self.key, "device": self.device, "started_at": self.started_at, "environment": self.environment}
+        about = {name: getattr(self, name) for name in ("key", "device", "started_at", "environments", "warning")}
         with atomic_file(self.path) as temporary, temporary.open("wb") as stream:
             try:
                 torch.save({**about, **state}, stream)
@@ -58,7 +58,8 @@ class Checkpoint:
         if (state.get("key"), state.get("device")) != (self.key, self.device):
             print(f"{self.path} is of other parameters, code, device or precision: starting again from the first epoch")
             return None
-        self.started_at, self.environment = state["started_at"], state["environment"]
+        self.started_at, self.warning = state["started_at"], state.get("warning")
+        self.environments = [*state.get("environments", ()), *self.environments]
         return state
 
     def remove(self) -> None:
