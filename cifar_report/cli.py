@@ -6,7 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 a run failed, 2 the request was wrong, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a minus sign in a file of Windows, say
+            # A minus sign in a file of Windows, say; a line at once also where it goes into a file.
+            stream.reconfigure(errors="replace", line_buffering=True)
     try:
         app(arguments, prog_name="cifar-report")
     except SystemExit as end:
@@ -247,7 +248,7 @@ def doctor(output: Output = None) -> int:
     broken = 0
     for finding in examine(output or Path("outputs")):
         broken += finding.status == "broken"
-        print(f"{finding.status:8} {finding.name}: {finding.text}", flush=True)
+        print(f"{finding.status:8} {finding.name}: {finding.text}")
     return RUN_FAILED if broken else DONE
 
 
@@ -257,19 +258,25 @@ def fetch(
 ) -> int:
     """Download the images and weights that experiments need; exit with 1 or 2 if something is missing."""
     from cifar_report.data.cache import load_images
+    from cifar_report.execution.plan import PlannedRun
     from cifar_report.training.weights import find_weights
 
-    plan = requested(experiments, profile, seeds, output or Path(gettempdir()), sets).plan(remote=True)  # none is run
-    found = set()
-    for planned in plan:
-        e = planned.parameters
-        images, _ = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)
-        found.add(f"{e.dataset}: {images.source}, SHA-256 {images.sha256}")
-        if e.weights and (weights := find_weights(e)[1]):
-            found.add(f"{e.weights} weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}")
-    print("\n".join(sorted(found)))
+    request = requested(experiments, profile, seeds, output or Path(gettempdir()), sets)  # none is run
+    plan, found, missing = list[PlannedRun](), set(), set()
+    for name in request.experiments or load_catalog().entries:
+        try:
+            plan += (planned := replace(request, experiments=(name,)).plan(remote=True))
+            e = planned[0].parameters
+            images, _ = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)
+            found.add(f"{e.dataset}: {images.source}, SHA-256 {images.sha256}")
+            if e.weights and (weights := find_weights(e)[1]):
+                found.add(f"{e.weights} weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}")
+        except RequestError as error:
+            missing.add(f"cifar-report: {error}")
+    for lines, stream in ((found, sys.stdout), (missing, sys.stderr)):
+        stream.writelines(f"{line}\n" for line in sorted(lines))
     _print_warnings(plan)
-    return RUN_FAILED if any(run.problems for run in plan) else DONE
+    return REQUEST_WRONG if missing else RUN_FAILED if any(run.problems for run in plan) else DONE
 
 
 @app.command(epilog=_examples("cifar-report show EXP003", "cifar-report show EXP003 --profile reference --seeds 0,1"))
@@ -486,7 +493,7 @@ def _dry_run(request: Request) -> int:
             total, length = total + seconds, f"about {duration(seconds)}"
         except RequestError as error:
             length = str(error)
-        print(f"{planned.name}: {state.status}, {length}", flush=True)
+        print(f"{planned.name}: {state.status}, {length}")
     _print_absent(run for run, _ in plan)
     print(f"{len(plan)} runs to execute: about {duration(total)} one after the other on this machine")
     return DONE
@@ -501,15 +508,14 @@ def _execute(request: Request, jobs: int | None, runs_per_gpu: int, executor: Ex
     if restored := restore_runs(request.output_dir):
         print(f"{counted(restored, 'complete run')} restored from the backup")
     _print_warnings(plan)
-    say = partial(print, flush=True)
     if executor == "ray":
         from cifar_report.execution.cluster import execute_on_ray
 
-        records = execute_on_ray(plan, address=ray_address, jobs=jobs, runs_per_gpu=runs_per_gpu, say=say)
+        records = execute_on_ray(plan, address=ray_address, jobs=jobs, runs_per_gpu=runs_per_gpu)
     else:
         from cifar_report.execution.execute import execute_plan
 
-        records = execute_plan(plan, jobs=jobs, runs_per_gpu=runs_per_gpu, say=say)
+        records = execute_plan(plan, jobs=jobs, runs_per_gpu=runs_per_gpu)
     return RUN_FAILED if any(record.status == "failed" for record in records) else DONE
 
 

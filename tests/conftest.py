@@ -129,9 +129,15 @@ def interrupted() -> Callable[[int], AbstractContextManager[None]]:
 
 
 @pytest.fixture
+def said(capfd: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+    """The lines that were printed since this was called last."""
+    return lambda: capfd.readouterr().out.splitlines()
+
+
+@pytest.fixture
 def no_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports of which no PDF is made: it takes two thirds of their time."""
-    monkeypatch.setattr("cifar_report.report.export.write_pdf", lambda page, target, say: None)
+    monkeypatch.setattr("cifar_report.report.export.write_pdf", lambda page, target: None)
 
 
 @pytest.fixture

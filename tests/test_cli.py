@@ -273,10 +273,15 @@ def test_fetch_says_what_there_is_and_runs_nothing(capsys, tmp_path, no_data, mo
     assert "WARNING: CIFAR-10 not found" in out
     assert "WARNING: No ImageNet weights found for vgg16" in out
     assert main([*command, "--set", "offline=fail"]) == 2
+    assert main([*command, "--set", "offline=fail dataset=digits"]) == 2
+    told = capsys.readouterr()
+    assert "digits: " in told.out  # whatever else is missing
+    assert f"imagenet weights of resnet18: local file, SHA-256 {digest}" in told.out
+    assert "CIFAR-10 is not on this machine" in told.err
+    assert "No ImageNet weights found for vgg16" in told.err
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").write_text("no folder")  # nor need there be one
     assert main(["fetch", "EXP003", "--profile", "quick", "--set", "dataset=digits"]) == 0
-    assert "CIFAR-10 is not on this machine" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -45,7 +45,7 @@ def test_missing_ray_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     plan = make_plan(["EXP000"], profile="quick", overrides=TINY, output_dir=tmp_path / "out")
     with pytest.raises(RequestError, match=r"pip install 'cifar-report\[ray\]'"):
-        execute_on_ray(plan, say=lambda text: None)
+        execute_on_ray(plan)
 
 
 def test_only_a_cluster_that_was_named_is_trusted(monkeypatch):
@@ -190,7 +190,7 @@ def empty_runs(address: str, output: Path, count: int) -> float:
     plan = make_plan(["EXP000"], profile="quick", seeds=range(count), overrides=TINY, output_dir=output)
     started = time.perf_counter()
     cluster._execute_here, cluster._seen_here = _nothing(plan[0]), lambda run, record: record
-    records = execute_on_ray(plan, address=address, say=lambda text: None)
+    records = execute_on_ray(plan, address=address)
     assert len(records) == count
     assert summary(records[0])
     return (time.perf_counter() - started) / count

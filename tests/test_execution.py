@@ -120,20 +120,21 @@ def visible(folder):
 
 @pytest.mark.slow
 def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_path, capfd):
-    said: list[str] = []
-    (record,) = execute_plan(plan(tmp_path, "EXP000"), say=said.append)
+    (record,) = execute_plan(plan(tmp_path, "EXP000"))
     assert record.status == "completed"
+    out, err = capfd.readouterr()
+    said = out.splitlines()
     assert said[0] == "1 runs planned, 0 complete, 1 to execute"
     assert "of 30 test images" in said[1]
-    assert capfd.readouterr().err == ""
+    assert err == ""
     folder = tmp_path / "out" / "runs" / "exp000" / "seed-0"
     assert visible(folder) == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "notebook.ipynb"}
     executed = json.loads((folder / "notebook.ipynb").read_text())
     assert executed["metadata"]["kernelspec"]["name"] == "python3"
     assert record.key == plan(tmp_path, "EXP000")[0].key
 
-    assert execute_plan(plan(tmp_path, "EXP000"), say=said.append) == []
-    assert said[-1] == "1 runs planned, 1 complete, 0 to execute"
+    assert execute_plan(plan(tmp_path, "EXP000")) == []
+    assert capfd.readouterr().out.splitlines()[-1] == "1 runs planned, 1 complete, 0 to execute"
 
     def state(**given):
         found = plan(tmp_path, "EXP000", **given)[0].state()
@@ -141,8 +142,8 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
 
     assert state() == "complete: "
     assert state(overrides={**TINY, "lr": "0.02"}) == "stale: lr is 0.02, was 0.01"
-    missing_runs(plan(tmp_path, "EXP000", overrides={**TINY, "lr": "0.02"}), said.append)
-    assert said[-2:] == [
+    missing_runs(plan(tmp_path, "EXP000", overrides={**TINY, "lr": "0.02"}))
+    assert capfd.readouterr().out.splitlines() == [
         "EXP000 seed 0: its earlier result is replaced (lr is 0.02, was 0.01)",
         "1 runs planned, 0 complete, 1 to execute",
     ]
@@ -179,7 +180,7 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
     (folder / "elsewhere").rename(folder / "model.safetensors")
 
     (folder / "predictions.npz").write_bytes(b"")
-    (repaired,) = execute_plan(plan(tmp_path, "EXP000"), say=said.append)
+    (repaired,) = execute_plan(plan(tmp_path, "EXP000"))
     assert repaired.test == record.test
     assert state() == "complete: "
 
@@ -192,11 +193,10 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
 
 
 @pytest.mark.slow
-def test_failed_run_is_recorded_and_does_not_stop_the_others(tmp_path):
+def test_failed_run_is_recorded_and_does_not_stop_the_others(tmp_path, said):
     wild = {**TINY, "lr": "100", "momentum": "0.99", "batch_size": "4"}
     runs = [*plan(tmp_path, "EXP000", seeds=[0], overrides=wild), *plan(tmp_path, "EXP000", seeds=[1])]
-    said: list[str] = []
-    failed, done = execute_plan(runs, say=said.append)
+    failed, done = execute_plan(runs)
     assert (failed.status, done.status) == ("failed", "completed")
     on_disk = read_record(tmp_path / "out" / "runs" / "exp000" / "seed-0")
     assert on_disk is not None
@@ -205,7 +205,7 @@ def test_failed_run_is_recorded_and_does_not_stop_the_others(tmp_path):
     assert on_disk.error.type == "DivergedError"
     assert "try a smaller lr than 100" in on_disk.error.message
     assert on_disk.error.cell_source == "history = run.train()"
-    assert f"FAILED in cell {on_disk.error.cell}: DivergedError" in said[1]
+    assert f"FAILED in cell {on_disk.error.cell}: DivergedError" in said()[1]
     journal = Journal(tmp_path / "out")
     assert [run.seed for run in journal.results["EXP000"].runs] == [1]
     assert plan(tmp_path, "EXP000", overrides=wild)[0].state().status == "failed"  # to be tried again
@@ -292,15 +292,14 @@ def test_kernel_is_this_environments(tmp_path, short_notebook):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_thread_variables")
-def test_parallel_runs_share_the_cores_and_give_each_run_once(tmp_path):
+def test_parallel_runs_share_the_cores_and_give_each_run_once(tmp_path, said):
     runs = plan(tmp_path, "EXP000", "EXP003-EXP005")
-    said: list[str] = []
-    records = execute_plan(runs, jobs=2, say=said.append)
+    records = execute_plan(runs, jobs=2)
     assert sorted(record.experiment for record in records) == ["EXP000", "EXP003", "EXP004", "EXP005"]
     assert {record.status for record in records} == {"completed"}
     share = max(1, cores() // 2)
     assert {record.environment.threads for record in records if record.environment} == {share}
-    assert [line.split("]")[0] for line in said[1:]] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert [line.split("]")[0] for line in said()[1:]] == ["[1/4", "[2/4", "[3/4", "[4/4"]
     assert all(run.is_complete() for run in runs)
 
 
@@ -456,12 +455,12 @@ def workers(pid):
 
 
 @pytest.mark.slow
-def test_verify_trains_again_and_compares(tmp_path):
-    execute_plan(plan(tmp_path, "EXP000", "EXP003"), say=lambda text: None)
-    said: list[str] = []
-    assert verify_runs(plan(tmp_path, "EXP000", "EXP003"), named=False, say=said.append)
-    assert len(said) == 1
-    assert "seed 0: reproduces to the last bit" in said[0]
+def test_verify_trains_again_and_compares(tmp_path, said):
+    execute_plan(plan(tmp_path, "EXP000", "EXP003"))
+    said()
+    assert verify_runs(plan(tmp_path, "EXP000", "EXP003"), named=False)
+    (line,) = said()
+    assert "seed 0: reproduces to the last bit" in line
 
     run = plan(tmp_path, "EXP000")[0]
     with np.load(run.folder / "predictions.npz") as stored:
@@ -469,13 +468,13 @@ def test_verify_trains_again_and_compares(tmp_path):
     content["logits"][0] += 1
     np.savez(run.folder / "predictions.npz", **content)
     assert run.is_complete()  # the same predictions, but not from the same model
-    assert not verify_runs([run], named=True, say=said.append)
-    assert "does not reproduce to the last bit on the same CPU" in said[-1]
+    assert not verify_runs([run], named=True)
+    assert "does not reproduce to the last bit on the same CPU" in said()[-1]
 
 
 @pytest.mark.slow
-def test_verify_allows_for_a_run_that_went_on_elsewhere(tmp_path, monkeypatch):
-    (record,) = execute_plan(plan(tmp_path, "EXP000"), say=lambda text: None)
+def test_verify_allows_for_a_run_that_went_on_elsewhere(tmp_path, said):
+    (record,) = execute_plan(plan(tmp_path, "EXP000"))
     (run,) = plan(tmp_path, "EXP000")
     predictions = read_predictions(run.folder)
     assert predictions is not None
@@ -483,9 +482,8 @@ def test_verify_allows_for_a_run_that_went_on_elsewhere(tmp_path, monkeypatch):
     predictions.write(run.folder / "predictions.npz")
     mixed = record.model_copy(update={"warnings": [f"{RESUMED_ELSEWHERE}: threads 2, then 1"]})
     write_record(run.folder, mixed)
-    said: list[str] = []
-    assert verify_runs([run], named=True, say=said.append)
-    assert "reproduces within 2 points on a GPU, another machine, another version or another number" in said[0]
+    assert verify_runs([run], named=True)
+    assert "reproduces within 2 points on a GPU, another machine, another version or another number" in said()[-1]
 
 
 @pytest.mark.slow
@@ -512,7 +510,7 @@ def test_a_damaged_checkpoint_costs_its_epochs_only_and_is_told(tmp_path):
     assert run.state().status == "unfinished"
     with (run.folder / "checkpoint.pt").open("r+b") as stream:
         stream.truncate(1000)
-    (record,) = execute_plan([run], say=lambda text: None)
+    (record,) = execute_plan([run])
     assert (record.status, len(record.epochs)) == ("completed", 40)
     assert record.warnings[0].startswith("its checkpoint was damaged (")
     assert visible(run.folder) == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "notebook.ipynb"}
@@ -633,24 +631,23 @@ def test_threads_do_not_depend_on_how_many_runs_are_left(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("cifar_report.execution.execute._Crew.start_what_can_start", lambda crew: crew.waiting.clear())
     runs = plan(tmp_path, "EXP000", seeds=[0, 1, 2], overrides=TINY)
-    execute_plan(runs, say=lambda text: None)
-    monkeypatch.setattr("cifar_report.execution.execute.missing_runs", lambda plan, say: list(plan[:1]))
-    execute_plan(runs, say=lambda text: None)
-    execute_plan(runs[:1], say=lambda text: None)
+    execute_plan(runs)
+    monkeypatch.setattr("cifar_report.execution.execute.missing_runs", lambda plan: list(plan[:1]))
+    execute_plan(runs)
+    execute_plan(runs[:1])
     assert asked == [2, 2, 1]
 
 
-def test_gpus_limit_the_jobs_of_runs_that_use_them_and_it_is_said(tmp_path, monkeypatch):
+def test_gpus_limit_the_jobs_of_runs_that_use_them_and_it_is_said(tmp_path, monkeypatch, said):
     monkeypatch.setattr("cifar_report.execution.execute.gpus", lambda: ("0",))
     monkeypatch.setattr("cifar_report.execution.execute._Crew.start_what_can_start", lambda crew: crew.waiting.clear())
     for device, told in (
         ("auto", ["1 run at a time: 1 GPU, each with room for 1 run (--runs-per-gpu)"]),
         ("cpu", []),
     ):
-        said: list[str] = []
         runs = plan(tmp_path, "EXP000", seeds=[0, 1], overrides={**TINY, "device": device})
-        execute_plan(runs, jobs=2, say=said.append)
-        assert said[1:] == told
+        execute_plan(runs, jobs=2)
+        assert said()[1:] == told
 
 
 def test_gpus_are_those_the_process_may_use(monkeypatch):

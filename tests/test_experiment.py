@@ -99,6 +99,7 @@ def test_texts_become_the_right_types(given, expected):
         ({"device": "tpu"}, ["'device'"]),
         ({"experiment": "../x"}, ["'experiment'"]),
         ({"seed": -1}, ["'seed'"]),
+        ({"learning_rate": 0.1}, ["unknown parameter 'learning_rate'", "see `cifar-report parameters`"]),
         ({"import os": 1}, ["unknown parameter 'import os'"]),
         ({"x=1;y": 1}, ["unknown parameter 'x=1;y'"]),
         ({1: 1}, ["unknown parameter '1'"]),

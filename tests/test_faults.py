@@ -99,14 +99,14 @@ def test_kernel_ended_by_the_memory_killer_is_a_failed_run_and_the_next_goes_on(
 
     hunter = threading.Thread(target=hunt)
     hunter.start()
-    (failed,) = execute_plan(runs[:1], say=lambda text: None)
+    (failed,) = execute_plan(runs[:1])
     hunter.join()
     assert killed
     assert failed.status == "failed"
     assert failed.error is not None
     assert "as the system does when memory runs out" in failed.error.message
     assert runs[0].state().status == "failed"
-    (done,) = execute_plan(plan(tmp_path / "out", "EXP000", seeds=[1]), say=lambda text: None)
+    (done,) = execute_plan(plan(tmp_path / "out", "EXP000", seeds=[1]))
     assert done.status == "completed"
 
 
@@ -147,7 +147,7 @@ def test_a_users_start_up_files_reach_no_run(tmp_path, monkeypatch):
     startup.mkdir(parents=True)
     (startup / "00.py").write_text("x = 1\n")  # which would count as a misspelt parameter
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    (done,) = execute_plan(plan(tmp_path / "out", "EXP000"), say=lambda text: None)
+    (done,) = execute_plan(plan(tmp_path / "out", "EXP000"))
     assert done.status == "completed", done.error
 
 
@@ -199,11 +199,11 @@ def test_what_a_killed_process_left_beside_a_complete_run_is_removed(tmp_path):
         path.write_text("1 vm")
     (run.folder / ".lock").touch()
     with folder_lock(run.folder):
-        missing_runs([run], print)
+        missing_runs([run])
         assert all(path.exists() for path in traces)
     for path in traces:
         path.write_text("1 vm")
-    assert missing_runs([run], print) == []
+    assert missing_runs([run]) == []
     assert not any(path.exists() for path in traces)
 
 

@@ -177,6 +177,8 @@ def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys, no_pdf):
     assert "a folder of pictures, decoded to 32 pixels in place of CIFAR-10" in html
     assert '<th scope="col">plum</th>' in html
     assert "data_dir=FOLDER" in html  # in the command that does it again
+    assert "hypotheses and its\nquestions is about CIFAR-10." in html
+    assert "What is open." not in html  # where nothing is compared
     capsys.readouterr()
     assert main(["predict", "--experiment", "EXP003", str(fruit / "plum/001.png"), "--output", str(output)]) == 0
     assert "plum" in capsys.readouterr().out

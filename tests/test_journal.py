@@ -16,7 +16,7 @@ from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import curve_measures, jitter
 from cifar_report.journal.observations import observe
 from cifar_report.journal.results_table import family_frame, results_frame
-from cifar_report.journal.statements import findings
+from cifar_report.journal.statements import _caveats, findings
 from cifar_report.journal.statistics import contrast, mcnemar, wilson_interval
 from cifar_report.records.record import ErrorRecord, SecondsRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
@@ -309,7 +309,8 @@ def test_jitter_of_a_straight_line_is_zero(tmp_path):
 )
 def test_a_comparison_is_unlike_where_more_differs_than_the_experiments_do(tmp_path, changes, caveat):
     for name in ("EXP011", "EXP017"):
-        write_run(tmp_path, name, 0.7, parameters=changes.get(name, {}))
+        parameters = changes.get(name, {})
+        write_run(tmp_path, name, 0.7, parameters=parameters, train_size=parameters.get("train_limit", 50_000))
     always = "images of 224 pixels and fewer epochs"  # as journal.yaml says of the experiment
     found = Journal(tmp_path).comparisons["EXP017"]
     assert found.caveat == "; ".join(filter(None, (caveat, always)))
@@ -621,7 +622,8 @@ def test_the_command_that_reproduces_a_run_gives_its_parameters(tmp_path):
     command = reproduce_command([run], load_catalog().family_named("initialization"))
     words = shlex.split(command)
     assert words[:7] == ["cifar-report", "run", "EXP003", "--profile", words[4], "--seeds", "4"]
-    overrides = {**parse_overrides(words[8:]), "seed": 4}
+    assert words[-2:] == ["--output", "FOLDER"]  # where they replace no run of the profile
+    overrides = {**parse_overrides(words[8:-2]), "seed": 4}
     again = load_experiment("EXP003", profile=words[4], overrides=overrides)
     assert again.result_parameters() == run.parameters
     mine = run.model_copy(update={"experiment": "MINE", "parameters": {**run.parameters, "experiment": "MINE"}})
@@ -639,7 +641,7 @@ def test_one_command_reproduces_all_seeds_and_folds(tmp_path):
     many = [write_run(tmp_path, "EXP003", seed=seed) for seed in (8, 9, 10, 4)]
     assert reproduce_command(many, family).endswith("--seeds 4,8-10")
     folds = [write_run(tmp_path, "EXP003", parameters={"validation": "fold", "folds": 2, "fold": f}) for f in (0, 1)]
-    assert reproduce_command(folds, family).endswith("--seeds 0 --set 'validation=fold folds=2'")
+    assert reproduce_command(folds, family).endswith("--set 'validation=fold folds=2' --output FOLDER")
     assert "fold=1" in reproduce_command(folds[1:], family)
 
 
@@ -775,3 +777,34 @@ def test_experiments_of_the_same_parameters_count_once_in_their_spread(tmp_path)
 
 def test_a_family_without_records_is_an_empty_table(tmp_path):
     assert family_frame(Journal(tmp_path), "baseline").empty
+
+
+def test_experiments_of_different_versions_of_the_code_are_not_ranked(tmp_path, monkeypatch):
+    for name in ("EXP003", "EXP007"):
+        write_run(tmp_path, name, 0.74, seed=0)
+        write_run(tmp_path, name, 0.75, seed=1)
+    for current, caveat in (
+        ({"EXP003", "EXP007"}, None),
+        ({"EXP007"}, "EXP003 was trained by another version of the code"),
+        (set(), None),  # by the same or not: nothing is known, and the report's head says so
+    ):
+        monkeypatch.setattr(
+            "cifar_report.journal.journal.is_of_this_code", lambda folder, run, of=current: run.experiment in of
+        )
+        journal = Journal(tmp_path)
+        assert journal.comparisons["EXP007"].caveat == caveat
+        assert [caveat] == [*_caveats(journal, ["EXP003", "EXP007"]), None][:1]
+
+
+def test_a_limit_above_the_number_of_images_makes_no_difference(tmp_path):
+    one = write_run(tmp_path, "EXP003", parameters={"train_limit": 5000}, train_size=144)
+    other = write_run(tmp_path, "EXP007", parameters={"train_limit": 2000}, train_size=144)
+    assert unlike(one, other, paired=True) is None
+    fewer = write_run(tmp_path, "EXP007", parameters={"train_limit": 100}, train_size=100)
+    assert unlike(one, fewer, paired=True) == "train_limit is 5000 and 100"
+
+
+def test_an_empty_journal_has_the_columns_to_ask_for(tmp_path):
+    runs = Journal(tmp_path).runs
+    assert runs.empty
+    assert runs[runs.experiment == "EXP003"].accuracy.empty

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -24,6 +25,8 @@ from cifar_report.experiments.catalog import load_catalog, load_experiment, pack
 from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.records.key import LESSON
 from cifar_report.records.record import read_record
+from cifar_report.report import plots
+from cifar_report.training.inputs import STATISTICS
 
 FAMILIES = load_catalog().families
 NOTEBOOKS = [family.notebook_path for family in FAMILIES]
@@ -305,6 +308,15 @@ def test_lessons_show_what_they_say_and_leave_no_trace(family, tmp_path, capsys)
     if given["dataset"].record.name == "cifar10" or family.name not in ("normalization", "fast_recipe"):  # of colours
         for words in SHOWN[family.name]:
             assert len(re.findall(words, told)) >= SHOWN[family.name].count(words), told
+
+
+def test_the_lesson_on_normalization_takes_pictures_of_any_size(capsys):
+    path = next(path for path in NOTEBOOKS if path.stem == "07_normalization")
+    (cell,) = (cell for cell in nbformat.read(path, as_version=4).cells if cell.id == "normalize-drawn")
+    images = torch.randint(256, (6, 3, 48, 48), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    dataset = SimpleNamespace(train=SimpleNamespace(images=images))
+    exec(cell.source, {"dataset": dataset, "STATISTICS": STATISTICS, "plots": plots})
+    assert re.findall(r"library's at most \de-0[78]", capsys.readouterr().out)
 
 
 def state(model: object, folder: Path) -> list:

@@ -158,12 +158,11 @@ def test_a_copy_that_is_not_mounted_does_not_keep_from_looking(tmp_path, no_data
     assert planned(tmp_path, read_only=True).state() == run.state()
 
 
-def test_real_results_are_not_verified_with_stand_ins(tmp_path, no_data):
+def test_real_results_are_not_verified_with_stand_ins(tmp_path, no_data, said):
     complete_run(tmp_path)
-    said: list[str] = []
     with pytest.raises(RequestError, match="nothing to verify"):
-        verify_runs([planned(tmp_path, overrides={"offline": "stand_in"})], named=True, say=said.append)
-    assert said == [
+        verify_runs([planned(tmp_path, overrides={"offline": "stand_in"})], named=True)
+    assert said() == [
         "EXP011 seed 0: cannot be verified here: its data and weights are not on this machine and were not compared"
     ]
 
@@ -181,7 +180,7 @@ def test_a_triangle_of_three_steps_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("again", "reproduces"), [(0.69, True), (0.67, False)])
-def test_on_another_machine_an_accuracy_within_two_points_reproduces(tmp_path, monkeypatch, again, reproduces):
+def test_on_another_machine_an_accuracy_within_two_points_reproduces(tmp_path, monkeypatch, again, reproduces, said):
     """Two runs that do not agree to the last bit, on different devices."""
     run = complete_run(tmp_path)
     record = read_record(run.folder)
@@ -191,10 +190,9 @@ def test_on_another_machine_an_accuracy_within_two_points_reproduces(tmp_path, m
     monkeypatch.setattr(
         verify, "execute_run", lambda repeated: write_run(Path(repeated.parameters.output_dir), "EXP011", again)
     )
-    said: list[str] = []
     with mock.patch.dict(os.environ):
-        assert verify_runs([run], named=True, say=said.append) is reproduces
+        assert verify_runs([run], named=True) is reproduces
         missing = replace(run, parameters=run.parameters.model_copy(update={"seed": 1}))
-        assert verify_runs([run, missing], named=True, say=said.append) is False
+        assert verify_runs([run, missing], named=True) is False
     word = "reproduces" if reproduces else "does not reproduce"
-    assert f"EXP011 seed 0: {word} within 2 points" in said[0]
+    assert f"EXP011 seed 0: {word} within 2 points" in said()[0]

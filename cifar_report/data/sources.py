@@ -10,9 +10,11 @@ import io
 import itertools
 import pickle
 import tarfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -146,32 +148,21 @@ def read_parquet(files: tuple[Path, ...], source: str) -> Images:
     import pyarrow.parquet
     from PIL import Image
 
-    pixels = np.empty((sum(SIZES), 3, 32, 32), dtype=np.uint8)
-    labels = np.empty(sum(SIZES), dtype=np.uint8)
-    n = train_size = 0
+    found: dict[bool, list[Any]] = {True: [], False: []}  # of training files and of others: images and labels
     for file in files:
         try:
-            table = pyarrow.parquet.read_table(file, columns=["img", "label"])
-            encoded = table["img"].combine_chunks().field("bytes").to_pylist()
-            file_labels = table["label"].to_numpy()
-            if n + len(encoded) > sum(SIZES) or (file_labels < 0).any() or (file_labels > 9).any():
-                raise ValueError("not 60,000 images in ten classes")
-            for i, image in enumerate(encoded, start=n):
-                pixels[i] = np.asarray(Image.open(io.BytesIO(image)).convert("RGB")).transpose(2, 0, 1)
+            for row in pyarrow.parquet.read_table(file, columns=["img", "label"]).to_pylist():
+                picture = np.asarray(Image.open(io.BytesIO(row["img"]["bytes"])).convert("RGB")).reshape(32, 32, 3)
+                found[file.name.startswith("train")].append((picture, row["label"]))
         except (pyarrow.ArrowException, KeyError, OSError, ValueError, SyntaxError) as error:
             raise _damaged(file, f"is damaged ({str(error).splitlines()[0]})") from None
-        labels[n : n + len(encoded)] = file_labels
-        n += len(encoded)
-        if file.name.startswith("train"):
-            train_size = n
-    for split, found, size, file in (
-        ("training", labels[:train_size], SIZES[0], files[0]),
-        ("test", labels[train_size:n], SIZES[1], files[-1]),
-    ):
-        if np.bincount(found, minlength=10).tolist() != [size // 10] * 10:  # of each class
-            raise _damaged(file, f"is incomplete: {len(found):,} {split} images where CIFAR-10 has {size:,}")
-    order = archive_order(labels)
-    return Images(pixels[order], labels[order], train_size, CLASSES["cifar10"], source, "copy")
+    for split, size, rows, file in zip(("training", "test"), SIZES, found.values(), (files[0], files[-1]), strict=True):
+        if Counter(label for _, label in rows) != dict.fromkeys(range(10), size // 10):
+            raise _damaged(file, f"is incomplete: {len(rows):,} {split} images where CIFAR-10 has {size:,}")
+    pixels, labels = (np.stack(column) for column in zip(*found[True], *found[False], strict=True))
+    order = archive_order(labels := labels.astype(np.uint8))
+    pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    return Images(pixels[order], labels[order], SIZES[0], CLASSES["cifar10"], source, "copy")
 
 
 def archive_order(labels: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -30,7 +30,6 @@ def execute_on_ray(
     address: str | None = None,
     jobs: int | None = None,
     runs_per_gpu: int = 1,
-    say: Callable[[str], None] = print,
 ) -> list[RunRecord]:
     """Execute the runs of the plan that are not complete, each as a Ray task on the output folder that all nodes share.
 
@@ -42,7 +41,7 @@ def execute_on_ray(
     Raises:
         RequestError: Ray is not installed or there is no cluster at the address.
     """
-    missing = missing_runs(plan, say)
+    missing = missing_runs(plan)
     if not missing:
         return []
     ray = _connect(address)
@@ -50,7 +49,7 @@ def execute_on_ray(
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         with_gpus = any(run.parameters.device != "cpu" for run in missing)
         threads, gpu = resource_request(nodes, jobs=jobs, runs_per_gpu=runs_per_gpu, with_gpus=with_gpus)
-        say(
+        print(
             f"Ray: {len(nodes)} nodes, {sum(n.get('CPU', 0) for n in nodes):.0f} cores, "
             f"{sum(n.get('GPU', 0) for n in nodes):.0f} GPUs; each run gets {threads} cores"
             + (f", {gpu:g} of a GPU" if gpu else "")
@@ -65,12 +64,12 @@ def execute_on_ray(
         settings = {n: v for n, v in os.environ.items() if n.startswith("CIFAR_REPORT_") or n == "TORCH_HOME"}
         given = threads, settings, str(Path.cwd())
         tasks = {task.options(name=run.name).remote(run, *given): run for run in longest_first(missing)}
-        return _collect(ray, tasks, say)
+        return _collect(ray, tasks)
     finally:
         ray.shutdown()
 
 
-def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None]) -> list[RunRecord]:
+def _collect(ray: Any, tasks: dict[Any, PlannedRun]) -> list[RunRecord]:
     records: list[RunRecord] = []
     waiting, started = list(tasks), perf_counter()
     try:
@@ -82,7 +81,7 @@ def _collect(ray: Any, tasks: dict[Any, PlannedRun], say: Callable[[str], None])
                 except ray.exceptions.RayError as error:  # the node of every retry died, or Ray itself ended the task
                     record = _lost_by_ray(tasks[reference], error, started)
                 records.append(record)
-                say(f"[{len(records)}/{len(tasks)}] {summary(record)}")
+                print(f"[{len(records)}/{len(tasks)}] {summary(record)}")
     except BaseException:  # interrupted: end at once, every finished epoch is on disk
         for reference in waiting:
             ray.cancel(reference, force=True)

@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing.connection
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -27,16 +27,14 @@ from cifar_report.records.record import RunRecord, read_history, read_progress, 
 POLL = 0.5  # seconds between two looks at the workers
 
 
-def execute_plan(
-    plan: Sequence[PlannedRun], *, jobs: int | None = None, runs_per_gpu: int = 1, say: Callable[[str], None] = print
-) -> list[RunRecord]:
+def execute_plan(plan: Sequence[PlannedRun], *, jobs: int | None = None, runs_per_gpu: int = 1) -> list[RunRecord]:
     """Execute the runs of the plan that are not complete, `jobs` at a time (default: `default_jobs`).
 
     A failed run is recorded and does not stop the others. A run that another process is executing is waited for, and
     executed only if it did not become complete. When interrupted, all workers are ended; what they finished is kept.
     Returns the records of the runs that were missing; of some, another command may have executed them.
     """
-    missing = missing_runs(plan, say)
+    missing = missing_runs(plan)
     if not missing:
         return []
     remove_leftovers()
@@ -45,8 +43,8 @@ def execute_plan(
     slots = slot_environments(wanted, cores=cores(), gpus=devices, runs_per_gpu=runs_per_gpu)
     if len(slots) < wanted:
         room = f"{counted(len(devices), 'GPU')}, each with room for {counted(runs_per_gpu, 'run')}"
-        say(f"{counted(len(slots), 'run')} at a time: {room} (--runs-per-gpu)")
-    crew = _Crew(waiting=longest_first(missing) if len(slots) > 1 else list(missing), free=slots, say=say)
+        print(f"{counted(len(slots), 'run')} at a time: {room} (--runs-per-gpu)")
+    crew = _Crew(waiting=longest_first(missing) if len(slots) > 1 else list(missing), free=slots)
     records: list[RunRecord] = []
     console = Console()
     live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
@@ -56,7 +54,7 @@ def execute_plan(
                 crew.start_what_can_start()
                 for record in crew.finished(POLL):
                     records.append(record)
-                    say(f"[{len(records)}/{len(missing)}] {summary(record)}")
+                    print(f"[{len(records)}/{len(missing)}] {summary(record)}")
                 if live:
                     title = f"{len(records)} of {len(missing)} done"
                     live.update(table_of_running([worker for worker, _ in crew.running], title), refresh=True)
@@ -65,7 +63,7 @@ def execute_plan(
     return records
 
 
-def missing_runs(plan: Sequence[PlannedRun], say: Callable[[str], None]) -> list[PlannedRun]:
+def missing_runs(plan: Sequence[PlannedRun]) -> list[PlannedRun]:
     """The runs of the plan that are not complete; those of the others are cleared of what killed processes left."""
     missing = []
     for run in plan:
@@ -75,8 +73,8 @@ def missing_runs(plan: Sequence[PlannedRun], say: Callable[[str], None]) -> list
         else:
             missing.append(run)
             if state.status == "stale":
-                say(f"{run.name}: its earlier result is replaced ({state.reason})")
-    say(f"{len(plan)} runs planned, {len(plan) - len(missing)} complete, {len(missing)} to execute")
+                print(f"{run.name}: its earlier result is replaced ({state.reason})")
+    print(f"{len(plan)} runs planned, {len(plan) - len(missing)} complete, {len(missing)} to execute")
     return missing
 
 
@@ -86,7 +84,6 @@ class _Crew:
 
     waiting: list[PlannedRun]
     free: list[dict[str, str]]
-    say: Callable[[str], None]
     running: list[tuple[Worker, dict[str, str]]] = field(default_factory=list)
     announced: set[str] = field(default_factory=set)
 
@@ -97,7 +94,7 @@ class _Crew:
                 return
             if is_locked(run.folder):
                 if run.name not in self.announced:
-                    self.say(f"{run.name}: {holder(run.folder)} is executing it; waiting")
+                    print(f"{run.name}: {holder(run.folder)} is executing it; waiting")
                     self.announced.add(run.name)
                 continue
             self.waiting.remove(run)

@@ -14,9 +14,13 @@ class RequestError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
-def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> RequestError:
-    """The error for a name that does not exist: `unknown parameter 'epoch' in exp003.yaml; did you mean 'epochs'?`."""
-    return RequestError(f"unknown {kind} '{name}'{f' in {where}' if where else ''}{did_you_mean(name, known)}")
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "", *, see: str = "") -> RequestError:
+    """The error for a name that does not exist: `unknown parameter 'epoch' in exp003.yaml; did you mean 'epochs'?`.
+
+    `see` lists the known names; it is named where none is near.
+    """
+    hint = did_you_mean(name, known) or (see and f"; see {see}")
+    return RequestError(f"unknown {kind} '{name}'{f' in {where}' if where else ''}{hint}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

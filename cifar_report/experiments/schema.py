@@ -293,7 +293,7 @@ def shown(value: Any) -> str:
 
 def _check_name(name: Any, where: str) -> None:
     if name not in Experiment.model_fields:  # papermill writes names into the notebook, as code
-        raise unknown("parameter", str(name), Experiment.model_fields, where)
+        raise unknown("parameter", str(name), Experiment.model_fields, where, see="`cifar-report parameters`")
 
 
 def _sentence(error: ValidationError, where: str) -> str:

@@ -83,6 +83,8 @@ def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     `paired`: several seeds are compared; of single runs only the images that both were tested on are.
     """
     found = differences(parameters_of(base), parameters_of(run))
+    if base.data and run.data and base.data.train_size == run.data.train_size:
+        found.pop("train_limit", None)  # above the number of images that there are
     full = [full_budget_parameters(r.experiment) for r in (base, run)]
     swept = [name for r in (base, run) for name in swept_parameters(r.experiment)[1]]
     own = {name: pair for name, pair in found.items() if not swept or name in swept}  # one's own: whatever it changes
@@ -122,9 +124,8 @@ def reproduce_command(runs: Sequence[RunRecord], family: Family) -> str:
     pairs = " ".join(f"{name}={shown(value)}" for name, value in changed.items())
     pairs += " data_dir=FOLDER" if run.parameters.get("dataset") == "folder" else ""
     seeds = ",".join(ranges(str(seed) for seed in sorted({run.seed for run in runs})))
-    return f"cifar-report run {run.experiment} --profile {profile} --seeds {seeds}" + (
-        f" --set {shlex.quote(pairs)}" if pairs else ""
-    )
+    apart = f" --set {shlex.quote(pairs)} --output FOLDER" if pairs else ""  # it would replace the profile's own runs
+    return f"cifar-report run {run.experiment} --profile {profile} --seeds {seeds}{apart}"
 
 
 def _papermill_command(run: RunRecord, family: Family) -> str:

@@ -116,6 +116,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     caveats = [
         unlike(*pairs[0], paired=found is not None),
         f"the seeds of {listing(mixed)} were trained by different code" if mixed else None,
+        trained_by_other_code(result, base),
         *(a.entry.caveat for a, b in ((result, base), (base, result)) if a.entry.builds_on == b.entry.id),
     ]
     return Comparison(
@@ -130,6 +131,14 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         interval=interval,
         p_equivalent=p_equivalent,
     )
+
+
+def trained_by_other_code(*results: Result) -> str | None:
+    """What to say where not all results are of the same version of the code."""
+    other = [result.entry.id for result in results if result.other_code and not result.mixed_code]
+    if not other or all(result.other_code for result in results):
+        return None
+    return f"{listing(other)} {'was' if len(other) == 1 else 'were'} trained by another version of the code"
 
 
 def adjusted(found: list[Comparison]) -> Mapping[str, Comparison]:

@@ -15,6 +15,7 @@ from cifar_report.records.record import EpochRecord, RunRecord
 if TYPE_CHECKING:
     from cifar_report.journal.journal import Journal, Result
 
+FIRST = ["experiment", "family", "seed", "fold", "status", "accuracy"]
 COUNTS = ["correct", "test_images", "epochs", "best_epoch", "model_parameters", "trainable_parameters", "train_images"]
 
 
@@ -28,7 +29,7 @@ def runs_frame(results: Iterable[Result]) -> pd.DataFrame:
     """
     rows = [_run_row(run, result) for result in results for run in (*result.runs, *result.failed)]
     # A failed run has fewer columns, and may be the first.
-    columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
+    columns = dict.fromkeys([*FIRST, *(name for row in sorted(rows, key=len, reverse=True) for name in row)])
     return pd.DataFrame(rows, columns=list(columns)).astype(dict.fromkeys(COUNTS if rows else (), "Int64"))
 
 

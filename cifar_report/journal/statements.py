@@ -12,6 +12,7 @@ from typing import Literal
 from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.experiments.errors import unknown
 from cifar_report.formatting import duration, grouped, listing, signed
+from cifar_report.journal.comparison import trained_by_other_code
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
@@ -169,6 +170,7 @@ def _caveats(journal: Journal, names: Iterable[str]) -> list[str]:
     mixed = [result.entry.id for result in results if result.mixed_code]
     found = [f"computed in {listing(sorted(map(str, precisions)))}"] if len(precisions) > 1 else []
     found += [f"the seeds of {listing(mixed)} were trained by different code"] if mixed else []
+    found += [by] if (by := trained_by_other_code(*results)) else []
     found += [LOCAL_WEIGHTS] if any(LOCAL_WEIGHTS in result.substitutes for result in results) else []
     other = [result.entry.id for result in results if result.mixed_environment]
     return found + ([f"the seeds of {listing(other)} used different versions of torch or devices"] if other else [])

@@ -40,7 +40,6 @@ def make_report(
     executor: Callable[[], Callable[[Path, Path, dict[str, Any]], None]],
     experiments: Sequence[str] = (),
     seeds: Sequence[int] = (),
-    say: Callable[[str], None] = print,
 ) -> Path:
     """Write the report of the runs below `output_dir` and return the path of `report.html`.
 
@@ -51,7 +50,6 @@ def make_report(
         executor: returns a function that executes a notebook: its path, the target's path, parameters. Called when all
             that the notebook needs is imported, and no thread runs.
         experiments, seeds: what the report covers; none: all.
-        say: told what could not be made, and why.
 
     Raises:
         RequestError: a newer version of cifar-report wrote one of the runs.
@@ -85,8 +83,8 @@ def make_report(
             (folder / "results.csv").unlink(missing_ok=True)
         else:
             write_if_changed(folder / "results.csv", table.to_csv(index=False, float_format="%.6g"))
-        write_pdf(page, folder / "report.pdf", say)
-        write_markdown(page, folder, say)
+        write_pdf(page, folder / "report.pdf")
+        write_markdown(page, folder)
     return folder / "report.html"
 
 

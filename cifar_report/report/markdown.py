@@ -12,14 +12,14 @@ from urllib.parse import unquote
 from cifar_report.records.files import write_if_changed
 
 
-def write_markdown(page: str, folder: Path, say: Callable[[str], None]) -> None:
+def write_markdown(page: str, folder: Path) -> None:
     """The page as `report.md`, its figures as files in `figures/`."""
     try:
         from bs4 import BeautifulSoup
         from markdownify import MarkdownConverter
     except ImportError:
         (folder / "report.md").unlink(missing_ok=True)  # it may be that of another page
-        say("no report.md was made: pip install markdownify")
+        print("no report.md was made: pip install markdownify")
         return
     soup = BeautifulSoup(page, "html.parser")
     main = soup.main

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from cifar_report.records.files import atomic_file
@@ -24,7 +23,7 @@ def what_is_missing() -> str:
     return ""
 
 
-def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
+def write_pdf(page: str, target: Path) -> None:
     """The page on paper, made by WeasyPrint; unless the PDF is that of this very page already, and undamaged."""
     mark, source = target.with_name(".report.pdf.sha256"), page.encode()
     if target.is_file() and mark.is_file() and mark.read_text() == _digest(source, target):
@@ -32,10 +31,10 @@ def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
     try:
         target.unlink(missing_ok=True)  # one of another page would contradict this one
     except PermissionError:  # Windows deletes no open file
-        say(f"no PDF was made: {target} is open in another program; close it there and write the report again")
+        print(f"no PDF was made: {target} is open in another program; close it there and write the report again")
         return
     if missing := what_is_missing():
-        say(f"no PDF was made: {missing}")
+        print(f"no PDF was made: {missing}")
         return
     import weasyprint
 
@@ -44,7 +43,7 @@ def write_pdf(page: str, target: Path, say: Callable[[str], None]) -> None:
         with atomic_file(target) as temporary:
             weasyprint.HTML(string=page).write_pdf(temporary, pdf_tags=True)  # for screen readers
     except Exception as error:  # the page is there, and worth more than no report
-        say(f"no PDF was made: WeasyPrint failed with {type(error).__name__}: {error}")
+        print(f"no PDF was made: WeasyPrint failed with {type(error).__name__}: {error}")
         return
     mark.write_text(_digest(source, target))
 
