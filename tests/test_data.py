@@ -139,7 +139,7 @@ def test_incomplete_parquet_copy_is_refused(no_data, tmp_path, part, count):
         load_images("cifar10", data_dir=str(tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbled"])
+@pytest.mark.parametrize("damage", ["truncated", "garbled", "hollow"])
 def test_damaged_parquet_copy_is_an_error_that_names_the_file(no_data, tmp_path, damage):
     write_parquet(tmp_path / "copy")
     file = tmp_path / "copy" / "test-00000-of-00001.parquet"
@@ -147,6 +147,10 @@ def test_damaged_parquet_copy_is_an_error_that_names_the_file(no_data, tmp_path,
     if damage == "garbled":
         content[4:400] = b"x" * 396
     file.write_bytes(content[: len(content) // 2] if damage == "truncated" else content)
+    if damage == "hollow":
+        table = pq.read_table(file)
+        images = pa.array([None, *table["img"].to_pylist()[1:]], type=table["img"].type)
+        pq.write_table(table.set_column(0, "img", images), file)
     with pytest.raises(RequestError, match=r"test-00000-of-00001\.parquet is damaged.*fetch it again"):
         load_images("cifar10", data_dir=str(tmp_path / "copy"))
 

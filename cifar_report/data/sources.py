@@ -154,7 +154,7 @@ def read_parquet(files: tuple[Path, ...], source: str) -> Images:
             for row in pyarrow.parquet.read_table(file, columns=["img", "label"]).to_pylist():
                 picture = np.asarray(Image.open(io.BytesIO(row["img"]["bytes"])).convert("RGB")).reshape(32, 32, 3)
                 found[file.name.startswith("train")].append((picture, row["label"]))
-        except (pyarrow.ArrowException, KeyError, OSError, ValueError, SyntaxError) as error:
+        except (pyarrow.ArrowException, KeyError, OSError, TypeError, ValueError, SyntaxError) as error:
             raise _damaged(file, f"is damaged ({str(error).splitlines()[0]})") from None
     for split, size, rows, file in zip(("training", "test"), SIZES, found.values(), (files[0], files[-1]), strict=True):
         if Counter(label for _, label in rows) != dict.fromkeys(range(10), size // 10):
