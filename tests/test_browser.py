@@ -39,7 +39,7 @@ def report(tmp_path_factory) -> Path:
     error = ErrorRecord(type="ValueError", message=HOSTILE, cell=4, cell_source=f"raise ValueError('{HOSTILE}')")
     write_run(output, "EXP007", failed=error)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cifar_report.report.export.write_pdf", lambda page, target, say: None)
+        patch.setattr("cifar_report.report.export.write_pdf", lambda page, target: None)
         return make_report(output, executor=notebook_executor, profile=HOSTILE)
 
 
