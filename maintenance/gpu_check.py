@@ -73,7 +73,7 @@ class Checks:
         """A training that stops after two epochs and goes on from its checkpoint, beside one that does not stop."""
         parameters = validate({**DIGITS, **FAST, "lookahead": True, "schedule": "triangular"})
         whole = self.trained(parameters)
-        given = {"device": str(self.device), "started_at": now(), "environment": {}}
+        given = {"device": str(self.device), "started_at": now(), "environments": []}
         checkpoint = partial(Checkpoint, folder / "checkpoint.pt", "key", **given)
 
         def stop(epoch: object) -> None:

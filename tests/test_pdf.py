@@ -171,7 +171,7 @@ def test_markdown_has_the_tables_and_names_its_figures(report):
 
 def test_paper_has_links_to_itself_and_the_web_alone(tmp_path):
     links = '<a href="a.html" title="t">1</a> <a href="b.html">2</a> <a href="https://c.org">3</a> <a href="#d">4</a>'
-    write_pdf(f'<main><h1 id="d">d</h1>{links}</main>', tmp_path / "report.pdf", print)
+    write_pdf(f'<main><h1 id="d">d</h1>{links}</main>', tmp_path / "report.pdf")
     with pdfplumber.open(tmp_path / "report.pdf") as pdf:
         assert [link["uri"] for link in pdf.pages[0].hyperlinks] == ["https://c.org"]
 

@@ -150,7 +150,7 @@ def test_a_sweep_without_its_base_is_compared_with_the_bases_value(tmp_path):
 
 def test_a_sweep_of_another_budget_than_its_base_is_compared_within_itself(tmp_path):
     def base():
-        write_run(tmp_path, "EXP003", 0.75, parameters={"train_limit": 1000})
+        write_run(tmp_path, "EXP003", 0.75, parameters={"train_limit": 1000}, train_size=1000)
 
     swept_run(tmp_path, 0.7, "0.003")
     base()
