@@ -1,4 +1,4 @@
-"""How parallel runs share the machine: their order, threads and GPUs. Nothing here imports torch."""
+"""How parallel runs share the machine: their number, threads and GPUs. Nothing here imports torch."""
 
 from __future__ import annotations
 

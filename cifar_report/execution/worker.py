@@ -122,7 +122,7 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
     """Execute one run's notebook and return its record; a failure becomes a record too."""
     started = perf_counter()
     before = read_record(run.folder)  # stays until this execution leaves its own
-    if before is None or before.key == run.key:  # unless it is damaged, or of a failure
+    if before is None or before.key == run.key:  # damaged; or of the same work: a failure, or without its other files
         (run.folder / RECORD).unlink(missing_ok=True)
         before = None  # a copy of it that the backup brings back is a result of this execution
     target, values = run.folder / NOTEBOOK, run.parameters.model_dump(mode="json")

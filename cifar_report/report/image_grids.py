@@ -1,4 +1,4 @@
-"""Photographs in rows, as HTML: each a small PNG, enlarged by the browser, with its words beside it."""
+"""Photographs in rows, as HTML: each a small PNG, enlarged by the browser, with its words below it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's computed parts, in the order in which the report notebook asks for them."""
+"""The report's computed parts, which the report notebook asks for one by one."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class FastNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, 3, 32, 32)
         x = F.gelu(self.first(x))  # (B, 24, 31, 31)
-        x = self.stages(x)  # (B, 128, 3, 3)
+        x = self.stages(x)  # (B, 128, 3, 3); fastnet_wide: 256 channels
         return self.head(x.amax((2, 3))) * LOGIT_SCALE  # (B, 10)
 
 
