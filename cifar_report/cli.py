@@ -6,7 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -258,25 +258,30 @@ def fetch(
 ) -> int:
     """Download the images and weights that experiments need; exit with 1 or 2 if something is missing."""
     from cifar_report.data.cache import load_images
-    from cifar_report.execution.plan import PlannedRun
     from cifar_report.training.weights import find_weights
 
-    request = requested(experiments, profile, seeds, output or Path(gettempdir()), sets)  # none is run
-    plan, found, missing = list[PlannedRun](), set(), set()
-    for name in request.experiments or load_catalog().entries:
-        try:
-            plan += (planned := replace(request, experiments=(name,)).plan(remote=True))
-            e = planned[0].parameters
-            images, _ = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)
-            found.add(f"{e.dataset}: {images.source}, SHA-256 {images.sha256}")
-            if e.weights and (weights := find_weights(e)[1]):
-                found.add(f"{e.weights} weights of {e.model}: {weights.source}, SHA-256 {weights.sha256}")
-        except RequestError as error:
-            missing.add(f"cifar-report: {error}")
-    for lines, stream in ((found, sys.stdout), (missing, sys.stderr)):
-        stream.writelines(f"{line}\n" for line in sorted(lines))
-    _print_warnings(plan)
-    return REQUEST_WRONG if missing else RUN_FAILED if any(run.problems for run in plan) else DONE
+    def images(e: Experiment) -> tuple[str, str | None]:
+        found, warning = load_images(e.dataset, data_dir=e.data_dir, offline=e.offline, size=e.image_size)
+        return f"{e.dataset}: {found.source}, SHA-256 {found.sha256}", warning
+
+    def weights(e: Experiment) -> tuple[str, str | None]:
+        _, found, warning = find_weights(e) if e.weights else (None, None, None)
+        words = f"{e.weights} weights of {e.model}: {found.source}, SHA-256 {found.sha256}" if found else ""
+        return words, warning
+
+    plan = requested(experiments, profile, seeds, output or Path(gettempdir()), sets).plan(read_only=True)
+    found, warnings, missing = set(), set(), set()
+    for look in (images, weights):
+        for planned in plan:
+            try:
+                words, warning = look(planned.parameters)
+                found.add(words)
+                warnings.add(warning)
+            except RequestError as error:
+                missing.add(f"cifar-report: {error}")
+    print(*sorted(filter(None, found)), *(f"WARNING: {w}" for w in sorted(filter(None, warnings))), sep="\n")
+    sys.stderr.writelines(f"{line}\n" for line in sorted(missing))
+    return REQUEST_WRONG if missing else RUN_FAILED if warnings - {None} else DONE
 
 
 @app.command(epilog=_examples("cifar-report show EXP003", "cifar-report show EXP003 --profile reference --seeds 0,1"))

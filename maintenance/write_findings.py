@@ -216,9 +216,9 @@ def _list(found: Iterable[Finding]) -> str:
 
 def _reason(finding: Finding) -> str:
     """Why a statement holds or not: a sentence, or a list where there are several comparisons."""
-    if len(finding.tested) < 2:
+    if len(finding.reasons) < 2:
         return f" {finding.reason}."
-    return "".join(f"\n  - {part}" for part in finding.reason.split("; "))
+    return "".join(f"\n  - {part}" for part in finding.reasons)
 
 
 def _percent(result: Result) -> str:

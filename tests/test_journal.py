@@ -622,7 +622,7 @@ def test_the_command_that_reproduces_a_run_gives_its_parameters(tmp_path):
     command = reproduce_command([run], load_catalog().family_named("initialization"))
     words = shlex.split(command)
     assert words[:7] == ["cifar-report", "run", "EXP003", "--profile", words[4], "--seeds", "4"]
-    assert words[-2:] == ["--output", "FOLDER"]  # where they replace no run of the profile
+    assert words[-2:] == ["--output", "outputs/again"]  # where they replace no run of the profile
     overrides = {**parse_overrides(words[8:-2]), "seed": 4}
     again = load_experiment("EXP003", profile=words[4], overrides=overrides)
     assert again.result_parameters() == run.parameters
@@ -641,7 +641,7 @@ def test_one_command_reproduces_all_seeds_and_folds(tmp_path):
     many = [write_run(tmp_path, "EXP003", seed=seed) for seed in (8, 9, 10, 4)]
     assert reproduce_command(many, family).endswith("--seeds 4,8-10")
     folds = [write_run(tmp_path, "EXP003", parameters={"validation": "fold", "folds": 2, "fold": f}) for f in (0, 1)]
-    assert reproduce_command(folds, family).endswith("--set 'validation=fold folds=2' --output FOLDER")
+    assert reproduce_command(folds, family).endswith("--set 'validation=fold folds=2' --output outputs/again")
     assert "fold=1" in reproduce_command(folds[1:], family)
 
 

@@ -222,7 +222,7 @@ def test_sessions_that_differ_are_told(tiny, tmp_path, monkeypatch, interrupted)
     session(2, interrupted_after=1)
     session(1, interrupted_after=2)
     record = session(2)
-    assert record.warnings == [f"{RESUMED_ELSEWHERE}: threads 2, then 1"]
+    assert record.warnings == [f"{RESUMED_ELSEWHERE}: threads 2, then 1"]  # and 2 again
     assert record.environment.threads == 2
 
 

@@ -90,7 +90,7 @@ def test_what_is_open_although_its_seeds_suffice_says_so(tmp_path, judged):
     assert found.answer == "open"
     assert found.tested[0].contrast.seeds_needed(1, alpha=0.05, equivalence=False) <= 10
     assert found.reason.endswith(
-        "; its seeds suffice to show a difference of the margin (1) with 80 % power, so the difference seems smaller"
+        "; its seeds suffice to show a difference of the margin (1) with 80 % power: this one may be smaller"
     )
 
 

@@ -124,8 +124,9 @@ def reproduce_command(runs: Sequence[RunRecord], family: Family) -> str:
     pairs = " ".join(f"{name}={shown(value)}" for name, value in changed.items())
     pairs += " data_dir=FOLDER" if run.parameters.get("dataset") == "folder" else ""
     seeds = ",".join(ranges(str(seed) for seed in sorted({run.seed for run in runs})))
-    apart = f" --set {shlex.quote(pairs)} --output FOLDER" if pairs else ""  # it would replace the profile's own runs
-    return f"cifar-report run {run.experiment} --profile {profile} --seeds {seeds}{apart}"
+    # In a folder of their own: they would replace the profile's runs.
+    settings = f" --set {shlex.quote(pairs)} --output outputs/again" if pairs else ""
+    return f"cifar-report run {run.experiment} --profile {profile} --seeds {seeds}{settings}"
 
 
 def _papermill_command(run: RunRecord, family: Family) -> str:

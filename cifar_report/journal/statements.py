@@ -68,6 +68,11 @@ class Finding:
     lacks_runs: bool = False  # whether it is open because runs are missing, or not at full budget
 
     @property
+    def reasons(self) -> list[str]:
+        """The grounds, apart where there are several comparisons."""
+        return self.reason.split("; ") if len(self.tested) > 1 else [self.reason]
+
+    @property
     def below_margin(self) -> bool:
         """Whether it does not hold only because what it says to be better is shown to be so by less than the margin."""
         refuted = [t for t in self.tested if t.answer == "does not hold"]
@@ -215,22 +220,20 @@ def _words(t: Tested, journal: Journal, unit: str) -> str:
 
 def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested], alpha: float) -> list[str]:
     """How many seeds would show a difference of the margin, or that there is none, and what they would cost."""
-    needed, names = 0, dict[str, None]()
-    for t in (t for t in tested if t.answer == "open"):
+    undecided, needed, names = [t for t in tested if t.answer == "open"], 0, dict[str, None]()
+    what, else_ = f"a difference of the margin ({undecided[0].margin:g})", "this one may be smaller"
+    if undecided[0].relation == "=":
+        what, else_ = "equivalence", "there may be a difference"
+    for t in undecided:
         if t.contrast is None:
             return []
         n = t.contrast.seeds_needed(t.margin, alpha=alpha, equivalence=t.relation == "=")
         if n is None:
             return ["more than 1,000 seeds would be needed"]
-        what, seems = (
-            (f"a difference of the margin ({t.margin:g})", "smaller")
-            if t.relation != "="
-            else ("equivalence", "larger")
-        )
         if n > t.contrast.seeds:
             needed, names = max(needed, n), names | dict.fromkeys(t.names)
     if not needed:
-        return [f"its seeds suffice to show {what} with 80 % power, so the difference seems {seems}"]
+        return [f"its seeds suffice to show {what} with 80 % power: {else_}"]
     values, _ = _values(journal, statement.measure, statement.seeds_from)
     common = Counter(seed for name in names for seed in values[name]).most_common(needed)  # those that most have
     seconds = 0.0

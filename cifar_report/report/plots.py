@@ -289,15 +289,8 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
                 if of:
                     x, y = [r.runs[0].training_pflop for r in of], 100 * np.array([r.accuracy for r in of])
                     errors = np.abs(100 * np.array([r.interval for r in of]).T - y)
-                    style: dict[str, Any] = {
-                        "fmt": marker,
-                        "ms": 5,
-                        "lw": 1.2,
-                        "color": colour,
-                        "mfc": face,
-                        "label": label,
-                    }
-                    axes.errorbar(x, y, errors, zorder=2 if family.beyond else 3, **style)
+                    look: dict[str, Any] = {"fmt": marker, "ms": 5, "lw": 1.2, "color": colour, "mfc": face}
+                    axes.errorbar(x, y, errors, label=label, zorder=2 if family.beyond else 3, **look)
                     label = ""  # once in the legend
         front = cheapest(cost, [r.accuracy for r in results])
         corners = [(cost[at], 100 * results[at].accuracy) for at in front]

@@ -112,7 +112,7 @@ def abstract(journal: Journal) -> Fragment:
         off={answer: listing(names) for answer, names in answers.items()},
         unknown=unknown and listing(unknown),
         missing=missing and listing(ranges(missing)),
-        asked_for=grouped((f.answer, f) for f in every if f.statement.of.startswith(("Hypothesis", "Question"))),
+        questions=grouped((f.answer, f) for f in every if f.statement.of.startswith(("Hypothesis", "Question"))),
         open_pairs=[sorted(t.names) for t in of_accuracy if t.answer == "open"],
         best_missing=best_figure if best_figure in map(originals.get, missing) else None,
         answers=grouped((f.answer, f) for f in statements),
