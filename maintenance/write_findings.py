@@ -53,8 +53,8 @@ of test images, which alone moves these accuracies by 0.5 points either way at 9
 
 When each rule was fixed:
 
-- Margins, and the contrasts of the original's statements: when EXP000 had ten seeds on record, EXP001 and EXP003 to
-  EXP010 three, and EXP002 none.
+- Margins, and the contrasts of the original's statements: when EXP000, EXP001 and EXP003 to EXP010 had three seeds on
+  record (seven more of EXP000 followed within minutes), and EXP002 none at full budget.
 - Our own statements: before their records were looked at. Those on EXP049 to EXP051, EXP067 and EXP075 follow trials on
   held-out images (that on EXP067 was expected before the search, and written down when the search spoke against it);
   those on EXP073, EXP074, EXP076 and EXP077 were written when the experiments that they combine, compare or build on
