@@ -150,7 +150,6 @@ class Run:
             self._last_validation = evaluate(self.model, self.dataset.validation, self.parameters, amp=amp)
             self.history = self._finished.epochs
             return self.history
-        self._backup.restore()
         self._environment = describe_environment(self.device)
         self._checkpoint = Checkpoint(
             self.folder / files.CHECKPOINT,
@@ -160,6 +159,7 @@ class Run:
             environments=[self._environment.model_dump(exclude={"git_commit", "git_dirty"})],  # code is in the key
             facts=self._facts,
         )
+        self._backup.restore(self._checkpoint.key, self._checkpoint.device)
         trained = None
         with self._phase("train"), suppress_out_of_memory():
             trained = train(

@@ -14,7 +14,7 @@ from cifar_report.execution.plan import make_plan
 from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.backup import BACKUP, Backup, restore_runs
-from cifar_report.records.files import CHECKPOINT, PREDICTIONS, RESULT_FILES
+from cifar_report.records.files import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT_FILES
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import read_record, run_folder
 from cifar_report.run import Run
@@ -58,7 +58,7 @@ def test_a_machine_that_was_taken_away_goes_on_elsewhere_to_the_same_result(
     parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a" / "quick"))
     with interrupted(2):
         play(parameters)
-    assert {path.name for path in drive.iterdir()} == {"checkpoint.pt", "history.csv"}
+    assert {path.name for path in drive.iterdir()} == {"checkpoint.pt", ".checkpoint.json", "history.csv"}
     second = play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
     assert "going on after epoch 2 of 3" in capsys.readouterr().out
     assert {path.name for path in drive.iterdir()} == set(RESULT_FILES)
@@ -180,7 +180,7 @@ def test_without_a_backup_nothing_is_copied(tmp_path, monkeypatch):
     backup = Backup(tmp_path / "runs" / "exp003" / "seed-0")
     backup.save_state()
     assert not backup.save(RESULT_FILES)
-    backup.restore()
+    backup.restore("key", "cpu")
     assert restore_runs(tmp_path) == 0
     assert not list(tmp_path.iterdir())
 
@@ -210,13 +210,40 @@ def test_a_copy_that_comes_back_in_part_is_no_complete_run(tmp_path, drive, monk
     assert read_record(run_folder(tmp_path / "quick", "EXP003", 0)) is None
 
 
-def test_the_copys_state_replaces_none_of_this_machine(tmp_path, drive):
+@pytest.mark.parametrize(
+    ("key", "device", "own", "kept", "goes_on_from"),
+    [
+        ("of this run", "cpu, float32", 3, 2, "own"),
+        ("of this run", "cpu, float32", 2, 2, "own"),
+        ("of this run", "cpu, float32", 2, 3, "kept"),
+        ("of another", "cpu, float32", 2, 3, "own"),
+        ("of this run", "cuda, float16", 2, 3, "own"),
+        ("of this run", "cpu, float32", 2, None, "own"),
+        ("of this run", "cpu, float32", None, 1, "kept"),
+    ],
+)
+def test_the_state_of_more_epochs_is_gone_on_from(tmp_path, drive, key, device, own, kept, goes_on_from):
+    """Here or in the copy; the copy's only if it is this very run's, which the file beside the checkpoint says."""
     folder = run_folder(tmp_path / "quick", "EXP003", 0)
-    for state, text in ((folder / CHECKPOINT, "newer"), (drive / CHECKPOINT, "older")):
-        state.parent.mkdir(parents=True)
-        state.write_text(text)
-    Backup(folder).restore()
-    assert (folder / CHECKPOINT).read_text() == "newer"
+    for at, name, epochs in ((folder, "own", own), (drive, "kept", kept)):
+        at.mkdir(parents=True)
+        (at / CHECKPOINT).write_text(name)
+        if epochs:
+            of = {"key": key, "device": device} if name == "kept" else {"key": "of this run", "device": "cpu, float32"}
+            (at / PROGRESS).write_text(json.dumps({**of, "epochs": epochs}))
+    Backup(folder).restore("of this run", "cpu, float32")
+    assert (folder / CHECKPOINT).read_text() == goes_on_from
+
+
+def test_an_older_state_of_this_machine_replaces_no_newer_one_in_the_copy(interrupted, tiny, tmp_path, drive, capsys):
+    parameters = tiny(experiment="EXP003", model="lenet", epochs=5, output_dir=str(tmp_path / "a" / "quick"))
+    with interrupted(1):
+        play(parameters)
+    with interrupted(4):
+        play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
+    capsys.readouterr()
+    play(parameters)  # on the first machine again
+    assert "going on after epoch 4 of 5" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cifar_report.records.files import CHECKPOINT, HISTORY, RECORD, copy_file, remove_half_written
+from cifar_report.records.files import CHECKPOINT, HISTORY, PROGRESS, RECORD, copy_file, remove_half_written
 from cifar_report.records.lock import is_locked
-from cifar_report.records.record import read_record, refuse_newer
+from cifar_report.records.record import read_progress, read_record, refuse_newer
 
 BACKUP = "CIFAR_REPORT_BACKUP"  # environment variable: the folder that holds the copies
-UNFINISHED = (CHECKPOINT, HISTORY)
+UNFINISHED = (CHECKPOINT, PROGRESS, HISTORY)
 
 
 class Backup:
@@ -24,13 +24,21 @@ class Backup:
         self._saved = 0  # when the state that the copy has was written
         self.warnings: list[str] = []
 
-    def restore(self) -> None:
-        """Fetch the state of an interrupted run, if this machine has none."""
-        if self.copy is None or (self.folder / CHECKPOINT).exists():
+    def restore(self, key: str, device: str) -> None:
+        """Fetch the state of an interrupted run, if this machine has none, or one of fewer epochs."""
+
+        def epochs(folder: Path) -> int:
+            state = read_progress(folder)
+            return state.epochs if state and (state.key, state.device) == (key, device) else 0
+
+        here = (self.folder / CHECKPOINT).exists()
+        if self.copy is None or (here and epochs(self.folder) >= epochs(self.copy)):
             return
         try:
             if (self.copy / CHECKPOINT).is_file():
-                copy_file(self.copy / CHECKPOINT, self.folder / CHECKPOINT)  # it holds the history too
+                for name in (CHECKPOINT, PROGRESS):  # the first holds the history too
+                    if (self.copy / name).is_file():
+                        copy_file(self.copy / name, self.folder / name)
                 self._saved = (self.folder / CHECKPOINT).stat().st_mtime_ns
                 print(f"going on from the copy in {self.copy}")
         except OSError as error:
@@ -73,7 +81,8 @@ class Backup:
                 if (self.folder / name).is_file():
                     copy_file(self.folder / name, self.copy / name)
             if RECORD in names:  # of a complete run the state is needed no more
-                (self.copy / CHECKPOINT).unlink(missing_ok=True)
+                for name in (PROGRESS, CHECKPOINT):
+                    (self.copy / name).unlink(missing_ok=True)
         except OSError as error:
             self._lost(error)
             return False

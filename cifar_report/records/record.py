@@ -168,6 +168,7 @@ class Progress(_Record):
     """What an unfinished run has to go on from, said beside its checkpoint: reading that would take torch."""
 
     key: str
+    device: str | None = None
     epochs: int
     facts: KeyFacts | None = None
 

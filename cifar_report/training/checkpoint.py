@@ -39,7 +39,7 @@ class Checkpoint:
                 torch.save({**about, **state}, stream)
             except RuntimeError as error:  # torch's; what the system said, as of a full disk, is its context
                 raise error.__context__ or error from None
-        progress = Progress(key=self.key, epochs=len(state["history"]), facts=self.facts)
+        progress = Progress(key=self.key, device=self.device, epochs=len(state["history"]), facts=self.facts)
         write_text(self.path.with_name(PROGRESS), progress.model_dump_json())
 
     def load(self) -> dict[str, Any] | None:
