@@ -43,7 +43,8 @@ def load_images(
             raise RequestError(f"{error.filename} cannot be read: {error.strerror}") from None
         return _cached(f"folder-{known}", pictures.read), None
     if local := sources.find_local_copy(data_dir):
-        return _cached(f"cifar10-{sources.identity(local.kind, local.files)}", local.read), None
+        files, read = local
+        return _cached(f"cifar10-{sources.identity('cifar10', files)}", read), None
     try:
         return _cached("cifar10", sources.download_cifar10 if download else _not_here), None
     except DownloadError as error:

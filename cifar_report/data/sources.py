@@ -11,8 +11,9 @@ import itertools
 import pickle
 import tarfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +57,6 @@ class Images:
     sha256: str = ""
 
 
-@dataclass(frozen=True)
-class LocalCopy:
-    """A copy of CIFAR-10 on this machine: `kind` is archive, batches or parquet."""
-
-    kind: str
-    files: tuple[Path, ...]
-
-    def read(self) -> Images:
-        """Verify and decode; an error names the damaged file and the remedy."""
-        if self.kind == "archive":
-            return read_archive(self.files[0], "official archive, local copy")
-        if self.kind == "batches":
-            contents = [_verified(file, BATCH_MD5[file.name]) for file in self.files]
-            return _from_batches(contents, "official archive, local copy")
-        return read_parquet(self.files, "unofficial copy (local parquet)")
-
-
 def identity(kind: str, files: Iterable[Path]) -> str:
     """Digest of what the system knows of files: changes when they do, without reading them.
 
@@ -90,8 +74,11 @@ def content_digest(pixels: np.ndarray, labels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def find_local_copy(data_dir: str | None) -> LocalCopy | None:
-    """Look for CIFAR-10 under `data_dir`, else `$CIFAR_REPORT_DATA`, which must hold it; `None`: neither is given."""
+def find_local_copy(data_dir: str | None) -> tuple[tuple[Path, ...], Callable[[], Images]] | None:
+    """Look for CIFAR-10 under `data_dir`, else `$CIFAR_REPORT_DATA`, which must hold it; `None`: neither is given.
+
+    Returns its files, and what verifies and decodes them: an error there names the damaged file and the remedy.
+    """
     if not (named := named_folder("data_dir", data_dir, "CIFAR_REPORT_DATA")):
         return None
     folder, origin = named
@@ -101,12 +88,12 @@ def find_local_copy(data_dir: str | None) -> LocalCopy | None:
             for file in files:
                 if not file.is_file():
                     raise _damaged(file, "is missing")
-            return LocalCopy("batches", files)
-    if (folder / ARCHIVE_NAME).is_file():
-        return LocalCopy("archive", (folder / ARCHIVE_NAME,))
+            return files, partial(_read_batches, files)
+    if (archive := folder / ARCHIVE_NAME).is_file():
+        return (archive,), partial(read_archive, archive, "official archive, local copy")
     train, test = sorted(folder.glob("train-*.parquet")), sorted(folder.glob("test-*.parquet"))
     if train and test:
-        return LocalCopy("parquet", (*train, *test))
+        return (*train, *test), partial(read_parquet, (*train, *test), "unofficial copy (local parquet)")
     raise RequestError(
         f"{origin} names the folder {folder}, which holds no copy of CIFAR-10: expected {ARCHIVE_NAME}, "
         f"{ARCHIVE_FOLDER}/, or train-*.parquet and test-*.parquet"
@@ -133,6 +120,10 @@ def read_archive(path: Path, source: str) -> Images:
     with tarfile.open(fileobj=io.BytesIO(_verified(path, ARCHIVE_MD5))) as archive:
         contents = [archive.extractfile(f"{ARCHIVE_FOLDER}/{name}").read() for name in BATCH_MD5]  # type: ignore[union-attr]
     return _from_batches(contents, source)
+
+
+def _read_batches(files: tuple[Path, ...]) -> Images:
+    return _from_batches([_verified(file, BATCH_MD5[file.name]) for file in files], "official archive, local copy")
 
 
 def _from_batches(contents: list[bytes], source: str) -> Images:
