@@ -216,6 +216,13 @@ def test_a_run_that_is_not_what_it_is_called_is_named(tmp_path):
     assert "EXP008 (optimizer is adam, not rmsprop)." in html
 
 
+def test_records_of_before_a_parameter_existed_are_shown(tmp_path, no_data):
+    record = write_run(tmp_path, "EXP003")
+    older = {name: value for name, value in record.parameters.items() if name not in ("fold", "folds")}
+    write_record(run_folder(tmp_path, "EXP003", 0), record.model_copy(update={"parameters": older}))
+    assert "EXP003: parameters and provenance" in sections.appendix(Journal(tmp_path)).html
+
+
 def test_of_other_pictures_no_figure_of_the_originals_is_shown(tmp_path):
     run = write_run(tmp_path, "EXP003", 0.7)
     assert "75.70" in sections.headline(Journal(tmp_path)).html
