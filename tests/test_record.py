@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from records import write_run
+from safetensors.numpy import save_file
 
 from cifar_report.experiments.catalog import load_experiment
 from cifar_report.records import files
@@ -120,6 +122,13 @@ def test_files_are_synchronized_through_a_writable_descriptor(tmp_path, monkeypa
         temporary.write_text("a")
     assert flags == [0]
     assert (tmp_path / "a.txt").read_text() == "a"
+
+
+def test_weights_may_be_read_by_whom_any_new_file_may(tmp_path):
+    with atomic_file(tmp_path / "model.safetensors") as temporary:
+        save_file({"weight": np.zeros(1)}, temporary)
+    (tmp_path / "new").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
 def test_windows_waits_for_who_reads_the_file_that_is_replaced(tmp_path, monkeypatch):

@@ -39,7 +39,8 @@ def execute_plan(plan: Sequence[PlannedRun], *, jobs: int | None = None, runs_pe
         return []
     remove_leftovers()
     devices = () if all(run.parameters.device == "cpu" for run in missing) else gpus()
-    wanted = min(jobs or default_jobs(devices, runs_per_gpu), len(plan))  # threads do not depend on what is left
+    # Of the whole plan, not of what is missing: a run has as many threads whether or not others are complete already.
+    wanted = min(jobs or default_jobs(devices, runs_per_gpu), len(plan))
     slots = slot_environments(wanted, cores=cores(), gpus=devices, runs_per_gpu=runs_per_gpu)
     if len(slots) < wanted:
         room = f"{counted(len(devices), 'GPU')}, each with room for {counted(runs_per_gpu, 'run')}"

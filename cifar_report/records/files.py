@@ -29,7 +29,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("r+b") as written:  # on the disk before its name is: a power failure leaves old or new
             os.fsync(written.fileno())
-        umask = os.umask(0)
+        umask = os.umask(0)  # others may read it as they may any new file: safetensors makes its own for one user
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         _replace(temporary, path)
