@@ -349,7 +349,8 @@ def diff(
     else:
         old, new = read_side(before), read_side(after)
         found = changes(old, new)
-        note = f"{len(found)} of {len(old.rows)} and {len(new.rows)} runs differ; p values are Holm-adjusted"
+        note = f"{counted(len(found), 'difference')} between {len(old.rows)} and {len(new.rows)} runs"
+        note += "; p values are Holm-adjusted"
         if old.left_out or new.left_out:
             note += f"; not compared: {old.left_out} and {new.left_out} runs of earlier settings"
     rows = []

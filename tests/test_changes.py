@@ -84,7 +84,7 @@ def test_runs_of_earlier_settings_are_said_to_be_left_out(tmp_path, capsys):
     earlier = earlier.model_copy(update={"finished_at": "2025-01-01T00:00:00+00:00"})
     write_record(run_folder(tmp_path / "old", "EXP003", 0), earlier)
     assert main(["diff", str(tmp_path / "old"), str(tmp_path / "new")]) == 0
-    assert "0 of 1 and 1 runs differ" in (told := capsys.readouterr().out)
+    assert "0 differences between 1 and 1 runs" in (told := capsys.readouterr().out)
     assert "not compared: 1 and 0 runs of earlier settings" in told
 
 
@@ -195,7 +195,7 @@ def test_diff_on_the_command_line(tmp_path, capsys):
     assert "+6.00" in out
     assert "higher, p < 0.001" in out
     assert main(["diff", str(tmp_path), str(tmp_path)]) == 0
-    assert "0 of 2 and 2 runs differ" in capsys.readouterr().out
+    assert "0 differences between 2 and 2 runs" in capsys.readouterr().out
     assert main(["diff", "EXP003", str(tmp_path), "--output", str(tmp_path)]) == 2
     assert main(["diff", "EXP003", "EXP933", "--output", str(tmp_path)]) == 2
 
@@ -213,6 +213,6 @@ def test_diff_as_markdown_is_a_table_that_github_shows(tmp_path, capsys):
     assert cells[0] == "EXP003 seed 0"
     assert cells[2:5] == ["70.00", "76.00", "+6.00"]
     assert empty == ""
-    assert note.startswith("1 of 2 and 2 runs differ")
+    assert note.startswith("1 difference between 2 and 2 runs")
     assert main(["diff", str(folders[0]), str(folders[0]), "--markdown"]) == 0
-    assert capsys.readouterr().out.startswith("0 of 2 and 2 runs differ")
+    assert capsys.readouterr().out.startswith("0 differences between 2 and 2 runs")
