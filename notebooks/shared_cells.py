@@ -19,7 +19,11 @@ import sys
 if "COLAB_RELEASE_TAG" in os.environ:
     os.environ.setdefault("CIFAR_REPORT_PACKAGE", "https://github.com/{repository}/archive/{ref}.zip")
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", os.environ["CIFAR_REPORT_PACKAGE"]], check=True
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
+            *(os.environ["CIFAR_REPORT_PACKAGE"], "ruamel.yaml>=0.18"),  # Colab has what else a run needs
+        ],
+        check=True,
     )
     importlib.invalidate_caches()
     from cifar_report.execution.requirements import unmet_requirements

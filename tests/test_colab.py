@@ -1,4 +1,4 @@
-"""Colab: badges and first cells agree with the catalog; shared cells have one source; we alone are installed."""
+"""Colab: badges and first cells agree with the catalog; shared cells have one source; what Colab lacks is installed."""
 
 import ast
 import json
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import types
 import venv
 import zipfile
@@ -14,16 +15,24 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
 from write_notebooks import SOURCE, form_field, shared_cells, write_notebooks
 
 from cifar_report.execution import requirements
 from cifar_report.experiments.catalog import load_catalog, packaged_folder, profiles, read_yaml
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import Experiment, allowed_values, validate
+from cifar_report.experiments.schema import Experiment, allowed_values, from_variables, validate
 from cifar_report.records.key import COLAB, notebook_digest
 
 ROOT = Path(__file__).parent.parent
 FAMILY_NOTEBOOKS = [family.notebook_path for family in load_catalog().families]
+# Of what this package requires; as of Colab's image of August 2026.
+COLAB_HAS = {
+    *("filelock", "ipykernel", "jinja2", "joblib", "matplotlib", "nbconvert", "nbformat", "numpy", "packaging"),
+    *("pandas", "pillow", "platformdirs", "pooch", "psutil", "pyarrow", "pydantic", "requests", "rich", "safetensors"),
+    *("scikit-learn", "scipy", "torch", "torchvision", "tqdm", "typer"),
+}
+COLAB_LACKS = {"markdownify", "papermill", "ruamel.yaml", "weasyprint"}
 NOTEBOOKS = [*FAMILY_NOTEBOOKS, packaged_folder("notebooks") / "colab_full_journal.ipynb"]
 
 
@@ -130,13 +139,12 @@ def test_first_cell_does_nothing_elsewhere(monkeypatch):
     variables: dict = {}
     for name in ("colab", "download"):
         exec(colab_cell("a/b", "main", "x.ipynb", name), variables)
-    plain = {n for n, v in variables.items() if isinstance(v, str | int | None) and not n.startswith("_")}
-    assert not plain  # every variable before the parameters are checked must be one of them
+    from_variables(variables)  # every variable before the parameters are checked must be one of them
     assert dict(os.environ) == before
 
 
 @pytest.mark.slow
-def test_first_cell_installs_the_package_alone_and_says_that_there_is_no_gpu(tmp_path):
+def test_first_cell_installs_the_package_and_says_that_there_is_no_gpu(tmp_path):
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -163,6 +171,56 @@ def test_first_cell_installs_the_package_alone_and_says_that_there_is_no_gpu(tmp
     assert {name.split("-")[0] for name in added} <= {"cifar_report", "__pycache__"}
 
 
+def test_it_is_known_of_each_requirement_whether_colab_has_it():
+    """A new one that Colab lacks has to be installed in the first cell, or must not be needed there."""
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert {Requirement(line).name for line in required} == COLAB_HAS | COLAB_LACKS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["02_initialization", "colab_full_journal"])
+def test_a_notebook_needs_no_more_than_colab_has_and_its_cells_install(name, tmp_path):
+    """All its code cells, in their order, as Colab executes them; what Colab lacks is missing until it is installed."""
+    notebook = nbformat.read(packaged_folder("notebooks") / f"{name}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.id != "download"]
+    cells = [(cell.source, "parameters" in cell.metadata.get("tags", [])) for cell in code]
+    small = {"dataset": "digits", "train_limit": 64, "test_limit": 30, "epochs": 1}
+    if name == "colab_full_journal":
+        pairs = " ".join(f"{key}={value}" for key, value in small.items())
+        small = {"only": "EXP000", "overrides": pairs}
+    lacking = {name.partition(".")[0]: name for name in COLAB_LACKS}
+    program = f"""
+import subprocess, sys
+from IPython.core.interactiveshell import InteractiveShell
+
+sys.modules.update(dict.fromkeys({sorted(lacking)}))  # to import one of these fails
+execute = subprocess.run
+
+def run(command, **options):
+    if "pip" not in command:
+        return execute(command, **options)
+    for module, package in {lacking}.items():
+        if any(word.startswith(package) for word in command):
+            sys.modules.pop(module, None)
+
+subprocess.run = run
+shell = InteractiveShell.instance()
+for source, parameters in {cells}:
+    shell.run_cell(source).raise_error()
+    if parameters:
+        shell.user_ns.update({small})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "COLAB_RELEASE_TAG": "x", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
 @pytest.fixture
 def colab(monkeypatch):
     """A runtime of Colab whose Drive can be mounted, with what was mounted and installed."""
@@ -187,7 +245,7 @@ def test_first_cell_mounts_the_drive_where_a_folder_is_named(colab, capsys):
     assert os.environ["CIFAR_REPORT_BACKUP"] == "/content/drive/MyDrive/journal"
     assert "--no-deps" in colab.installed[0]
     assert "cifar-report needs" not in capsys.readouterr().out
-    assert not [n for n, v in variables.items() if isinstance(v, str | int | None) and not n.startswith("_")]
+    from_variables(variables)
 
 
 def test_a_drive_that_cannot_be_mounted_stops_nothing(colab, capsys):

@@ -19,7 +19,7 @@ from unittest import mock
 
 import psutil
 
-from cifar_report.records.key import LESSON
+from cifar_report.records.key import COLAB, LESSON
 from cifar_report.records.lock import folder_lock, is_locked
 
 FOLDER = "cifar-report-kernel-"  # what the names of kernels' temporary folders begin with
@@ -30,7 +30,8 @@ KERNEL_ENVIRONMENT = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALID
 def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: ForkedKernel | None = None) -> None:
     """Execute a notebook with papermill, in `kernel` or else in a new kernel `python3` of this environment.
 
-    Its lessons are left out: what they teach is for who opens the notebook, and would cost every run its time.
+    Its lessons are left out, and its cells for Colab: what they teach is for who opens the notebook, and would cost
+    every run its time; what they install is there, and the browser that they download to is not.
 
     Raises:
         papermill.PapermillExecutionError: a cell failed. Other exceptions: the kernel could not start or died.
@@ -48,7 +49,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
         # same port. The folder is our own: all kernels share the default one, and what is killed leaves its key there.
         ipc = {"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": f"{folder}/kernel.json"}
         content = nbformat.read(notebook, as_version=4)
-        content.cells = [cell for cell in content.cells if LESSON not in cell.metadata.get("tags", [])]
+        content.cells = [cell for cell in content.cells if not {LESSON, COLAB} & {*cell.metadata.get("tags", [])}]
         nbformat.write(content, f"{folder}/{notebook.name}")
         # IPython's own folder, so that a user's start-up files define no variables.
         with mock.patch.dict(os.environ, KERNEL_ENVIRONMENT | {"IPYTHONDIR": f"{folder}/ipython"}):
