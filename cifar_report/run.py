@@ -118,8 +118,7 @@ class Run:
 
     def build_model(self) -> nn.Module:
         """Build the model with its initial weights, which the seed decides."""
-        for later in ("history", "evaluation", "_finished", "_last_validation"):  # of a model that was trained before
-            self.__dict__.pop(later, None)
+        self._forget_training()
         with self._phase("setup"):
             self.model, self._weights, warning = build_model(self.parameters, len(self.dataset.classes))
             self._as_built = True
@@ -139,11 +138,13 @@ class Run:
         Each finished epoch becomes a row of `history.csv`. If this very run is complete already, its weights are loaded
         instead.
         """
+        self._forget_training()
         if not self._as_built:  # this was interrupted, say: with no checkpoint yet, it starts from the initial weights
             self.model.load_state_dict(build_model(self.parameters, len(self.dataset.classes))[0].state_dict())
         self._as_built = False
-        self._backup.restore_result(self.key)
         self._finished = self._load_finished()
+        if not self._finished and self._backup.restore_result(self.key):
+            self._finished = self._load_finished()
         if self._finished:
             print(f"this run is complete: its model comes from {self.folder}; remove that folder to train it again")
             amp = amp_dtype(self.parameters, self.device)
@@ -265,6 +266,11 @@ class Run:
         release_lock(self.folder)
         print(f"complete: {self.folder / files.RECORD}")
         return record
+
+    def _forget_training(self) -> None:
+        """Let no later cell take what is known of an earlier training for that of today's model."""
+        for later in ("history", "evaluation", "_finished", "_last_validation"):
+            self.__dict__.pop(later, None)
 
     def _load_finished(self) -> records.RunRecord | None:
         """Load the weights of this very run if its folder holds its complete result; return its record then."""

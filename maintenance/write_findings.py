@@ -46,7 +46,7 @@ EXP067 and EXP075 were chosen on held-out images, those of EXP011B and EXP014B b
 parts of EXP073 by test accuracies.
 
 Intervals of means, and of one new run, follow from the spread between seeds. Runs of one kind share one estimate of it:
-runs of the same network, starting weights, layers that learn, optimizer, budget, precision and type of learning rate
+runs of the same network, pretrained or not, layers that learn, optimizer, budget, precision and type of learning rate
 (constant or changing). Where no experiment of a kind has two seeds, the spread is unknown, and the interval is
 Wilson's: it covers the choice of test images, but not the seed. The other intervals cover the seed, but not the choice
 of test images, which alone moves these accuracies by 0.5 points either way at 93 %, and by 0.8 at 75 %.
@@ -441,9 +441,9 @@ def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
         "On one small network, EXP022 changes schedule, rate, batch size and weight "
         "decay at once; each row from EXP023 to EXP029 adds one idea to the row above (EXP024 also starts the "
         "whitening layer's bias at zero), and shows what it gains after the earlier ones; in another order it may gain "
-        "more or less. Six epochs of this network take "
-        f"longer than LeNet's twenty: at best {_fastest(journal, *_of(journal, 'fast_recipe'))} in bfloat16 and "
-        f"{_fastest(journal, 'EXP003')} in float32, each on one core beside other work. Up to EXP030 we tuned "
+        "more or less. Six epochs of this network cost "
+        f"{pflop(journal.results['EXP024'].runs[0].training_pflop)} PFLOP, LeNet's twenty "
+        f"{pflop(journal.results['EXP003'].runs[0].training_pflop)}. Up to EXP030 we tuned "
         "nothing, but the ideas were developed on these very test images. Four trials on held-out images chose the "
         "learning rate of EXP049 and EXP050, and one epoch each of two trials the settings of EXP051; these left no "
         f"records. {_larger_batches()}"
@@ -764,14 +764,12 @@ def statement_counts(journal: Journal) -> str:
 def from_scratch(journal: Journal) -> str:
     """The best without pretrained weights."""
     best = _best_from_scratch(journal)
-    lenet = min(journal.complete["EXP003"].runs, key=lambda run: run.seconds.total)
     return (
         f"Beyond the original, a small network from scratch reaches {_interval(best)} ({best.entry.id}, the best of "
         f"ours with three seeds, by test accuracy; one view of each test image: "
         f"{100 * best.accuracy - journal.means.views_gain[best.entry.id]:.2f}), for "
         f"{best.runs[0].training_pflop:.2f} PFLOP; the original's best from scratch is 75.77, its best of all 95.28. "
-        f"LeNet's 20 epochs, {lenet.training_pflop:.3f} PFLOP, took {lenet.seconds.total / 60:.0f} minutes at best, "
-        f"on one core ({lenet.environment.device_name})."
+        f"LeNet's 20 epochs cost {journal.results['EXP003'].runs[0].training_pflop:.3f} PFLOP."
     )
 
 
@@ -786,12 +784,6 @@ def readme(text: str, journal: Journal) -> str:
         text, found = re.subn(mark, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.DOTALL)
         assert found == 1, name
     return text
-
-
-def _fastest(journal: Journal, *names: str) -> str:
-    """The fastest run of these experiments."""
-    fastest = min((run for name in names for run in journal.results[name].runs), key=lambda run: run.seconds.total)
-    return f"{fastest.seconds.total:.0f} s ({fastest.experiment})"
 
 
 def _best_from_scratch(journal: Journal) -> Result:

@@ -14,7 +14,7 @@ from cifar_report.execution.plan import make_plan
 from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.backup import BACKUP, Backup, restore_runs
-from cifar_report.records.files import CHECKPOINT, PREDICTIONS, PROGRESS, RESULT_FILES
+from cifar_report.records.files import CHECKPOINT, PREDICTIONS, PROGRESS, RECORD, RESULT_FILES
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import read_record, run_folder
 from cifar_report.run import Run
@@ -75,6 +75,10 @@ def test_a_lost_mount_stops_nothing(tiny, tmp_path, drive, capsys, monkeypatch):
     run = play(parameters)
     out = capsys.readouterr().out
     assert out.count("(Transport endpoint is not connected); the run goes on and tries again") == 1
+    fail_to_copy(monkeypatch, lambda source: LOST)
+    play(parameters.model_copy(update={"lr": 0.02}))
+    out = capsys.readouterr().out
+    assert out.count("the run goes on and tries again") == out.count("this result has no copy") == 1
     assert "Transport endpoint is not connected" in read_record(run.folder).warnings[0]
 
 
@@ -200,6 +204,54 @@ def test_the_command_goes_on_with_what_another_machine_has_completed(tmp_path, m
     assert "1 complete run restored from the backup" in out
     assert "1 runs planned, 1 complete, 0 to execute" in out
     assert (run_folder(tmp_path / "second" / "quick", "EXP000", 0) / "notebook.ipynb").is_file()
+
+
+def test_a_result_that_cannot_be_fetched_is_not_replaced(tiny, tmp_path, drive, monkeypatch, capsys):
+    parameters = tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a" / "quick"))
+    play(parameters)
+    kept, errors = (drive / RECORD).read_bytes(), iter([OSError(5, "Input/output error")])
+    fail_to_copy(monkeypatch, lambda source: next(errors, None))
+    play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
+    assert "failed (Input/output error); nothing is copied there" in capsys.readouterr().out
+    assert (drive / RECORD).read_bytes() == kept
+
+
+def test_a_mount_that_is_lost_before_training_stops_nothing(tiny, tmp_path, drive, monkeypatch, capsys):
+    parameters = tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a" / "quick"))
+    usual = Path.read_bytes
+
+    def read(path):
+        if path == drive / RECORD:
+            raise LOST
+        return usual(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    run = play(parameters)
+    assert "Transport endpoint is not connected); nothing is copied there" in capsys.readouterr().out
+    assert read_record(run.folder).status == "completed"
+
+
+def test_a_complete_copy_takes_the_place_of_another_result(tiny, tmp_path, drive, capsys):
+    parameters = tiny(experiment="EXP003", model="lenet", lr=0.02, output_dir=str(tmp_path / "a" / "quick"))
+    elsewhere = play(parameters)
+    other = parameters.model_copy(update={"lr": 0.01, "output_dir": str(tmp_path / "b" / "quick")})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(BACKUP)
+        play(other)
+    capsys.readouterr()
+    again = play(other.model_copy(update={"lr": 0.02}))
+    assert "this run is complete" in capsys.readouterr().out
+    assert read_record(again.folder) == read_record(elsewhere.folder)
+    assert (drive / RECORD).is_file()
+
+
+def test_copies_go_by_the_output_folder_though_its_runs_lie_elsewhere(tiny, tmp_path, drive):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a" / "quick").mkdir(parents=True)
+    (tmp_path / "a" / "quick" / "runs").symlink_to(tmp_path / "disk")
+    play(tiny(experiment="EXP003", model="lenet", output_dir=str(tmp_path / "a" / "quick")))
+    assert (drive / RECORD).is_file()
+    assert restore_runs(tmp_path / "b" / "quick") == 1
 
 
 def test_a_copy_that_comes_back_in_part_is_no_complete_run(tmp_path, drive, monkeypatch):

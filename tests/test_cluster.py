@@ -14,9 +14,10 @@ from cifar_report.execution import cluster
 from cifar_report.execution.cluster import _lost_by_ray, execute_on_ray, resource_request
 from cifar_report.execution.execute import summary
 from cifar_report.execution.plan import PlannedRun, make_plan
+from cifar_report.execution.worker import failed_record
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.lock import folder_lock
-from cifar_report.records.record import read_record
+from cifar_report.records.record import ErrorRecord, read_record
 
 TINY = {"dataset": "digits", "train_limit": "64", "test_limit": "30", "epochs": "2"}
 NODES = Path(__file__).with_name("two_nodes.py")
@@ -71,6 +72,8 @@ def test_a_record_that_this_machine_does_not_see_is_a_failure(tmp_path, monkeypa
         assert read_record(run.folder) == earlier  # stays: the folder may only be late to show a good record
     (tmp_path / "elsewhere" / "runs" / "exp000" / "seed-0" / "run.json").replace(run.folder / "run.json")
     assert cluster._seen_here(run, record) == record
+    failed = failed_record(run, ErrorRecord(type="OSError", message="No space left on device"), 0.0)  # was not written
+    assert cluster._seen_here(run, failed) == failed
 
 
 def test_a_node_of_another_version_leaves_the_folder_alone(tmp_path):

@@ -66,6 +66,10 @@ def test_what_is_not_at_hand_is_no_obstacle_to_looking(tmp_path, no_data):
     )
     complete_run(tmp_path, library="cd" * 32)
     assert run.state().reason == "the library's code changed"
+    complete_run(tmp_path, "EXP003")
+    run_folder(tmp_path, "EXP003", 0).rename(run_folder(tmp_path, "EXP003", 1))  # by hand: the report leaves it out
+    moved = planned(tmp_path, "EXP003", read_only=True, seeds=[1])
+    assert moved.state().reason == "its record is of another experiment, seed or fold"
     assert planned(tmp_path, "EXP001", read_only=True).state().status == "missing"
 
 

@@ -131,6 +131,15 @@ def test_weights_may_be_read_by_whom_any_new_file_may(tmp_path):
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
+def test_a_disk_that_knows_no_modes_takes_files(tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    files.write_text(tmp_path / "a.txt", "a")
+    assert (tmp_path / "a.txt").read_text() == "a"
+
+
 def test_windows_waits_for_who_reads_the_file_that_is_replaced(tmp_path, monkeypatch):
     refused = iter([PermissionError, PermissionError])
     replace = Path.replace

@@ -161,6 +161,16 @@ def test_a_folders_note_stands_in_the_introduction_of_its_report(tmp_path):
     assert "Trained by" not in sections.protocol(Journal(tmp_path)).html
 
 
+def test_a_note_leads_no_reader_away_and_loads_nothing(tmp_path):
+    write_run(tmp_path, "EXP000")
+    html = "<meta http-equiv=refresh content=0>\n\n<img src=x>\n\n*well* <style>p {}</style>"
+    (tmp_path / "note.md").write_text(f"{html}\n\n![picture](file:///etc/hostname)")
+    html = sections.protocol(Journal(tmp_path)).html
+    assert "<em>well</em>" in html
+    assert "&lt;meta" in html
+    assert not re.search("<(meta|img|style)", html)
+
+
 def test_banner_says_when_data_or_budget_are_not_the_originals(tmp_path):
     run = write_run(tmp_path, "EXP000", 0.64)
     assert "not the full budget" not in sections.banner(Journal(tmp_path), "full").html

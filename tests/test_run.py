@@ -97,6 +97,26 @@ def test_a_model_that_is_built_anew_is_not_scored_or_saved_before_it_is_trained(
     assert (run.folder / "model.safetensors").read_bytes() == before
 
 
+def test_a_training_that_is_repeated_and_interrupted_is_not_scored_or_saved(tiny, tmp_path, monkeypatch):
+    run = complete(tiny(output_dir=str(tmp_path)))
+    before = (run.folder / "run.json").read_bytes()
+    run = Run.start(tiny(output_dir=str(tmp_path), lr=0.02).model_dump(), family="baseline")
+    run.load_dataset()
+    run.build_model()
+    run.train()
+
+    def interrupt(*given, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cifar_report.run.train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    for step in (run.evaluate, run.complete):
+        with pytest.raises(RequestError, match="execute the cells above first, in their order"):
+            step()
+    assert (run.folder / "run.json").read_bytes() == before
+
+
 def test_cells_in_a_wrong_order_are_told_so(tiny, tmp_path):
     run = complete(tiny(output_dir=str(tmp_path)))
     before = (run.folder / "run.json").read_bytes()

@@ -90,9 +90,9 @@ def _collect(ray: Any, tasks: dict[Any, PlannedRun]) -> list[RunRecord]:
 
 
 def _seen_here(run: PlannedRun, record: RunRecord) -> RunRecord:
-    """The record that a node has returned, or of a failure, not written, where the run's folder does not hold it."""
+    """The record that a node has returned, or of a failure, not written, where the folder does not hold its result."""
     deadline = perf_counter() + SYNCHRONIZED
-    while read_record(run.folder) != record and not run.is_complete():
+    while record.status == "completed" and read_record(run.folder) != record and not run.is_complete():
         if perf_counter() > deadline:
             message = f"a node executed it, but {run.folder} does not show it: all nodes must share the output folder"
             failure = ErrorRecord(type="NotShared", message=message)

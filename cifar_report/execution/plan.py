@@ -69,6 +69,8 @@ class PlannedRun:
         if record is None:
             damaged = (self.folder / RECORD).exists()
             return RunState("stale", "its record cannot be read") if damaged else self._unfinished()
+        if records.recorded_folder(self.parameters.output_dir, record) != self.folder:  # a copied folder
+            return RunState("stale", "its record is of another experiment, seed or fold")
         facts, not_compared = self._comparable_facts(record)
         changed = "; ".join(stale_because(record, self.parameters, facts))
         if record.status == "failed":

@@ -11,7 +11,7 @@ from functools import cache
 
 STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS=around`
 
-# Floating point operations of training on an image of 32 pixels, relative to Net's.
+# Floating point operations of a forward pass of one image of 32 pixels, relative to Net's.
 RELATIVE_COST = {
     "net": 1,
     **dict.fromkeys(("lenet", "lenet_without_dropout", "lenet_batchnorm"), 5),

@@ -173,7 +173,7 @@ def load_catalog() -> Catalog:
     except ValidationError as error:
         first = error.errors()[0]
         places = [str(place) for place in first["loc"]]
-        if places[1:] and places[0] == "statements":  # by its text: nobody counts to 81
+        if places[1:] and places[0] == "statements":  # by its text: nobody counts them
             places[:2] = [f"the statement {shorten(str(content['statements'][int(places[1])]), 80)}"]
         where = ".".join(places) + ": " if places else ""
         raise RequestError(f"{path}: {where}{first['msg'].removeprefix('Value error, ')}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cifar_report.experiments.errors import RequestError
 from cifar_report.records.files import CHECKPOINT, HISTORY, PROGRESS, RECORD, copy_file, remove_half_written
 from cifar_report.records.lock import is_locked
 from cifar_report.records.record import read_progress, read_record, refuse_newer
@@ -18,9 +19,9 @@ class Backup:
 
     def __init__(self, folder: Path) -> None:
         root = os.environ.get(BACKUP)
-        self.folder = folder.resolve()
+        self.folder = folder
         # <root>/full/exp003/seed-0: copies of different profiles are kept apart
-        self.copy = Path(root, self.folder.parents[2].name, *self.folder.parts[-2:]) if root else None
+        self.copy = Path(root, folder.parents[2].resolve().name, *folder.parts[-2:]) if root else None
         self._saved = 0  # when the state that the copy has was written
         self.warnings: list[str] = []
 
@@ -42,21 +43,21 @@ class Backup:
                 self._saved = (self.folder / CHECKPOINT).stat().st_mtime_ns
                 print(f"going on from the copy in {self.copy}")
         except OSError as error:
-            self._lost(error)
-            self.copy = None  # a run that starts anew must not replace what could not be fetched
+            self._not_fetched(error)
 
     def restore_result(self, key: str | None = None) -> bool:
-        """Fetch a complete run's files, of this key if one is given, if this machine has none; say whether it did."""
-        if self.copy is None or (self.folder / RECORD).exists():
+        """Fetch a complete run's files: of this key, or of any if this machine has none; say whether it did."""
+        if self.copy is None or (key is None and (self.folder / RECORD).exists()):
             return False
         try:
             if (record := read_record(self.copy)) is None or key not in (None, record.key):
                 return False
+            (self.folder / RECORD).unlink(missing_ok=True)  # of an earlier result, whose files are replaced now
             for path in sorted(self.copy.iterdir(), key=lambda path: path.name == RECORD):  # which comes last
                 if path.is_file() and not path.name.startswith("."):
                     copy_file(path, self.folder / path.name)
-        except OSError as error:
-            print(f"WARNING: the copy in {self.copy} cannot be brought back ({error.strerror})")
+        except (OSError, RequestError) as error:
+            self._not_fetched(error)
             return False
         return True
 
@@ -84,14 +85,20 @@ class Backup:
                 for name in (PROGRESS, CHECKPOINT):
                     (self.copy / name).unlink(missing_ok=True)
         except OSError as error:
-            self._lost(error)
+            self._warn(error, "this result has no copy" if RECORD in names else "the run goes on and tries again")
             return False
         return True
 
-    def _lost(self, error: OSError) -> None:
-        if not self.warnings:
-            self.warnings = [f"copying to or from {self.copy} failed ({error.strerror})"]
-            print(f"WARNING: {self.warnings[0]}; the run goes on and tries again")
+    def _not_fetched(self, error: Exception) -> None:
+        self._warn(error, "nothing is copied there")
+        self.copy = None  # a run that starts anew must not replace what could not be fetched
+
+    def _warn(self, error: Exception, consequence: str) -> None:
+        reason = getattr(error, "strerror", None) or error
+        warning = f"copying to or from {self.copy} failed ({reason}); {consequence}"
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+            print(f"WARNING: {warning}")
 
 
 def restore_runs(output_dir: Path) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
@@ -31,7 +31,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         umask = os.umask(0)  # others may read it as they may any new file: safetensors makes its own for one user
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        with suppress(OSError):  # some mounted disks know no modes
+            temporary.chmod(0o666 & ~umask)
         _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

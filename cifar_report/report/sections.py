@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -324,9 +325,11 @@ def motivation(family: Family) -> Markup:
 
 
 def _markdown(text: str) -> Markup:
-    from nbconvert.filters import markdown2html
+    """Markdown as HTML. What is HTML in it is shown as text, and pictures are left out: a report loads nothing."""
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-    return Markup(markdown2html(text))  # noqa: S704 - text of our own notebooks, or of the folder's owner
+    page = MarkdownWithMath(renderer=IPythonRenderer(escape=True)).render(text)
+    return Markup(re.sub("<img[^>]*>", "", page))  # noqa: S704 - escaped
 
 
 def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
