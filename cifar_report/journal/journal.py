@@ -210,7 +210,7 @@ class Journal:
         if self.runs.empty or column not in self.runs:
             return {}
         runs = self.runs[(self.runs.status == "completed") & (self.runs.seed >= seeds_from)].dropna(subset=column)
-        rows = zip(runs.experiment, runs.seed, runs.fold.fillna(0), runs[column], strict=True)
+        rows = zip(runs.experiment, runs.seed, runs.fold.where(runs.fold.notna(), 0), runs[column], strict=True)
         found = grouped((name, ((int(seed), int(fold)), float(value))) for name, seed, fold, value in rows)
         return {name: dict(values) for name, values in found.items()}
 
