@@ -2,6 +2,7 @@
 
 - `wheel`: wheel and sdist are built; the wheel alone, in an environment and a folder of its own, makes a report.
 - `site`: the documentation is written as a site, and its links lead somewhere.
+- `colab`: two notebooks are executed as in Colab: in the versions of its image, without what it lacks.
 - `commands`: the commands in fenced blocks of README and docs are executed as they are written, in a fresh clone. What
   is left out is named, with its reason.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +32,37 @@ ELSEWHERE = {  # commands that are not executed, and why
     r"^make test$": "the tests themselves",
     r"--executor ray": "needs a cluster; tests start one",
 }
+
+
+# Of what this package requires, with what that brings along, as of Colab's image of August 2026. PyTorch is our own.
+COLAB = """
+click==8.4.2 filelock==3.32.3 ipykernel==6.17.1 ipython==7.34.0 Jinja2==3.1.6 joblib==1.5.3 jupyter_client==7.4.9
+matplotlib==3.10.0 mistune==3.3.4 nbclient==0.10.4 nbconvert==7.17.1 nbformat==5.11.1 numpy==2.1.3 packaging==26.3
+pandas==2.2.3 pillow==11.3.0 platformdirs==4.11.3 pooch==1.9.0 psutil==5.9.5 pyarrow==18.1.0 pydantic==2.13.4
+pyzmq==26.2.1 requests==2.32.4 rich==13.9.4 safetensors==0.8.0 scikit-learn==1.6.1 scipy==1.16.3 tornado==6.5.7
+tqdm==4.67.3 traitlets==5.7.1 typer==0.27.1
+fsspec mpmath networkx setuptools sympy typing_extensions
+"""
+TORCH = ("torch", "torch-*", "torchgen", "torchvision*", "functorch", "nvidia*", "triton*", "cuda*")
+NOTEBOOKS = {
+    "02_initialization": "dataset, train_limit, test_limit, epochs = 'digits', 300, 100, 2",
+    "colab_full_journal": "only, seeds = 'EXP000 EXP003', '0,1'; "
+    "overrides = 'dataset=digits train_limit=300 test_limit=100 epochs=2'",
+}
+EXECUTE = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+
+path, parameters = sys.argv[1:]
+notebook = nbformat.read(path, 4)
+notebook.cells = [cell for cell in notebook.cells if cell.id != "download"]  # which waits for a browser
+(at,) = [n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
+notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(parameters))
+NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+outputs = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output]
+print(*[text for text in outputs if "/cifar_report/" in text and "Warning" in text])  # such as pandas gives
+"""
 
 
 def commands() -> Iterator[str]:
@@ -84,23 +117,46 @@ def check_wheel(folder: Path) -> None:
     print(f"{wheel.name} alone makes a report", flush=True)
 
 
+def check_colab(folder: Path) -> None:
+    """Execute notebooks as in Colab, where first cells install what is lacking."""
+    _run([sys.executable, "-m", "build", "--wheel", "--outdir", str(folder / "dist"), str(ROOT)], folder)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    venv.create(folder / "venv", with_pip=True)
+    _run([str(folder / "venv/bin/pip"), "install", "--quiet", *COLAB.split()], folder)
+    (packages,) = (folder / "venv").glob("lib/python*/site-packages")
+    for path in (path for pattern in TORCH for path in Path(torch.__file__).parents[1].glob(pattern)):
+        (packages / path.name).symlink_to(path)
+    empty = folder / "empty"
+    empty.mkdir()
+    given = {"COLAB_RELEASE_TAG": "as in Colab", "CIFAR_REPORT_PACKAGE": str(wheel), "CUDA_VISIBLE_DEVICES": ""}
+    for name, parameters in NOTEBOOKS.items():
+        words = [str(folder / "venv/bin/python"), "-c", EXECUTE, str(ROOT / "notebooks" / f"{name}.ipynb"), parameters]
+        if warned := _run(words, empty, **given).strip():
+            raise SystemExit(f"{name} in Colab: {warned}")
+        print(f"{name} runs in Colab's versions", flush=True)
+    page = (empty / "outputs/quick/report/report.html").read_text(encoding="utf-8")
+    if "Warning: " in page:
+        raise SystemExit(f"the report in Colab: {page[page.index('Warning: ') :][:500]}")
+
+
 def check_site(folder: Path) -> None:
     """Write the site, which fails where a link leads nowhere."""
     _run([sys.executable, str(ROOT / "maintenance/write_site.py")], ROOT)
     print("the site is written, and its links lead somewhere", flush=True)
 
 
-def _run(words: Sequence[str], folder: Path) -> None:
-    """Run a command; its output is shown where it fails."""
+def _run(words: Sequence[str], folder: Path, **given: str) -> str:
+    """Run a command, with more environment variables if given; its output is shown where it fails, and returned."""
     outer = {
         name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS")
     }
-    done = subprocess.run(words, cwd=folder, env=outer, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=folder, env=outer | given, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
 
 
-CHECKS = {"wheel": check_wheel, "site": check_site, "commands": check_commands}
+CHECKS = {"wheel": check_wheel, "colab": check_colab, "site": check_site, "commands": check_commands}
 
 
 def main() -> None:
