@@ -515,6 +515,7 @@ def test_classes_gain_and_lose_over_seeds(tmp_path):
     for seed in range(3):
         write_classes(tmp_path, "EXP001", seed, before[seed])
         write_classes(tmp_path, "EXP003", seed, after[seed])
+    write_run(tmp_path, "EXP000", index=np.arange(20))  # two test images a class: no matter to the others
     journal = Journal(tmp_path)
     (seen,) = (o for o in observe(journal.family_results("initialization"), journal) if o.topic == "Classes")
     p = [stats.ttest_ind(old, new).pvalue for old, new in zip(np.transpose(before), np.transpose(after), strict=True)]
@@ -524,6 +525,10 @@ def test_classes_gain_and_lose_over_seeds(tmp_path):
         f"automobile (−29.0 points, {p_text(10 * p[1])}). (t-tests over seeds, Holm-adjusted over the classes.)"
     )
     assert seen.shown_by == ("EXP003",)
+    for path in tmp_path.glob("runs/exp003/*/predictions.npz"):
+        path.unlink()
+    journal = Journal(tmp_path)
+    assert "Classes" not in {o.topic for o in observe(journal.family_results("initialization"), journal)}
 
 
 def test_classes_change_only_where_a_test_says_so(tmp_path):

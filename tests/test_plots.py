@@ -3,6 +3,7 @@ import io
 import itertools
 import json
 import re
+from dataclasses import replace
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -200,16 +201,28 @@ def test_a_colour_of_the_ladder_is_one_family(tmp_path):
     assert len(colours) == len(set(colours)) == len(families)
 
 
+def test_a_ladder_has_any_title_and_the_whole_name_of_a_sweep(tmp_path):
+    write_run(tmp_path, "EXP003")
+    (result,) = Journal(tmp_path).complete.values()
+    name = "EXP003-LR-0_003-WEIGHT_DECAY-1E_05-AUGMENT-CROP_HORIZONTAL_FLIP"
+    titles = {"EXP003": "cost $x^$ and $lr", "EXP004": "学习率 0.02", name: "lr = 0.003"}
+    entries = [result.entry.model_copy(update={"id": of, "title": title}) for of, title in titles.items()]
+    svg = plots.accuracy_ladder([replace(result, entry=entry) for entry in entries]).svg
+    assert "EXP003 cost $x^$ and $lr" in svg
+    assert "学习率" in svg
+    assert name in svg
+
+
 def test_ladder_tells_range_and_best(tmp_path):
     write_run(tmp_path, "EXP001", 0.7)
     write_run(tmp_path, "EXP003", 0.76)
     picture = plots.accuracy_ladder(list(Journal(tmp_path).complete.values()))
     assert "from 70.00 % to 76.00 % (EXP003" in picture.alt
     assert "original report" in picture.svg
-    assert "another budget" not in picture.svg
+    assert "other budget or" not in picture.svg
     write_run(tmp_path, "EXP003", 0.76, parameters={"epochs": 3})
     mixed = plots.accuracy_ladder(list(Journal(tmp_path).complete.values()))
-    assert "another budget" in mixed.svg
+    assert "other budget or" in mixed.svg
     write_run(tmp_path, "EXP001", 0.76, parameters={"epochs": 3})
     assert "original report" not in plots.accuracy_ladder(list(Journal(tmp_path).complete.values())).svg
 

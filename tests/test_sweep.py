@@ -14,7 +14,7 @@ from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
 from cifar_report.journal.journal import Journal, sweeps
 from cifar_report.journal.statistics import wilson_interval
 from cifar_report.records.record import read_record, run_folder, write_record
-from cifar_report.report.sections import family_section
+from cifar_report.report.sections import banner, family_section, headline
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,12 @@ def test_a_sweep_is_run_and_reported(tmp_path, no_data, no_pdf):
 
 
 def swept_run(folder, accuracy, lr, seed=0):
-    name = sweep_name("EXP003", {"lr": float(lr)})
-    record = write_run(folder, "EXP003", accuracy, seed=seed, parameters={"lr": lr})
+    swept(folder, accuracy, {"lr": float(lr)}, seed)
+
+
+def swept(folder, accuracy, values, seed, **given):
+    name = sweep_name("EXP003", values)
+    record = write_run(folder, "EXP003", accuracy, seed=seed, parameters=values, **given)
     mine = run_folder(folder, name, seed)
     run_folder(folder, "EXP003", seed).rename(mine.parent.mkdir(parents=True, exist_ok=True) or mine)
     write_record(mine, record.model_copy(update={"experiment": name}))
@@ -127,6 +131,17 @@ def test_a_sweep_on_record_is_a_table_and_a_curve(tmp_path):
     assert (comparison.base, comparison.changed, comparison.caveat) == ("EXP003", ("lr",), None)
     page = family_section(load_catalog().family_named("initialization"), journal).html
     assert "Test accuracy against lr: 0.003: 72.50 %, 0.01: 75.00 %, 0.03: 70.50 %." in page
+    html = banner(journal, "full").html
+    assert "more than the original" in html
+    assert "the journal works" not in html  # nothing was made smaller
+
+
+def test_an_experiment_about_the_number_of_images_is_compared(tmp_path):
+    for seed in (0, 1, 2):
+        swept(tmp_path, 0.5 + seed / 200, {"train_limit": 5000}, seed, train_size=5000)
+        write_run(tmp_path, "EXP003", 0.75 + seed / 200, seed=seed)
+    comparison = Journal(tmp_path).comparisons["EXP003-TRAIN_LIMIT-5000"]
+    assert (comparison.verdict, comparison.caveat) == ("worse", None)
 
 
 def test_a_sweep_is_listed_by_its_values(tmp_path):
@@ -211,6 +226,7 @@ def test_folds_are_one_result_with_a_range(tmp_path):
     assert result.accuracy == pytest.approx(0.72)
     assert result.interval == (0.70, 0.74)
     assert result.interval_kind == "range of 3 runs, 3 folds"
+    assert "95 % intervals (of folds, the range of their runs)" in headline(journal).html
     assert sorted(journal.runs.fold) == [0, 1, 2]
     write_run(tmp_path, "EXP001", 0.7)
     assert "folds share training images" in str(Journal(tmp_path).comparisons["EXP003"].caveat)

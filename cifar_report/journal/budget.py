@@ -72,6 +72,12 @@ def changed_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
     return differences(full, known, ignored=ignored)
 
 
+def reduced(run: RunRecord) -> bool:
+    """Whether a run had less to learn from or to be tested on than at full budget, other data, or no weights."""
+    other_data = run.data is None or run.data.name != "cifar10"
+    return other_data or lacks_weights(run) or not changed_parameters(run).keys().isdisjoint(AMOUNT)
+
+
 def altered_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
     """Of `changed_parameters` those that make it another experiment than it is called."""
     return {name: pair for name, pair in changed_parameters(run).items() if name not in (*AMOUNT, *SPEED)}
@@ -96,7 +102,8 @@ def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     ]
     same = parameters_of(run)
     reasons += [f"{name} is {shown(same.get(name))} in both" for name in meant if name not in found]
-    if base.data and run.data and base.data.train_size != run.data.train_size and not reasons:
+    asked = meant.keys() & {"train_limit", "validation", "holdout_size", "folds"}  # how many images are trained on
+    if base.data and run.data and base.data.train_size != run.data.train_size and not (reasons or asked):
         reasons.append(f"trained on {base.data.train_size:,} and {run.data.train_size:,} images")
     if run.parameters.get("fold") is not None:
         reasons.append("folds share training images, so the test is overconfident")

@@ -246,7 +246,7 @@ class Journal:
     def class_accuracies(self) -> dict[str, tuple[Values, dict[str, Spread | None]]]:
         """Of each class the share of its test images that each run has right, and the spreads of this share."""
         found: dict[str, dict[str, dict]] = {}
-        one: dict[str, float] = {}  # of a class, the share that one image is
+        one: dict[tuple[str, str], float] = {}  # of a class and an experiment, the share that one image is
         for name, result in self.complete.items():
             for run in result.runs:
                 predictions = result.predictions(run)
@@ -256,8 +256,8 @@ class Journal:
                     right, of = predictions.correct[predictions.labels == label], run.data.class_names[label]
                     seed = run.seed, int(run.parameters.get("fold") or 0)
                     found.setdefault(of, {}).setdefault(name, {})[seed] = float(right.mean())
-                    one[of] = max(one.get(of, 0.0), 1 / len(right))
-        return {of: (values, self.spreads(values, dict.fromkeys(values, one[of]))) for of, values in found.items()}
+                    one[of, name] = max(one.get((of, name), 0.0), 1 / len(right))
+        return {of: (runs, self.spreads(runs, {name: one[of, name] for name in runs})) for of, runs in found.items()}
 
     def reproduction(self, name: str) -> Reproduction | None:
         """The original's accuracy against ours; `None` where there is none, or the work was another's."""

@@ -109,6 +109,8 @@ def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], li
             for of, (values, spreads) in journal.class_accuracies.items()
             if (found := contrast([name], [methods.base], values, spreads, journal.kinds))
         }
+        if not tested:  # its predictions are lost
+            continue
         p = holm({of: found.p for of, found in tested.items()})
         gains = {of: found.difference for of, found in tested.items() if p[of] < SIGNIFICANCE}
         parts = [

@@ -196,8 +196,7 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
         reasons.append(f"not at full budget: {listing(small)}")
     if answer == "open":
         reasons += _to_decide(journal, statement, tested, alpha)
-    if not missing and not small:
-        reasons += _caveats(journal, [name for t in tested for name in t.names])
+    reasons += _caveats(journal, [name for t in tested if not t.missing and not t.small for name in t.names])
     if statement.caveat:
         reasons.append(statement.caveat)
     lacks_runs = answer == "open" and bool(missing or small)
@@ -247,7 +246,7 @@ def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested],
 def _bounds(journal: Journal, statement: Statement) -> Finding:
     """Whether the original's figures lie where one new run of ours is expected, or our means above a bound."""
     values, spreads = _values(journal, statement.measure, statement.seeds_from)
-    measure, answers, reasons, lacking = MEASURES[statement.measure], [], [], False
+    measure, answers, reasons, caveats, lacking = MEASURES[statement.measure], [], [], list[str](), False
     every = [n for n, entry in load_catalog().entries.items() if entry.reference_accuracy and not entry.same_as]
     originals = {name: journal.complete[name] for name in every if name in journal.complete}
     on_cifar10 = [n for n, r in originals.items() if r.runs[0].data and r.runs[0].data.name == "cifar10"]
@@ -265,6 +264,7 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
             single = f"{name}: {mean:.1f} {unit}, {UNKNOWN.format(name)}"
             reasons.append(missing if not runs else f"not at full budget: {name}" if small else single)
             continue
+        caveats += _caveats(journal, [name])
         if statement.figures and spread:
             low, high = spread.prediction(mean, len(runs))
             inside = low <= bound <= high
@@ -289,7 +289,7 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         if answers[-1] == "open" and not everything:
             reasons.append("not everything is on record at full budget")
             lacking = True
-    answer, reason = _together(answers), "; ".join(filter(None, [*reasons, statement.caveat]))
+    answer, reason = _together(answers), "; ".join(filter(None, dict.fromkeys([*reasons, *caveats, statement.caveat])))
     return Finding(statement, answer, reason, lacks_runs=lacking and answer == "open")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
-from cifar_report.formatting import as_text
+from cifar_report.formatting import as_text, counted
 from cifar_report.journal.budget import at_full_budget
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.results_table import results_frame
@@ -164,7 +164,7 @@ def _cover(journal: Journal, profile: str) -> list[str]:
     full = sum(at_full_budget(run) for run in runs)
     return [
         f"Experiment journal, profile {profile}",
-        f"{len(journal.complete)} experiments, {len(runs)} complete runs, {full} of them at full budget",
+        f"{counted(len(journal.complete), 'experiment')}, {counted(len(runs), 'complete run')}, {full} at full budget",
         *([f"Last run finished {max(run.finished_at for run in runs)[:10]}"] if runs else []),
     ]
 

@@ -11,7 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cifar_report.experiments.schema import shown
-from cifar_report.formatting import duration, number, p_text, pflop, points
+from cifar_report.formatting import counted, duration, number, p_text, pflop, points
+from cifar_report.records.record import run_name
 from cifar_report.report.plots import Picture
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -85,10 +86,11 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.globals |= {"reference": reference, "table_number": table_number}
+_environment.globals |= {"reference": reference, "table_number": table_number, "run_name": run_name}
 _environment.filters |= {
     **{"number": number, "points": points, "p_value": p_text, "pflop": pflop, "duration": duration, "shown": shown},
     "in_percent": lambda fraction: f"{100 * fraction:.2f}",
+    "counted": counted,
     "count": lambda number: f"{number:,}",
     "moment": lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC"),
 }

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cifar_report.formatting import percent
 from cifar_report.records.predictions import Predictions
+from cifar_report.report.confusion_matrix import MOST_CLASSES
 from cifar_report.report.fragments import Fragment, fragment, scrolling
 
 
@@ -46,7 +47,7 @@ def _png(image: np.ndarray) -> str:
 
 def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, per_class: int = 3) -> Fragment:
     """The first images (uint8, (N, 3, S, S)) of every class, of the first twenty, a column each."""
-    classes = classes[:20]
+    classes = classes[:MOST_CLASSES]
     members = [np.flatnonzero(labels == label)[:per_class] for label in range(len(classes))]
     blank = np.full(pixels.shape[1:], 255, dtype=np.uint8)  # where a class has fewer
     height = max(map(len, members))

@@ -12,6 +12,7 @@ import itertools
 import json
 import re
 import urllib.parse
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
@@ -93,7 +94,9 @@ class Picture:
 def render(figure: Figure, alt: str, panels: Sequence[dict[str, Any]] = (), remark: str = "") -> Picture:
     """Draw a figure; 100 CSS pixels an inch."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # it stays text, and the reader may have it
+        figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<\?xml.*?\?>|<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
     # To hundredths of a point; what is text stays as it is.
@@ -253,12 +256,16 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         axes.scatter(originals, rows, marker="|", s=90, c="#444444", linewidths=1.6, zorder=2)
         kinds: list[tuple[str, Any, dict[str, Any]]] = [
             ("full budget", full.any(), {"marker": "o", "markersize": 5}),
-            ("another budget", not full.all(), {"marker": "o", "markersize": 5, "fillstyle": "none"}),
+            ("other budget or parameters", not full.all(), {"marker": "o", "markersize": 5, "fillstyle": "none"}),
             ("original report", not np.isnan(originals).all(), {"marker": "|", "markersize": 9}),
         ]
         handles = [Line2D([], [], label=label, ls="", color="#444444", **look) for label, here, look in kinds if here]
         figure.legend(handles=handles, loc="outside upper right", ncols=3)
-        axes.set_yticks(rows, [shorten(f"{r.entry.id} {r.entry.title}", 44, placeholder="…") for r in results])
+        # The whole name, however long that of a sweep is.
+        labels = [
+            shorten(f"{r.entry.id} {r.entry.title}", max(44, len(r.entry.id) + 1), placeholder="…") for r in results
+        ]
+        axes.set_yticks(rows, labels, parse_math=False)
         axes.set(xlabel="test accuracy (%)", ylim=(len(results) - 0.4, -0.6))
         for row, result in enumerate(results):
             if row == 0 or results[row - 1].family.name != result.family.name:

@@ -28,7 +28,7 @@ from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, now, recorded_folder, run_name
 from cifar_report.report import image_grids, plots
-from cifar_report.report.confusion_matrix import confusion_matrix
+from cifar_report.report.confusion_matrix import MOST_CLASSES, confusion_matrix
 from cifar_report.report.fragments import Fragment, figure, fragment, reference, table_number
 from cifar_report.training.environment import git_state
 
@@ -46,6 +46,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         shown=sum(bool(result.runs or result.failed) for result in journal.results.values()),
         runs=runs,
         full=sum(map(budget.at_full_budget, runs)),
+        reduced=any(map(budget.reduced, runs)),
         journal=journal,
         left_out=_names(run for result in journal.results.values() for run in result.left_out),
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
@@ -144,13 +145,19 @@ def headline(journal: Journal) -> Fragment:
 def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:
     full = [result.full_budget for result in results]
     which = "beyond the original report" if beyond else "of the original's families"
-    caption = f"Test accuracy of every experiment on record {which}, with its 95 % interval, one colour per family"
+    caption = f"Test accuracy of every experiment on record {which}, with {_intervals(results)}, one colour per family"
     if any(full) and not beyond:
         caption += "; bars mark the original report" + ("" if all(full) else ", where the work was the same")
     if not all(full):
         other = "another budget" if beyond else "other parameters, data or weights than the original"
         caption += f"; rings mark {other}"
     return figure(plots.accuracy_ladder(results), f"{caption}.", LADDERS[beyond])
+
+
+def _intervals(results: Iterable[Result]) -> str:
+    """What the lines of a figure show."""
+    of_folds = any(result.interval_kind.startswith("range") for result in results)
+    return "95 % intervals" + (" (of folds, the range of their runs)" if of_folds else "")
 
 
 def cost_figure(journal: Journal) -> Fragment:
@@ -162,10 +169,10 @@ def cost_figure(journal: Journal) -> Fragment:
         return fragment("note.html.j2", text="Fewer than two experiments have a training cost on record.")
     of = f"{len(shown)} experiments" + (" at full budget" if shown != costed else "")
     caption = (
-        f"Test accuracy and training cost of {of}, with 95 % intervals; squares are experiments beyond the original "
-        "report; hollow points start from ImageNet weights, whose own training is not counted. One PFLOP is 10^15 "
-        "floating point operations: those of forward and backward passes over the training images. Kernel positions "
-        "that see only padding do not count, and a frozen part counts once."
+        f"Test accuracy and training cost of {of}, with {_intervals(shown)}; squares are experiments beyond the "
+        "original report; hollow points start from ImageNet weights, whose own training is not counted. One PFLOP is "
+        "10^15 floating point operations: those of forward and backward passes over the training images. Kernel "
+        "positions that see only padding do not count, and a frozen part counts once."
     )
     return figure(plots.accuracy_against_cost(shown), caption, "cost")
 
@@ -177,7 +184,8 @@ def dataset_figure(journal: Journal) -> Fragment:
     if images is None:
         return fragment("note.html.j2", text="There is no picture of the data here: this machine does not have it.")
     picture = image_grids.classes_grid(images.pixels, images.labels[: images.train_size], images.classes)
-    return figure(picture, f"Three training images of each class ({images.source}).", "classes")
+    of = "each class" if len(images.classes) <= MOST_CLASSES else f"the first {MOST_CLASSES} classes"
+    return figure(picture, f"Up to three training images of {of} ({images.source}).", "classes")
 
 
 def protocol(journal: Journal) -> Fragment:
@@ -192,7 +200,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     """One family of the journal: facts, motivation, results, curves, and observations."""
     results = journal.family_results(family.name)
     complete = [result for result in results if result.runs]
-    runs = journal.family_runs(family.name)
+    runs, failures = journal.family_runs(family.name), [run for result in results for run in result.failed]
     built_on = sorted({r.entry.builds_on or "" for r in results} - {"", *(r.entry.id for r in results)})
     curves = learning = None
     if complete:
@@ -219,7 +227,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     swept = [
         figure(
             plots.sweep(parameter, points),
-            f"{base} with other values of {parameter}: test accuracy with 95 % intervals.",
+            f"{base} with other values of {parameter}: test accuracy with {_intervals(r for _, r in points)}.",
             f"sweep-{base}-{parameter}",
         )
         for base, parameter, points in sweeps(journal, family.name)
@@ -228,8 +236,8 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         "family.html.j2",
         family=family,
         complete=complete,
-        started=min((run.started_at for run in runs), default=None),
-        finished=max((run.finished_at for run in runs), default=None),
+        started=min((run.started_at for run in [*runs, *failures]), default=None),
+        finished=max((run.finished_at for run in [*runs, *failures]), default=None),
         datasets=sorted({_dataset_text(run) for run in runs}),
         history=built_on,
         linked=journal.results,
@@ -239,7 +247,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         swept=swept,
         observations=_observations(family, journal, of_classes=False),
         absent=[result for result in results if not result.runs and not result.failed],
-        failures=[run for result in results for run in result.failed],
+        failures=failures,
         notebook_link=partial(notebook_link, journal.output_dir),
     )
 
@@ -277,8 +285,9 @@ def _detail(result: Result) -> Fragment:
         assert run.data is not None  # a complete run has data
         which = run_name(f"{name},", run.parameters) if len(result.runs) > 1 else name
         number, counts = table_number(f"confusion-{name}"), predictions.confusion_matrix()
-        caption = Markup("<b>Table {}.</b> {}: classes; rows are labels, columns what the model took them for.")
-        confusion = confusion_matrix(counts, run.data.class_names, caption.format(number, which))
+        columns = "; rows are labels, columns what the model took them for" if len(counts) <= MOST_CLASSES else ""
+        caption = Markup("<b>Table {}.</b> {}: classes{}.").format(number, which, columns)
+        confusion = confusion_matrix(counts, run.data.class_names, caption)
         curve = calibration(predictions.confidence, predictions.correct)
         reliability = figure(
             plots.reliability(curve, name),
