@@ -6,5 +6,5 @@ RUN apt-get update && apt-get install --yes --no-install-recommends git make lib
 WORKDIR /app
 COPY . .
 RUN make .venv/.installed
-ENV CIFAR_REPORT_CACHE=/app/outputs/cache
+ENV CIFAR_REPORT_CACHE=/app/outputs/cache TORCH_HOME=/app/outputs/cache/torch
 CMD ["make", "report"]

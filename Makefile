@@ -33,14 +33,17 @@ define install
 @$(PYTHON) maintenance/one_at_a_time.py $(VENV)/.lock sh -c 'test $@ -nt $< || { $(strip $(1)); }'
 endef
 
+# Without the links of an earlier attempt, which another Python would not replace.
+NEW_VENV = rm -f $(BIN)/python $(BIN)/python3 && $(PYTHON) -m venv $(VENV)
+
 # The clone itself is installed, so only a change of what it requires installs anything again.
 $(VENV)/.installed: pyproject.toml
-	$(call install, $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --editable ".[dev]" \
+	$(call install, $(NEW_VENV) && $(BIN)/python -m pip install --quiet --editable ".[dev]" \
 		&& rm -f $(VENV)/.installed-locked && touch $@)
 
 # The very versions and files that were locked, checked by their hashes; nothing else is fetched.
 $(VENV)/.installed-locked: requirements.lock
-	$(call install, $(PYTHON) -m venv $(VENV) \
+	$(call install, $(NEW_VENV) \
 		&& $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock \
 		&& $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . \
 		&& rm -f $(VENV)/.installed && touch $@)
@@ -97,4 +100,4 @@ notebooks: $(INSTALLED)
 
 verify-code: $(INSTALLED)
 	@$(BIN)/python maintenance/verify_code.py $(ONLY) --profile $(or $(PROFILE),reference) \
-		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set '$(SET)') $(if $(OUTPUT),--output $(OUTPUT))
+		$(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set '$(SET)') $(if $(OUTPUT),--output '$(OUTPUT)')

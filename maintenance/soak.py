@@ -161,6 +161,7 @@ def table(folder: Path) -> list[list[str]]:
 
 def main() -> int:
     """Run the trials; returns 1 at the first that lost something, whose folder is kept."""
+    os.environ.pop("CIFAR_REPORT_BACKUP", None)
     os.environ["OMP_NUM_THREADS"] = "1"  # as Ray gives a run: other threads give other last bits
     count, seed = int(os.environ.get("COUNT", 100)), int(os.environ.get("SEED", 0))
     kinds = ["run"] * 3 + ["report"] * 2 + ["two"] * 2 + ["damage"] * 3 + ["full disk"] * 2

@@ -23,6 +23,7 @@ from cifar_report.cli import app
 from cifar_report.cli import main as cifar_report
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import Experiment, shown
+from cifar_report.report.pdf import what_is_missing
 from cifar_report.report.sections import NOTE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +45,9 @@ SETTINGS = {
 
 def main(site: Path = SITE) -> int:
     """Write the site; returns an exit code. Links that lead nowhere are errors."""
+    if missing := what_is_missing():
+        print(f"the site holds the report's PDF: {missing}", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as folder:
         pages = Path(folder) / "docs"
         shutil.copytree(ROOT / "docs", pages)
@@ -95,7 +99,8 @@ def commands_page() -> str:
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="cifar-report"), name="cifar-report")  # type: ignore[arg-type]
     text = re.sub(r"(?m)^(cifar-report .*\n)\n(?=cifar-report)", r"\1", text + "\n")
     text = re.sub(r"Examples:\n\n((?:cifar-report .*\n)+)", r"Examples:\n\n```\n\1```\n", text)
-    text = re.sub(r"(?<!`)<(\w+)>", r"&lt;\1&gt;", text)  # in sentences; what is code shows as it is
+    # In sentences; what is code shows as it is.
+    text = re.sub(r"(`[^`\n]*`)|<(\w+)>", lambda found: found[1] or f"&lt;{found[2]}&gt;", text)
     return text.replace("# `cifar-report`", "# Commands", 1)
 
 

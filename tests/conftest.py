@@ -19,6 +19,9 @@ from cifar_report.execution.resources import THREAD_VARIABLES, cores
 from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.training import loop
 
+# No test writes into a user's backup, and what commands print is plain, also where GitHub executes them.
+for _name in ("CIFAR_REPORT_BACKUP", "GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS"):
+    os.environ.pop(_name, None)
 for _name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS"):  # tests work in folders of their own
     if os.environ.get(_name):
         os.environ[_name] = os.path.abspath(os.environ[_name])  # noqa: PTH100

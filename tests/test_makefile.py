@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PYTHON = f"""#!/bin/sh
 case "$*" in
-  maintenance/*) exec {sys.executable} "$@" ;;
+  maintenance/*) exec "{sys.executable}" "$@" ;;
   "-m venv "*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo venv >> log; sleep 0.5 ;;
   *"-m pip install"*) echo "pip begins" >> log; sleep 0.5; test ! -e fail || exit 3; echo "pip ends" >> log ;;
 esac
@@ -31,7 +31,7 @@ def clone(tmp_path):
 
 
 def make(clone, *words):
-    command = ["make", *(words or [".venv/.installed"]), f"PYTHON={clone / 'python'}"]
+    command = ["make", *(words or [".venv/.installed"]), "PYTHON=./python"]
     return subprocess.Popen(command, cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

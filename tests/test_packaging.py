@@ -50,6 +50,10 @@ def test_wheel_carries_notebooks_and_params_and_finds_them(tmp_path):
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
+    (metadata,) = (name for name in names if name.endswith("/METADATA"))
+    text = zipfile.ZipFile(wheel).read(metadata).decode()
+    assert "Metadata-Version: 2.4\n" in text  # newer ones are refused by the action that publishes
+    assert f"Project-URL: Repository, https://github.com/{load_catalog().repository}\n" in text
     assert "cifar_report/notebooks/00_baseline.ipynb" in names
     assert "cifar_report/params/profiles/quick.yaml" in names
     assert "cifar_report/report/templates/cifar_report/style.css" in names

@@ -130,7 +130,8 @@ def test_cells_in_a_wrong_order_are_told_so(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["mps", "cuda:77"])
-def test_a_device_that_is_not_there_is_refused_before_a_folder_is_made(tiny, tmp_path, device):
+def test_a_device_that_is_not_there_is_refused_before_a_folder_is_made(tiny, tmp_path, monkeypatch, device):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(RequestError, match=f"device={device} is set, but this machine lacks it"):
         Run.start(tiny(output_dir=str(tmp_path / "out"), device=device).model_dump(), family="baseline")
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from cifar_report.cli import app
 from cifar_report.experiments.schema import Experiment
+from cifar_report.report.pdf import what_is_missing
 
 ROOT = Path(__file__).parent.parent
 LOADED = (
@@ -25,10 +26,13 @@ def test_parameters_and_commands_are_all_explained():
     page = write_site.commands_page()
     assert all(f"## `cifar-report {name}`" in page for name in get_command(app).commands)  # type: ignore[attr-defined]
     assert "Examples:\n\n```\ncifar-report list\n```\n" in page
+    assert "`--seeds <str>`" in page
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
+    if missing := what_is_missing():
+        pytest.skip(missing)
     target = tmp_path_factory.mktemp("site")
     command = [sys.executable, str(ROOT / "maintenance" / "write_site.py"), str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
