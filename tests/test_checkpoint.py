@@ -40,7 +40,7 @@ def test_state_comes_back(checkpoint):
     assert state["history"] == [{"epoch": 1, "loss": 0.1}]
     assert reader.started_at == "2026-01-01T00:00:00+00:00"
     assert reader.environments[0] == {"threads": 2}
-    assert read_progress(checkpoint.path.parent) == Progress(key="key", epochs=1)
+    assert read_progress(checkpoint.path.parent) == Progress(key="key", device=checkpoint.device, epochs=1)
     reader.remove()
     assert list(checkpoint.path.parent.iterdir()) == []
 
