@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cifar_report.training.loop import Training
 from maintenance import gpu_check
 
 SCRIPT = Path(gpu_check.__file__)
@@ -25,8 +26,25 @@ def test_all_promises_hold_here():
 
 def test_a_broken_promise_is_named(monkeypatch, capsys):
     checks = gpu_check.Checks(torch.device("cpu"))
-    trained = iter([(torch.nn.Linear(2, 2), 1.0), (torch.nn.Linear(2, 2), 1.5)])
-    monkeypatch.setattr(checks, "trained", lambda parameters: next(trained))
+    monkeypatch.setattr(gpu_check, "build_model", lambda parameters: (torch.nn.Linear(2, 2), None, None))
+    monkeypatch.setattr(checks, "trained", lambda parameters: (torch.nn.Linear(2, 2), 1.0))
     checks.repeats()
     assert checks.failed == ["one seed, twice"]
-    assert capsys.readouterr().out.startswith("FAILED  one seed, twice: weights at most")
+    assert capsys.readouterr().out.startswith("FAILED  one seed, twice: weights ")
+
+
+@pytest.mark.parametrize("lost", [None, "optimizer", "order", "augmentation", "generator"])
+def test_a_state_that_is_not_restored_is_noticed_where_bits_may_differ(lost, tmp_path, monkeypatch):
+    checks = gpu_check.Checks(torch.device("cpu"))
+    checks.exact = False  # as on a GPU
+    restore = Training.load_state_dict
+
+    def forget(training, state):
+        fresh = training.state_dict()
+        restore(training, {**state, **({lost: fresh[lost]} if lost else {})})
+        if lost == "generator":
+            torch.manual_seed(7)
+
+    monkeypatch.setattr(Training, "load_state_dict", forget)
+    checks.resumes(tmp_path)
+    assert checks.failed == (["resumed"] if lost else [])
