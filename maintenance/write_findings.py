@@ -131,8 +131,8 @@ def page(journal: Journal) -> str:
         "compared if that gives the narrower interval, and n is their number.\n"
         "- A statement that two things are the same *holds* if the difference is shown to be below the margin, and "
         "*does not hold* if there is a difference that may be above it. A statement that one is better *does not "
-        "hold* if the other is shown to be, or if no difference is shown and any difference is shown to be below the "
-        "margin: a small advantage is then still possible.\n"
+        "hold* if the other is shown to be. It is *below the margin* if neither is shown to be better, and the "
+        "difference is shown to be less than the margin: a small advantage is still possible.\n"
         "- A figure of the original's *holds* if it lies in the 95 % prediction interval of one new run of ours, as "
         "others in that range would.",
         "## What of the original report holds up",
@@ -141,6 +141,8 @@ def page(journal: Journal) -> str:
         "## What does not",
         _list(finding for finding in original if finding.answer == "does not hold"),
         *_differ(journal),
+        "Below the margin are the stated advantages that are shown to be that small, if there are any:",
+        _list(finding for finding in original if finding.answer == "below the margin"),
         "## What it could not have known",
         *_spread(journal),
         _expected(found, None),
@@ -413,10 +415,9 @@ def bartlett(spreads: Iterable[Spread]) -> float:
 
 def _expected(found: Iterable[Finding], family: str | None) -> str:
     """What is decided of our own statements, those whose experiments end in this family; None: in the original's."""
-    decided = [f for f in found if f.statement.ours and f.answer in ("holds", "does not hold")]
+    decided = [f for f in found if f.statement.ours and f.answer in ("holds", "does not hold", "below the margin")]
     lines = [
-        f"- *{f.statement.says}* ({f.statement.of}) It {f.answer}"
-        f"{' (a gain below the margin is possible)' if f.below_margin else ''}:{_reason(f)}"
+        f"- *{f.statement.says}* ({f.statement.of}) It {'is ' * f.answer.startswith('below')}{f.answer}:{_reason(f)}"
         for f in decided
         if _last_family(f.statement) == family
     ]
@@ -765,8 +766,8 @@ def statement_counts(journal: Journal) -> str:
     answers = [finding.answer for finding in original]
     return (
         f"Of {len(answers)} statements and questions of the original, {answers.count('holds')} hold, "
-        f"{answers.count('does not hold')} do not ({sum(finding.below_margin for finding in original)} only because a "
-        f"difference is shown to be below the margin), {answers.count('open')} are open "
+        f"{answers.count('does not hold')} do not, {answers.count('below the margin')} are below the margin (the stated "
+        f"advantage is shown to be small, if there is one), {answers.count('open')} are open "
         f"({sum(finding.lacks_runs for finding in original)} of them lack runs at full budget) and "
         f"{answers.count('cannot be tested')} cannot be tested."
     )

@@ -17,7 +17,8 @@ from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
 
-Answer = Literal["holds", "does not hold", "open", "cannot be tested"]
+# Below the margin: what is said to be better is shown to be so by less than the margin, if at all.
+Answer = Literal["holds", "does not hold", "below the margin", "open", "cannot be tested"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Tested:
             return "holds" if self.equivalent else "does not hold" if self.direction else "open"
         if self.direction:
             return "holds" if (self.direction == "higher") == (self.relation == ">") else "does not hold"
-        return "does not hold" if self.equivalent else "open"
+        return "below the margin" if self.equivalent else "open"
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,6 @@ class Finding:
     def reasons(self) -> list[str]:
         """The grounds, apart where there are several comparisons."""
         return self.reason.split("; ") if len(self.tested) > 1 else [self.reason]
-
-    @property
-    def below_margin(self) -> bool:
-        """Whether it does not hold only because what it says to be better is shown to be so by less than the margin."""
-        refuted = [t for t in self.tested if t.answer == "does not hold"]
-        return bool(refuted) and all(t.relation != "=" and not t.direction for t in refuted)
 
     def __str__(self) -> str:
         return f'"{self.statement.says}" {self.answer}: {self.reason}'
@@ -295,6 +290,5 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
 
 def _together(answers: Sequence[str]) -> Answer:
     """Several parts hold together, or not at all."""
-    if "does not hold" in answers:
-        return "does not hold"
-    return "open" if "open" in answers else "holds"
+    decisive: tuple[Answer, ...] = ("does not hold", "open", "below the margin")
+    return next((answer for answer in decisive if answer in answers), "holds")

@@ -95,6 +95,9 @@ def abstract(journal: Journal) -> Fragment:
     asked = [c for c in comparisons if not journal.results[c.experiment].entry.fitted]
     every = [] if _own_pictures(journal) else findings(journal)
     statements = [f for f in every if not f.statement.ours]
+    titles = {False: "Its hypotheses and questions", True: "Our experiments on its questions"}
+    of_questions = (f for f in every if f.statement.of.startswith(("Hypothesis", "Question")))
+    questions = {titles[ours]: of for ours, of in grouped((f.statement.ours, f) for f in of_questions).items()}
     of_accuracy = [t for f in statements if f.statement.measure == "accuracy" for t in f.tested]
     return fragment(
         "abstract.html.j2",
@@ -114,12 +117,15 @@ def abstract(journal: Journal) -> Fragment:
         off={answer: listing(names) for answer, names in answers.items()},
         unknown=unknown and listing(unknown),
         missing=missing and listing(ranges(missing)),
-        questions=grouped((f.answer, f) for f in every if f.statement.of.startswith(("Hypothesis", "Question"))),
+        questions={
+            title: grouped((f.answer, f) for f in of)
+            for title, of in questions.items()
+            if {f.answer for f in of} - {"open", "cannot be tested"}
+        },
         open_pairs=[sorted(t.names) for t in of_accuracy if t.answer == "open"],
         best_missing=best_figure if best_figure in map(originals.get, missing) else None,
         answers=grouped((f.answer, f) for f in statements),
         lacking=sum(f.lacks_runs for f in statements),
-        below=sum(f.below_margin for f in statements),
     )
 
 
@@ -358,7 +364,6 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
         findings=found,
         counts=Counter(finding.answer for finding in found).items(),
         lacking=sum(finding.lacks_runs for finding in found),
-        below=sum(finding.below_margin for finding in found),
         margin=f"{load_catalog().margin:g}",
         ours=ours,
         waiting=len(every) - len(found),
