@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help report test bench lint lock pictures findings notebooks verify-code gpu-check docs mutants soak release-check
 
 help:  ## show this help
-	@echo 'make report [PROFILE=quick|reference|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 lr=0.01"] [JOBS=2] [OUTPUT=folder]'
+	@echo 'make report [PROFILE=quick|reference|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 train_limit=1000"] [JOBS=2] [OUTPUT=folder]'
 	@echo '             run what is missing and write outputs/<profile>/report/report.html'
 	@echo '             LOCKED=1 installs the exact versions of requirements.lock first'
 	@echo 'make test    run the tests'
@@ -33,7 +33,7 @@ define install
 @$(PYTHON) maintenance/one_at_a_time.py $(VENV)/.lock sh -c 'test $@ -nt $< || { $(strip $(1)); }'
 endef
 
-# Without the links of an earlier attempt, which another Python would not replace.
+# The links of an earlier attempt go first: another Python would keep them.
 NEW_VENV = rm -f $(BIN)/python $(BIN)/python3 && $(PYTHON) -m venv $(VENV)
 
 # The clone itself is installed, so only a change of what it requires installs anything again.
@@ -41,7 +41,7 @@ $(VENV)/.installed: pyproject.toml
 	$(call install, $(NEW_VENV) && $(BIN)/python -m pip install --quiet --editable ".[dev]" \
 		&& rm -f $(VENV)/.installed-locked && touch $@)
 
-# The very versions and files that were locked, checked by their hashes; nothing else is fetched.
+# Exactly the versions and files that were locked, checked by their hashes; nothing else is fetched.
 $(VENV)/.installed-locked: requirements.lock
 	$(call install, $(NEW_VENV) \
 		&& $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock \

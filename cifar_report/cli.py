@@ -256,7 +256,7 @@ def doctor(output: Output = None) -> int:
 def fetch(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
 ) -> int:
-    """Download the images and weights that experiments need; exit with 1 or 2 if something is missing."""
+    """Download the images and weights that experiments need. Exit code 2: something is missing; 1: substitutes only."""
     from cifar_report.data.cache import load_images
     from cifar_report.training.weights import find_weights
 
@@ -387,7 +387,9 @@ def verify(
 )
 def predict(
     pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE", help="picture files, or folders of them")],
-    experiment: Annotated[str, typer.Option(metavar="EXPERIMENT", help="EXP003")],
+    experiment: Annotated[
+        str, typer.Option(metavar="EXPERIMENT", help="experiment whose finished run is used, such as EXP003")
+    ],
     seed: Annotated[int, typer.Option(help="seed of the run")] = 0,
     profile: Profile = None,
     output: Output = None,

@@ -40,7 +40,7 @@ sources()
 
 
 class Run:
-    """An experiment with a seed, and what has become of it so far.
+    """One run: an experiment with one seed.
 
     `parameters`, `family`, `folder` and `device` are set from the start; `dataset`, `model`, `history` and
     `evaluation` by the methods that make them, to be called in that order.

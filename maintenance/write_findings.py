@@ -766,8 +766,8 @@ def statement_counts(journal: Journal) -> str:
     answers = [finding.answer for finding in original]
     return (
         f"Of {len(answers)} statements and questions of the original, {answers.count('holds')} hold, "
-        f"{answers.count('does not hold')} do not, {answers.count('below the margin')} are below the margin (the stated "
-        f"advantage is shown to be small, if there is one), {answers.count('open')} are open "
+        f"{answers.count('does not hold')} do not, {answers.count('below the margin')} are below the margin (the "
+        f"stated advantage is shown to be small, if there is one), {answers.count('open')} are open "
         f"({sum(finding.lacks_runs for finding in original)} of them lack runs at full budget) and "
         f"{answers.count('cannot be tested')} cannot be tested."
     )

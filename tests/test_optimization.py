@@ -24,6 +24,28 @@ def test_every_name_of_the_schema_is_tested():
     assert [*CASES, "muon"] == allowed_values("optimizer")
 
 
+@pytest.mark.parametrize("name", [*CASES, "muon"])
+def test_a_first_step_that_overflows_in_float16_is_skipped_without_a_trace(name):
+    """Fused SGD of PyTorch leaves its momentum uninitialized then: here, as large as what lay in memory before."""
+    before = torch.linspace(-1, 1, 4096).reshape(64, 64)
+    weights = {overflow: torch.nn.Parameter(before.clone()) for overflow in (True, False)}
+    for overflow, weight in weights.items():
+        spoilt = [torch.full((64, 64), 1e30) for _ in range(50)]
+        del spoilt  # memory to be used again
+        more = CASES[name][0] if name in CASES else {"lr": 0.1, "nesterov": False, "model": "fastnet"}
+        optimizer = build_optimizer([weight], validate({"optimizer": name, **more}))
+        scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+        for step in range(4 if overflow else 3):
+            optimizer.zero_grad()
+            scaler.scale((weight * (float("inf") if overflow and not step else 1e-3)).sum()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            if overflow and not step:
+                assert torch.equal(weight, before)
+    assert not torch.equal(weights[True], before)
+    assert torch.equal(weights[True], weights[False])
+
+
 def muon(weights, **more):
     return build_optimizer(
         weights, validate({"model": "fastnet", "optimizer": "muon", "lr": 0.1, "nesterov": False, **more})

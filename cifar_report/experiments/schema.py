@@ -94,7 +94,9 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     )
     test_limit: OptionalCount = Field(None, ge=1, description="at most so many test images, class-balanced; null: all")
     validation: Literal["test", "holdout", "fold"] = Field(
-        "test", description="images that validate each epoch: test (the original protocol), holdout, or fold of folds"
+        "test",
+        description="images that validate each epoch: test (the original protocol), holdout or fold (training images "
+        "kept apart)",
     )
     holdout_size: Count = Field(
         5000, ge=1, description="training images that validate when validation is holdout, class-balanced"
@@ -129,7 +131,10 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     )
     image_size: Count = Field(32, ge=8, le=512, description="pixels per side that the model sees")
     augment: Annotated[tuple[Augmentation, ...], BeforeValidator(_list_from_text)] = Field(
-        (), description="random changes to training images, from " + ", ".join(AUGMENTATIONS)
+        (),
+        description="random changes to training images: horizontal_flip, rotation (10 degrees either way), crop (after "
+        "padding by 4 pixels), alternating_flip (every second epoch), shift (2 pixels either way), cutout (a square of "
+        "half the side), trivial_augment",
     )
     mix: Literal["none", "mixup", "cutmix"] = Field(
         "none", description="training images and labels mixed in pairs: none, mixup, cutmix"
@@ -151,7 +156,8 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     weight_decay: Number = Field(
         0.0,
         ge=0,
-        description="L2 penalty added to the gradient; with muon not on convolutions, and divided by the others' rates",
+        description="L2 penalty added to the gradient; with muon, only of weights outside convolutions, divided by "
+        "their learning rate",
     )
     schedule: Literal["constant", "step", "linear", "cosine", "one_cycle", "triangular"] = Field(
         "constant",

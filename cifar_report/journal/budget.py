@@ -7,8 +7,7 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
-from cifar_report.experiments.catalog import Family, load_experiment, profiles
-from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.catalog import Family, load_catalog, load_experiment, profiles
 from cifar_report.experiments.schema import differences, effective, shown, with_defaults
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import ranges
@@ -43,11 +42,10 @@ def images_of(run: RunRecord) -> tuple | None:
 
 @cache
 def full_budget_parameters(experiment: str) -> dict[str, Any] | None:
-    """An experiment's parameters at full budget; `None` for one of the user's own, which has none."""
-    try:
-        return load_experiment(experiment, profile="full").result_parameters()
-    except RequestError:
+    """An experiment's parameters at full budget; `None` for one that is not in the journal, which has none."""
+    if experiment not in load_catalog().entries:
         return None
+    return load_experiment(experiment, profile="full").result_parameters()
 
 
 def lacks_weights(run: RunRecord) -> bool:

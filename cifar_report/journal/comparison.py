@@ -22,8 +22,8 @@ WIDE = 0.02  # half the width of a prediction interval beyond which nothing is s
 class Comparison:
     """One experiment against another. `difference` is a fraction; p values are Holm-adjusted within the family.
 
-    Where it is known how much runs differ by their seed alone, methods are compared: `interval` is that of the
-    difference, `p_equivalent` of its being less than the margin. Else two trained models are compared on the same
+    Where it is known how much runs differ by their seed alone, methods are compared: `interval` is the 95 % interval of
+    the difference, `p_equivalent` the p value of the equivalence test. Else two trained models are compared on the same
     images. `changed` names the parameters in which they differ; `caveat` says what makes the comparison unlike the one
     that the two experiments mean.
     """
@@ -41,10 +41,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Of methods `better`, `worse`, `equivalent` or `open`; `slightly better`: by less than the margin.
+        """`better`, `worse`, `equivalent` or `open`; `slightly better`: shown to be so by less than the margin.
 
-        Where no spread is known, one seed speaks of two trained models, and work that is not alike of accuracies, never
-        of methods: these are `higher`, `lower`, or there is `no difference shown`.
+        Where no spread is known, or a caveat applies, accuracies are compared, not methods: `higher`, `lower` or
+        `no difference shown`.
         """
         if not self.changed:
             return "the same parameters"
@@ -57,7 +57,7 @@ class Comparison:
 
     @property
     def answer(self) -> str:
-        """The verdict, and of what it is one where it is not of methods."""
+        """The verdict; it says so where two trained models were compared, or what is not directly comparable."""
         if self.caveat:
             return "not directly comparable"
         return self.verdict if self.interval or not self.changed else f"of two trained models, {self.verdict}"
@@ -73,7 +73,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The original's single run against where one new run of ours is to be expected."""
+    """Whether the original's accuracy lies in the 95 % prediction interval of one new run of ours."""
 
     answer: Literal["agrees", "ours is above", "ours is below", "too wide to tell", "spread unknown"]
     interval: tuple[float, float] | None = None  # prediction interval of one run

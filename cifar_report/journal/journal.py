@@ -197,7 +197,7 @@ class Journal:
 
     @cached_property
     def kinds(self) -> dict[str, tuple]:
-        """Of each experiment the kind whose runs share a spread: network, optimizer, budget, precision, schedule."""
+        """Of each experiment the kind whose runs share a spread: what the network is and learns, budget, precision."""
         names, found = ("model", "weights", "trainable", "image_size", "optimizer"), {}
         for name, result in self.complete.items():
             run, parameters = result.runs[0], parameters_of(result.runs[0])

@@ -55,7 +55,9 @@ class Muon(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for weight in group["params"]:
-                average = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                if not (state := self.state[weight]):
+                    state["momentum"] = torch.zeros_like(weight)
+                average = state["momentum"]
                 gradient = weight.grad.add(weight, alpha=group["weight_decay"])
                 average.mul_(group["momentum"]).add_(gradient)
                 gradient = gradient.add(average, alpha=group["momentum"])

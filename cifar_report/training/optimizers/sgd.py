@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch.nn import Parameter
 from torch.optim import SGD
 
@@ -11,4 +12,8 @@ from cifar_report.experiments.schema import Experiment
 def build(weights: list[Parameter], parameters: Experiment) -> SGD:
     """The optimizer of these weights."""
     e = parameters
-    return SGD(weights, lr=e.lr, momentum=e.momentum, nesterov=e.nesterov, weight_decay=e.weight_decay, fused=True)
+    sgd = SGD(weights, lr=e.lr, momentum=e.momentum, nesterov=e.nesterov, weight_decay=e.weight_decay, fused=True)
+    if e.momentum:  # made here: a first step that float16 skips would leave what fused SGD makes uninitialized
+        for weight in weights:
+            sgd.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return sgd
