@@ -33,7 +33,7 @@ from cifar_report.training.environment import describe_environment, find_device
 from cifar_report.training.evaluation import Evaluation, evaluate
 from cifar_report.training.loop import train
 from cifar_report.training.memory import batch_that_fits, keep_freed_memory, suppress_out_of_memory
-from cifar_report.training.precision import amp_dtype, choose_precision
+from cifar_report.training.precision import amp_dtype, choose_precision, exact_float32
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
 sources()
@@ -65,6 +65,7 @@ class Run:
         e = parameters
         self.folder = records.run_folder(e.output_dir, e.experiment, e.seed, fold=e.fold, folds=e.folds)
         self.device = find_device(parameters.device)
+        exact_float32()
         self.warnings: list[str] = []
         self._weights: records.WeightsRecord | None = None
         self._started_at = records.now()

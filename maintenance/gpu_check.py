@@ -6,6 +6,7 @@ whether all promises hold.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from cifar_report.data.dataset import load_dataset
+from cifar_report.execution.resources import gpus
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.records.record import now, read_record, run_folder
@@ -122,7 +124,8 @@ class Checks:
         words = [sys.executable, "-m", "cifar_report", "run", "EXP000", "EXP003", "--profile", "quick", "--jobs", "2"]
         words += ["--output", str(folder), "--runs-per-gpu", "2", "--set", "dataset=digits train_limit=256 epochs=2"]
         started = perf_counter()
-        done = subprocess.run(words, capture_output=True, text=True)
+        one = {"CUDA_VISIBLE_DEVICES": gpus()[0]} if gpus() else {}
+        done = subprocess.run(words, capture_output=True, text=True, env=os.environ | one)
         records = [read_record(run_folder(folder, name, 0)) for name in ("EXP000", "EXP003")]
         devices = sorted({r.environment.device for r in records if r and r.environment})
         complete = done.returncode == 0 and len(devices) == 1 and devices[0].startswith(self.device.type)

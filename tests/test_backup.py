@@ -287,6 +287,29 @@ def test_the_state_of_more_epochs_is_gone_on_from(tmp_path, drive, key, device, 
     assert (folder / CHECKPOINT).read_text() == goes_on_from
 
 
+@pytest.mark.parametrize(
+    ("key", "device", "epochs", "replaced"),
+    [
+        ("of this run", "cuda, bfloat16", 1, False),
+        ("of this run", "cuda, bfloat16", 3, True),
+        ("of this run", "cuda, float16", 1, True),
+        ("of another", "cuda, bfloat16", 1, True),
+    ],
+)
+def test_the_state_of_another_kind_of_gpu_is_kept_until_this_one_is_as_far(
+    tmp_path, drive, key, device, epochs, replaced
+):
+    """Colab's next session may have another GPU, which starts again; the one after it may have the first again."""
+    folder = run_folder(tmp_path / "quick", "EXP003", 0)
+    states = (drive, "theirs", "of this run", "cuda, float16", 3), (folder, "ours", key, device, epochs)
+    for at, name, of, on, count in states:
+        at.mkdir(parents=True)
+        (at / CHECKPOINT).write_text(name)
+        (at / PROGRESS).write_text(json.dumps({"key": of, "device": on, "epochs": count}))
+    Backup(folder).save_state()
+    assert (drive / CHECKPOINT).read_text() == ("ours" if replaced else "theirs")
+
+
 def test_an_older_state_of_this_machine_replaces_no_newer_one_in_the_copy(interrupted, tiny, tmp_path, drive, capsys):
     parameters = tiny(experiment="EXP003", model="lenet", epochs=5, output_dir=str(tmp_path / "a" / "quick"))
     with interrupted(1):

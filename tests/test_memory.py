@@ -62,6 +62,7 @@ print(faults() - before)
         (20, torch.OutOfMemoryError("CUDA out of memory"), "batch_size=16 fits"),
         (20, RuntimeError("CUDA error: out of memory"), "batch_size=16 fits"),
         (20, RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "batch_size=16 fits"),
+        (20, RuntimeError("GET was unable to find an engine to execute this computation"), "batch_size=16 fits"),
         (1, torch.OutOfMemoryError("CUDA out of memory"), "not even two images fit"),
     ],
 )

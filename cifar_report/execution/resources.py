@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 STARTUP = 2.0  # seconds that a run costs beyond its training: `make bench PARTS=around`
 
@@ -42,8 +43,8 @@ def gpus() -> tuple[str, ...]:
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         return tuple(subprocess.check_output(command, text=True, timeout=30, stderr=subprocess.DEVNULL).split())
-    except (OSError, subprocess.SubprocessError):  # there is none, or no driver
-        return ()
+    except (OSError, subprocess.SubprocessError):  # there is none, or no driver, or a container without the program
+        return tuple(str(index) for index, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def default_jobs(gpus: Sequence[str], runs_per_gpu: int = 1) -> int:

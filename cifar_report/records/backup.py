@@ -62,9 +62,17 @@ class Backup:
         return True
 
     def save_state(self) -> None:
-        """Copy the state of an unfinished run, if there is a newer one than the copy's."""
+        """Copy the state of an unfinished run, if there is a newer one than the copy's.
+
+        A state there that another kind of GPU made, and that this one cannot use, stays until this one is as far.
+        """
         state = self.folder / CHECKPOINT
-        if state.is_file() and state.stat().st_mtime_ns != self._saved and self.save(UNFINISHED):
+        if not state.is_file() or state.stat().st_mtime_ns == self._saved:
+            return
+        here, there = read_progress(self.folder), read_progress(self.copy) if self.copy else None
+        if here and there and here.key == there.key and here.device != there.device and here.epochs < there.epochs:
+            return
+        if self.save(UNFINISHED):
             self._saved = state.stat().st_mtime_ns
 
     def save(self, names: tuple[str, ...]) -> bool:

@@ -6,6 +6,8 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -64,6 +66,9 @@ def require_reached() -> None:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if sys.platform == "darwin":  # where each processor is called "arm"
+        with suppress(OSError, subprocess.SubprocessError):
+            return subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], text=True).strip()
     linux = Path("/proc/cpuinfo")
     found = re.search(r"(?m)^model name\s*: (.+)$", linux.read_text()) if linux.exists() else None
     return found[1].strip() if found else platform.processor() or platform.machine()

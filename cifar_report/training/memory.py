@@ -19,7 +19,8 @@ from cifar_report.training.loop import train
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h> of glibc
 LARGEST = 32 * 2**20  # bytes: glibc's own limit of the threshold
-LACKS_MEMORY = "CUDA error: out of memory|ALLOC_FAILED"  # messages of errors that are not `OutOfMemoryError`
+# Messages of errors that are not `OutOfMemoryError`; cuDNN's, when every way to compute a convolution lacked memory
+LACKS_MEMORY = "CUDA error: out of memory|ALLOC_FAILED|unable to find an engine"
 
 
 def keep_freed_memory() -> bool:
@@ -56,6 +57,7 @@ def batch_that_fits(model: nn.Module, dataset: Dataset, parameters: Experiment) 
 
     `None` if not even two images have.
     """
+    model.zero_grad()  # what the training left
     batch = parameters.batch_size // 2
     while batch >= 2:
         torch.cuda.empty_cache()
