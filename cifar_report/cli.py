@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import gettempdir
@@ -363,7 +362,7 @@ def diff(
         rows.append((c.name, c.what, *c.accuracies, gain, test, metrics, changed))
     if rows:
         columns = ("run", "what", "before, %", "after, %", "points", "test", "other figures", "parameters")
-        (_print_markdown if markdown else partial(_print_table, width=240))(columns, rows)
+        (_print_markdown if markdown else _print_table)(columns, rows)
     if note:
         print(note)
 
@@ -433,7 +432,7 @@ def _recorded(words: Sequence[str], runs: Path) -> list[str]:
         return sorted(path.name.upper() for path in runs.glob("*"))
     own = [word.upper() for word in words if (runs / word.lower()).is_dir()]
     others = [word for word in words if word.upper() not in own]
-    return own + (load_catalog().select(others) if others or not own else [])
+    return own + (load_catalog().select(others) if others else [])
 
 
 @dataclass(frozen=True)
@@ -515,7 +514,8 @@ def _execute(request: Request, jobs: int | None, runs_per_gpu: int, executor: Ex
     plan = request.plan(remote=executor == "ray")
     if restored := restore_runs(request.output_dir):
         print(f"{counted(restored, 'complete run')} restored from the backup")
-    _print_warnings(plan)
+    for warning in sorted({warning for run in plan for warning in run.problems.values()}):
+        print(f"WARNING: {warning}")
     if executor == "ray":
         from cifar_report.execution.cluster import execute_on_ray
 
@@ -527,11 +527,6 @@ def _execute(request: Request, jobs: int | None, runs_per_gpu: int, executor: Ex
     return RUN_FAILED if any(record.status == "failed" for record in records) else DONE
 
 
-def _print_warnings(plan: Iterable[PlannedRun]) -> None:
-    for warning in sorted({warning for run in plan for warning in run.problems.values()}):
-        print(f"WARNING: {warning}")
-
-
 def _print_absent(plan: Iterable[PlannedRun]) -> None:
     """Name the data and weights that are not on this machine: a run downloads them, or does without if allowed."""
     absent = {(what, run.parameters.model) for run in plan for what in run.problems}
@@ -539,7 +534,7 @@ def _print_absent(plan: Iterable[PlannedRun]) -> None:
         print(f"not on this machine: {name}")
 
 
-def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int, title: str = "") -> None:
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int = 240, title: str = "") -> None:
     """Print a table; `width` in characters where there is no terminal. Columns of numbers are right-aligned."""
     from rich.console import Console
     from rich.table import Table

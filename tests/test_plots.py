@@ -1,7 +1,6 @@
 import base64
 import io
 import itertools
-import json
 import re
 from dataclasses import replace
 from urllib.parse import unquote
@@ -39,7 +38,7 @@ def test_learning_curves_say_what_they_show(tmp_path):
 
 def test_learning_curves_give_their_values_and_where_they_are_drawn(tmp_path):
     runs = [write_run(tmp_path, "EXP003", seed=seed, validation_losses=(1.5, 1.0, 1.2 + seed)) for seed in (0, 1)]
-    losses, accuracies = json.loads(plots.learning_curves(plots.histories(runs)).values())
+    losses, accuracies = plots.learning_curves(plots.histories(runs)).panels
     assert losses["series"]["EXP003 validation"] == [1.5, 1.0, 1.7]  # means over seeds
     assert accuracies["series"]["EXP003"] == [66, 68, 70]
     for panel in (losses, accuracies):

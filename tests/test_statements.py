@@ -432,7 +432,7 @@ def test_what_we_expected_is_judged_and_listed_apart(tmp_path, monkeypatch):
     assert "Not listed, because nothing is on record: 2." in table
     assert "One of the original" not in table
     assert "Large steps help." not in statement_table(journal).html
-    assert "Of 1 statements and questions of the original" in abstract(journal).html
+    assert "The original's statements and questions (1): holds 1" in abstract(journal).html
     judged(one)
     assert "None of these statements is about experiments on record" in statement_table(journal, ours=True).html
 

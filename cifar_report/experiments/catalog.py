@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from cifar_report.experiments.errors import RequestError, unknown
@@ -20,11 +20,7 @@ from cifar_report.experiments.schema import Experiment, full_name, validate
 from cifar_report.experiments.sweep import swept_parameters
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Entry(_Part):
+class Entry(BaseModel, extra="forbid"):
     """One experiment of the journal. `reference_accuracy` is the original report's, in percent."""
 
     id: str
@@ -36,7 +32,7 @@ class Entry(_Part):
     fitted: bool = False  # another reading of the one it builds on, chosen to give the original's curve
 
 
-class Statement(_Part):
+class Statement(BaseModel, extra="forbid"):
     """What the original report says, and what tests it on record: exactly one of the last four.
 
     `contrasts`, such as `EXP003 EXP004 > EXP005 EXP006` (the mean of some above that of others), `EXP017 > EXP011 + 10`
@@ -73,7 +69,7 @@ class Statement(_Part):
         return self
 
 
-class Family(_Part):
+class Family(BaseModel, extra="forbid"):
     """Experiments that share a notebook and a question. `beyond` the original report is what it did not try."""
 
     name: str
@@ -87,7 +83,7 @@ class Family(_Part):
         return packaged_folder("notebooks") / self.notebook
 
 
-class Catalog(_Part):
+class Catalog(BaseModel, extra="forbid"):
     """The journal's table of contents: `params/journal.yaml`."""
 
     title: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -112,11 +112,9 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         labels, first, second = shared
         n, difference, p = 1, float(second.mean() - first.mean()), mcnemar(first, second)
         test = f"McNemar, {len(labels):,} images, n = 1 seed"
-    mixed = [side.entry.id for side in (result, base) if side.mixed_code]
     caveats = [
         unlike(*pairs[0], paired=found is not None),
-        f"the seeds of {listing(mixed)} were trained by different code" if mixed else None,
-        trained_by_other_code(result, base),
+        *code_caveats(result, base),
         *(a.entry.caveat for a, b in ((result, base), (base, result)) if a.entry.builds_on == b.entry.id),
     ]
     return Comparison(
@@ -133,12 +131,13 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     )
 
 
-def trained_by_other_code(*results: Result) -> str | None:
-    """What to say where not all results are of the same version of the code."""
+def code_caveats(*results: Result) -> Iterator[str]:
+    """What to say where not all seeds of one result, or not all results, are of the same version of the code."""
+    if mixed := [result.entry.id for result in results if result.mixed_code]:
+        yield f"the seeds of {listing(mixed)} were trained by different code"
     other = [result.entry.id for result in results if result.other_code and not result.mixed_code]
-    if not other or all(result.other_code for result in results):
-        return None
-    return f"{listing(other)} {'was' if len(other) == 1 else 'were'} trained by another version of the code"
+    if other and not all(result.other_code for result in results):
+        yield f"{listing(other)} {'was' if len(other) == 1 else 'were'} trained by another version of the code"
 
 
 def adjusted(found: list[Comparison]) -> Mapping[str, Comparison]:
@@ -147,6 +146,5 @@ def adjusted(found: list[Comparison]) -> Mapping[str, Comparison]:
     An experiment that repeats another with the same parameters asks nothing, and adjusts no other's p value.
     """
     p = holm({c: c.p for c in found if c.changed})
-    p_equivalent = holm({c: c.p_equivalent for c in found if c.changed and c.p_equivalent is not None})
-    of = {c: (p.get(c, c.p), p_equivalent.get(c, c.p_equivalent)) for c in found}
-    return {c.experiment: replace(c, p=one, p_equivalent=other) for c, (one, other) in of.items()}
+    equal = holm({c: c.p_equivalent for c in found if c.changed and c.p_equivalent is not None})
+    return {c.experiment: replace(c, p=p.get(c, c.p), p_equivalent=equal.get(c, c.p_equivalent)) for c in found}

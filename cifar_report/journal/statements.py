@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -12,7 +12,7 @@ from typing import Literal
 from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.experiments.errors import unknown
 from cifar_report.formatting import duration, grouped, listing, signed
-from cifar_report.journal.comparison import trained_by_other_code
+from cifar_report.journal.comparison import code_caveats
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
@@ -128,8 +128,7 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
     names = tuple(dict.fromkeys([*above, *below]))
     values, spreads = _values(journal, statement.measure, statement.seeds_from)
     found = contrast(above, below, values, spreads, journal.kinds)
-    if found and offset:
-        found = replace(found, difference=found.difference - float(offset))
+    found = found and replace(found, difference=found.difference - float(offset or 0))
     small = _small(journal, names)
     asked = (tuple(above), tuple(below), offset) if offset else frozenset({frozenset(above), frozenset(below)})
     return Tested(
@@ -163,17 +162,17 @@ def _small(journal: Journal, names: Iterable[str]) -> list[str]:
     return [name for name in names if name in journal.complete and not journal.complete[name].full_budget]
 
 
-def _caveats(journal: Journal, names: Iterable[str]) -> list[str]:
+def _caveats(journal: Journal, names: Iterable[str]) -> Iterator[str]:
     """What makes the runs of a statement unlike, beside what it is about."""
     results = [journal.complete[name] for name in dict.fromkeys(names) if name in journal.complete]
     precisions = {run.precision for result in results for run in result.runs}
-    mixed = [result.entry.id for result in results if result.mixed_code]
-    found = [f"computed in {listing(sorted(map(str, precisions)))}"] if len(precisions) > 1 else []
-    found += [f"the seeds of {listing(mixed)} were trained by different code"] if mixed else []
-    found += [by] if (by := trained_by_other_code(*results)) else []
-    found += [LOCAL_WEIGHTS] if any(LOCAL_WEIGHTS in result.substitutes for result in results) else []
-    other = [result.entry.id for result in results if result.mixed_environment]
-    return found + ([f"the seeds of {listing(other)} used different versions of torch or devices"] if other else [])
+    if len(precisions) > 1:
+        yield f"computed in {listing(sorted(map(str, precisions)))}"
+    yield from code_caveats(*results)
+    if any(LOCAL_WEIGHTS in result.substitutes for result in results):
+        yield LOCAL_WEIGHTS
+    if mixed := [result.entry.id for result in results if result.mixed_environment]:
+        yield f"the seeds of {listing(mixed)} used different versions of torch or devices"
 
 
 def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...], alpha: float) -> Finding:
@@ -194,8 +193,8 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...],
     reasons += _caveats(journal, [name for t in tested if not t.missing and not t.small for name in t.names])
     if statement.caveat:
         reasons.append(statement.caveat)
-    lacks_runs = answer == "open" and bool(missing or small)
-    return Finding(statement, answer, "; ".join(dict.fromkeys(reasons)), tested, lacks_runs)
+    reason = "; ".join(dict.fromkeys(reasons))
+    return Finding(statement, answer, reason, tested, lacks_runs=answer == "open" and bool(missing or small))
 
 
 def _words(t: Tested, journal: Journal, unit: str) -> str:

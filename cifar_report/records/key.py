@@ -35,7 +35,7 @@ def key_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     So a parameter that is added later leaves every key as it was.
     """
-    plain = Experiment.model_validate({}).result_parameters()
+    plain = with_defaults({})
     acting = effective(with_defaults(parameters))
     return {n: value for n, value in acting.items() if n != "experiment" and value != plain.get(n)}
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import CLASSES
@@ -25,8 +25,8 @@ SCHEMA_VERSION = 2
 RESUMED_ELSEWHERE = "its epochs were trained under different conditions"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+class _Record(BaseModel, extra="forbid"):
+    """What a run leaves as JSON; unknown fields are refused."""
 
 
 class EpochRecord(_Record):

@@ -155,7 +155,7 @@ def _code_colours() -> str:
         HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight")
         for style in ("default", "github-dark")
     )
-    return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{ {dark} }}"
 
 
 def _cover(journal: Journal, profile: str) -> list[str]:

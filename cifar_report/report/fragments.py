@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -45,7 +46,7 @@ def fragment(template: str, **values: object) -> Fragment:
 def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
     """A picture with its numbered caption."""
     number = _number("Figure", anchor)
-    values = picture.values() if isinstance(picture, Picture) and picture.panels else None
+    values = json.dumps(picture.panels) if isinstance(picture, Picture) and picture.panels else None
     return fragment("figure.html.j2", number=number, image=picture, caption=caption, anchor=anchor, values=values)
 
 
@@ -91,6 +92,5 @@ _environment.filters |= {
     **{"number": number, "points": points, "p_value": p_text, "pflop": pflop, "duration": duration, "shown": shown},
     "in_percent": lambda fraction: f"{100 * fraction:.2f}",
     "counted": counted,
-    "count": lambda number: f"{number:,}",
     "moment": lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC"),
 }

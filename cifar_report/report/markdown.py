@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from bs4 import BeautifulSoup
+from markdownify import MarkdownConverter
+
 from cifar_report.records.files import write_if_changed
 
 
 def write_markdown(page: str, folder: Path) -> None:
     """The page as `report.md`, its figures as files in `figures/`."""
-    try:
-        from bs4 import BeautifulSoup
-        from markdownify import MarkdownConverter
-    except ImportError:
-        (folder / "report.md").unlink(missing_ok=True)  # it may be that of another page
-        print("no report.md was made: pip install markdownify")
-        return
     soup = BeautifulSoup(page, "html.parser")
     main = soup.main
     assert main is not None  # of our own template
@@ -28,16 +24,16 @@ def write_markdown(page: str, folder: Path) -> None:
         unwanted.decompose()
     _write_figures(main, folder)
     _plain_structure(main, soup.new_tag)
-
-    class Converter(MarkdownConverter):
-        def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
-            if "id" in el.attrs and "href" not in el.attrs:
-                return f'<a id="{html.escape(str(el["id"]))}"></a>'
-            return super().convert_a(el, text, parent_tags)  # type: ignore[misc]
-
     # What could be Markdown in a text is escaped, but for code, which is shown as it is.
-    text = Converter(heading_style="ATX", bullets="-", escape_misc=True, table_infer_header=True).convert_soup(main)
+    text = _Converter(heading_style="ATX", bullets="-", escape_misc=True, table_infer_header=True).convert_soup(main)
     write_if_changed(folder / "report.md", re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
+
+
+class _Converter(MarkdownConverter):
+    def convert_a(self, el: Any, text: str, parent_tags: Any) -> str:
+        if "id" in el.attrs and "href" not in el.attrs:
+            return f'<a id="{html.escape(str(el["id"]))}"></a>'
+        return super().convert_a(el, text, parent_tags)  # type: ignore[misc]
 
 
 def _write_figures(main: Any, folder: Path) -> None:

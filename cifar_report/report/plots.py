@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import io
 import itertools
-import json
 import re
 import urllib.parse
 import warnings
@@ -85,10 +84,6 @@ class Picture:
             f'<img src="data:image/svg+xml,{data}" width="{self.width}" height="{self.height}" alt="{alt}" '
             'style="max-width:100%;height:auto;background:#fff">'
         )
-
-    def values(self) -> str:
-        """The panels as JSON."""
-        return json.dumps(self.panels)
 
 
 def render(figure: Figure, alt: str, panels: Sequence[dict[str, Any]] = (), remark: str = "") -> Picture:
@@ -246,8 +241,8 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         rows = range(len(results))
         values = np.array([100 * r.accuracy for r in results])
         intervals = 100 * np.array([r.interval for r in results])
-        families = {family.name: (family.title, at) for at, family in enumerate(load_catalog().families)}
-        colours = [COLOURS[families[r.family.name][1] % len(COLOURS)] for r in results]
+        colour_of = {family.name: COLOURS[at % len(COLOURS)] for at, family in enumerate(load_catalog().families)}
+        colours = [colour_of[r.family.name] for r in results]
         axes.hlines(rows, intervals[:, 0], intervals[:, 1], colors=colours, linewidth=2.2)
         full = np.array([r.full_budget for r in results])
         originals = np.array([(r.full_budget and r.entry.reference_accuracy) or np.nan for r in results])
@@ -269,7 +264,7 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         axes.set(xlabel="test accuracy (%)", ylim=(len(results) - 0.4, -0.6))
         for row, result in enumerate(results):
             if row == 0 or results[row - 1].family.name != result.family.name:
-                title, where = families[result.family.name][0], ("axes fraction", "data")
+                title, where = result.family.title, ("axes fraction", "data")
                 axes.annotate(title, (1.01, row), xycoords=where, va="center", fontsize=7.5, color="#444444")
         best = results[int(values.argmax())]
         return render(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import nbformat
 from markupsafe import Markup
@@ -22,7 +22,7 @@ from cifar_report.journal import budget
 from cifar_report.journal.changes import Side, changes, read_results
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
-from cifar_report.journal.statements import findings, named, parts
+from cifar_report.journal.statements import Answer, Finding, findings, named, parts
 from cifar_report.journal.statistics import calibration
 from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.predictions import Predictions
@@ -96,8 +96,8 @@ def abstract(journal: Journal) -> Fragment:
     every = [] if _own_pictures(journal) else findings(journal)
     statements = [f for f in every if not f.statement.ours]
     titles = {False: "Its hypotheses and questions", True: "Our experiments on its questions"}
-    of_questions = (f for f in every if f.statement.of.startswith(("Hypothesis", "Question")))
-    questions = {titles[ours]: of for ours, of in grouped((f.statement.ours, f) for f in of_questions).items()}
+    of_questions = [f for f in every if f.statement.of.startswith(("Hypothesis", "Question"))]
+    questions = {titles[ours]: _by_answer(f for f in of_questions if f.statement.ours is ours) for ours in titles}
     of_accuracy = [t for f in statements if f.statement.measure == "accuracy" for t in f.tested]
     return fragment(
         "abstract.html.j2",
@@ -117,16 +117,18 @@ def abstract(journal: Journal) -> Fragment:
         off={answer: listing(names) for answer, names in answers.items()},
         unknown=unknown and listing(unknown),
         missing=missing and listing(ranges(missing)),
-        questions={
-            title: grouped((f.answer, f) for f in of)
-            for title, of in questions.items()
-            if {f.answer for f in of} - {"open", "cannot be tested"}
-        },
+        questions={title: of for title, of in questions.items() if of.keys() - {"open", "cannot be tested"}},
         open_pairs=[sorted(t.names) for t in of_accuracy if t.answer == "open"],
         best_missing=best_figure if best_figure in map(originals.get, missing) else None,
-        answers=grouped((f.answer, f) for f in statements),
+        answers=_by_answer(statements),
         lacking=sum(f.lacks_runs for f in statements),
     )
+
+
+def _by_answer(found: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Findings by their answer, in the order of `Answer`."""
+    answers = grouped((f.answer, f) for f in found)
+    return {answer: answers[answer] for answer in get_args(Answer) if answer in answers}
 
 
 def headline(journal: Journal) -> Fragment:
@@ -214,12 +216,10 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         bases = [b for name in built_on if (b := journal.complete.get(name)) and len(b.runs[0].epochs) in epochs]
         dotted = plots.histories([run for base in bases[: len(plots.BASES)] for run in base.runs])
         picture = plots.learning_curves(plots.histories(runs), dotted)
+        built_on_shown = f"; dotted, for comparison: {listing(dotted)}" if dotted else ""
         caption = (
             f"{family.title}: training and validation loss, and validation accuracy; rings mark the epoch with the "
-            "lowest validation loss"
-            + picture.remark
-            + (f"; dotted, for comparison: {listing(dotted)}" if dotted else "")
-            + "."
+            f"lowest validation loss{picture.remark}{built_on_shown}."
         )
         curves = figure(picture, caption, f"curves-{family.name}")
         learning = fragment(
@@ -241,6 +241,7 @@ def family_section(family: Family, journal: Journal) -> Fragment:
     return fragment(
         "family.html.j2",
         family=family,
+        results=results,
         complete=complete,
         started=min((run.started_at for run in [*runs, *failures]), default=None),
         finished=max((run.finished_at for run in [*runs, *failures]), default=None),
@@ -253,7 +254,6 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         swept=swept,
         observations=_observations(family, journal, of_classes=False),
         absent=[result for result in results if not result.runs and not result.failed],
-        failures=failures,
         notebook_link=partial(notebook_link, journal.output_dir),
     )
 
@@ -362,7 +362,7 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
     return fragment(
         "statements.html.j2",
         findings=found,
-        counts=Counter(finding.answer for finding in found).items(),
+        answers=_by_answer(found),
         lacking=sum(finding.lacks_runs for finding in found),
         margin=f"{load_catalog().margin:g}",
         ours=ours,
@@ -415,14 +415,12 @@ def notebook_link(output_dir: Path, run: RunRecord) -> str | None:
 
 
 def _dataset_text(run: RunRecord) -> str:
-    if run.data is None:
-        return "unknown"
+    data = run.data
+    assert data is not None  # a complete run has data
     validation = {
-        "test": "validated on the test images",
-        "holdout": f"validated on {run.data.validation_size:,} held-out training images",
-        "fold": f"validated on a fold of {run.data.validation_size:,} training images",
-    }[run.data.validation]
-    return (
-        f"{run.data.name}, {run.data.source}: {run.data.train_size:,} training and {run.data.test_size:,} test images, "
-        f"{validation}"
-    )
+        "test": "the test images",
+        "holdout": f"{data.validation_size:,} held-out training images",
+        "fold": f"a fold of {data.validation_size:,} training images",
+    }[data.validation]
+    images = f"{data.train_size:,} training and {data.test_size:,} test images"
+    return f"{data.name}, {data.source}: {images}, validated on {validation}"

@@ -1,4 +1,1 @@
-"""Augmentations, one a file. A new one is a file here and its name in `Augmentation` of `experiments/schema.py`.
-
-`training/choices.py` says what the file must have.
-"""
+"""Augmentations, one a file. `training/choices.py` says what a file must have; CONTRIBUTING.md how to add one."""

@@ -1,4 +1,1 @@
-"""Models, one a file. A new one is a file here and its name in `Model` of `experiments/schema.py`.
-
-`training/choices.py` says what the file must have; `execution/resources.py` how costly it is.
-"""
+"""Models, one a file. `training/choices.py` says what a file must have; CONTRIBUTING.md how to add one."""
