@@ -40,6 +40,7 @@ STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FEWEST_ANSWERS = 10
 COST_APART = 1.6  # factor between the costs of two points from which both their names fit side by side
 MOST_BANDS = 8  # experiments of a figure whose seeds are shown as bands; of more they would hide each other
+MOST_TRAINING = 10  # experiments of a figure that shows training losses, too
 LEAP = 4.0  # times the highest training loss, beyond which a validation loss would press all curves flat
 STYLE: Any = {
     "font.size": 9,
@@ -140,7 +141,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
     shown = {name: [list(h) for h in several] for name, several in {**histories, **(bases or {})}.items() if several}
     looks = appearances(histories) | {name: (grey, ":") for name, grey in zip(bases or (), BASES, strict=False)}
     columns = max(1, min(5, len(shown) + 1, int(7.5 / (0.55 + 0.08 * max(map(len, shown), default=0)))))
-    rows = -(-(len(shown) + 1) // columns) if len(shown) > 1 else 0
+    rows, crowded = -(-(len(shown) + 1) // columns) if len(shown) > 1 else 0, len(histories) > MOST_TRAINING
     with rc_context(STYLE):
         figure, (losses, accuracies) = _plots(8.2, 2.9 + 0.2 * rows, 2, bottom=0.45 + 0.2 * rows)
         highest = np.zeros(2)  # losses, in training and validation
@@ -156,7 +157,8 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
             highest = np.maximum(highest, [training.max(), loss.max()])
             drawn: dict[str, Any] = {"color": colour, "marker": "." if len(epochs) < 3 else None}
             thin: dict[str, Any] = {"linestyle": style, "linewidth": 0.7}
-            losses.plot(epochs, training.mean(0), label=f"{name} training", **thin, **drawn)
+            if not crowded:
+                losses.plot(epochs, training.mean(0), label=f"{name} training", **thin, **drawn)
             losses.plot(epochs, loss.mean(0), linestyle=style, label=f"{name} validation", **drawn)
             accuracies.plot(epochs, 100 * accuracy.mean(0), linestyle=style, label=name, **drawn)
             if len(several) > 1 and len(histories) <= MOST_BANDS:
@@ -174,12 +176,13 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if rows:
             thin_line = Line2D([], [], color="#444444", linewidth=0.7, label="training loss (thin)")
-            handles = [*accuracies.lines, thin_line]
+            handles = [*accuracies.lines, *([] if crowded else [thin_line])]
             figure.legend(handles=handles, loc="lower center", ncols=columns, borderaxespad=0, fontsize=8.5)
         else:
             losses.legend(fontsize=8)
         panels = [_panel(losses, "loss", 4), _panel(accuracies, "validation accuracy, %", 2)]
         remark = "; losses have a logarithmic axis" if losses.get_yscale() == "log" else ""
+        remark += "; training losses are in the table above, not in the figure" if crowded else ""
         if any(len(several) > 1 for several in shown.values()):
             bands = ", bands reach from the lowest to the highest" if len(histories) <= MOST_BANDS else ""
             remark = f"; lines are means over seeds or folds{bands}{remark}"

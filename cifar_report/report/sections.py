@@ -216,10 +216,10 @@ def family_section(family: Family, journal: Journal) -> Fragment:
         bases = [b for name in built_on if (b := journal.complete.get(name)) and len(b.runs[0].epochs) in epochs]
         dotted = plots.histories([run for base in bases[: len(plots.BASES)] for run in base.runs])
         picture = plots.learning_curves(plots.histories(runs), dotted)
-        built_on_shown = f"; dotted, for comparison: {listing(dotted)}" if dotted else ""
+        of_bases = f"; dotted, for comparison: {listing(dotted)}" if dotted else ""
         caption = (
             f"{family.title}: training and validation loss, and validation accuracy; rings mark the epoch with the "
-            f"lowest validation loss{picture.remark}{built_on_shown}."
+            f"lowest validation loss{picture.remark}{of_bases}."
         )
         curves = figure(picture, caption, f"curves-{family.name}")
         learning = fragment(
