@@ -331,7 +331,7 @@ def diff(
     markdown: Annotated[bool, typer.Option("--markdown", help="print it as Markdown, for a pull request")] = False,
 ) -> None:
     """Compare two experiments, two output folders, or two reports, with tests."""
-    from cifar_report.journal.changes import changes, compare_experiments, is_experiment, read_side
+    from cifar_report.journal.diff import changes, compare_experiments, is_experiment, read_side
 
     sides = (before, after)
     if profile or not (output or all(Path(side).exists() for side in sides)):  # an experiment, then
@@ -419,7 +419,7 @@ def predict(
 
 def _recorded_profile(runs: Path) -> str | None:
     """The profile that a folder's first run of the journal is nearest to; `None` where there is none."""
-    from cifar_report.journal.budget import nearest_profile
+    from cifar_report.journal.work import nearest_profile
     from cifar_report.records.record import read_runs
 
     found = (run for name in load_catalog().entries for run in read_runs(runs / name.lower()))

@@ -22,7 +22,7 @@ TESTS = {
     "journal/statistics.py": "statistics spread",
     "journal/measures.py": "journal statements",
     "journal/comparison.py": "journal spread",
-    "journal/budget.py": "journal key",
+    "journal/work.py": "journal key",
     "journal/statements.py": "statements",
     "records/key.py": "key plan",
     "records/predictions.py": "record journal statistics",

@@ -20,11 +20,11 @@ from statsmodels.stats.anova import anova_lm
 from cifar_report import Journal
 from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.formatting import listing, p_text, pflop, points
-from cifar_report.journal.budget import parameters_of
 from cifar_report.journal.journal import Result
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statements import Finding, findings, named, parts
 from cifar_report.journal.statistics import Spread, calibration, contrast, wilson_interval
+from cifar_report.journal.work import parameters_of
 from cifar_report.records.files import write_if_changed
 
 ROOT = Path(__file__).resolve().parents[1]

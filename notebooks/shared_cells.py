@@ -62,8 +62,8 @@ run = Run.start(globals(), family="{family}")
 
 # %% id="imports" tags=["show"]
 from cifar_report import Journal
+from cifar_report.journal.frames import family_frame
 from cifar_report.journal.observations import observe
-from cifar_report.journal.results_table import family_frame
 from cifar_report.journal.statements import family_findings
 from cifar_report.predict import predict
 from cifar_report.report import confusion_matrix, image_grids, plots

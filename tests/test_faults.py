@@ -21,8 +21,8 @@ from cifar_report.execution.execute import execute_plan, missing_runs
 from cifar_report.execution.kernel import execute_notebook
 from cifar_report.execution.plan import make_plan
 from cifar_report.experiments.catalog import load_catalog
+from cifar_report.journal.frames import results_frame
 from cifar_report.journal.journal import Journal
-from cifar_report.journal.results_table import results_frame
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import read_record, write_record
 from cifar_report.report import export
@@ -283,7 +283,7 @@ def test_thousands_of_records_are_planned_checked_and_tabulated_within_time_and_
         "import sys, time; from pathlib import Path\n"
         "from cifar_report.execution.plan import make_plan\n"
         "from cifar_report.journal.journal import Journal\n"
-        "from cifar_report.journal.results_table import results_frame\n"
+        "from cifar_report.journal.frames import results_frame\n"
         "output, started = Path(sys.argv[1]), time.process_time()\n"
         f"plan = make_plan(profile='quick', seeds=range({seeds}), overrides={TINY}, output_dir=output)\n"
         "assert all(run.is_complete() for run in plan)\n"

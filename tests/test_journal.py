@@ -10,14 +10,14 @@ from scipy import stats
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import p_text
-from cifar_report.journal.budget import at_full_budget, changed_parameters, reproduce_command, unlike
 from cifar_report.journal.comparison import WIDE, compare
+from cifar_report.journal.frames import family_frame, results_frame
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import curve_measures, jitter
 from cifar_report.journal.observations import observe
-from cifar_report.journal.results_table import family_frame, results_frame
 from cifar_report.journal.statements import _caveats, findings
 from cifar_report.journal.statistics import contrast, mcnemar, wilson_interval
+from cifar_report.journal.work import at_full_budget, changed_parameters, reproduce_command, unlike
 from cifar_report.records.record import ErrorRecord, SecondsRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
 

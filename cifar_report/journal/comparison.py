@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import counted, listing, p_text, points
-from cifar_report.journal.budget import unlike
 from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, mcnemar, verdict
+from cifar_report.journal.work import unlike
 
 if TYPE_CHECKING:
     from cifar_report.journal.journal import Journal, Result

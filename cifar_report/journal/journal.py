@@ -16,10 +16,10 @@ from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, shown
 from cifar_report.experiments.sweep import swept_parameters
 from cifar_report.formatting import counted, grouped
-from cifar_report.journal.budget import at_full_budget, full_budget_parameters, images_of, parameters_of, work_of
 from cifar_report.journal.comparison import WIDE, Comparison, Reproduction, adjusted, compare
-from cifar_report.journal.results_table import epochs_frame, runs_frame
+from cifar_report.journal.frames import epochs_frame, runs_frame
 from cifar_report.journal.statistics import Spread, Values, wilson_interval
+from cifar_report.journal.work import at_full_budget, full_budget_parameters, images_of, parameters_of, work_of
 from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import RunRecord, read_runs, recorded_folder
 from cifar_report.records.verified import code_digests, is_of_this_code
@@ -153,12 +153,12 @@ class Journal:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """One row a run, completed or failed, of an experiment's latest settings; see `results_table.runs_frame`."""
+        """One row a run, completed or failed, of an experiment's latest settings; see `frames.runs_frame`."""
         return runs_frame(self.results.values())
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
-        """One row an epoch of a complete run; see `results_table.epochs_frame`."""
+        """One row an epoch of a complete run; see `frames.epochs_frame`."""
         return epochs_frame(self.results.values())
 
     @cached_property

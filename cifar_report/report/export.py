@@ -17,9 +17,9 @@ from typing import Any
 
 from cifar_report.experiments.catalog import load_catalog, packaged_folder
 from cifar_report.formatting import as_text, counted
-from cifar_report.journal.budget import at_full_budget
+from cifar_report.journal.frames import results_frame
 from cifar_report.journal.journal import Journal
-from cifar_report.journal.results_table import results_frame
+from cifar_report.journal.work import at_full_budget
 from cifar_report.records.files import NOTEBOOK, write_if_changed, write_text
 from cifar_report.records.key import COLAB
 from cifar_report.records.lock import folder_lock

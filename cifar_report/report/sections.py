@@ -18,8 +18,8 @@ from cifar_report.data.cache import find_images
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import grouped, listing, points, ranges
-from cifar_report.journal import budget
-from cifar_report.journal.changes import Side, changes, read_results
+from cifar_report.journal import work
+from cifar_report.journal.diff import Side, changes, read_results
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
 from cifar_report.journal.statements import Answer, Finding, findings, named, parts
@@ -45,8 +45,8 @@ def banner(journal: Journal, profile: str) -> Fragment:
         profile=profile,
         shown=sum(bool(result.runs or result.failed) for result in journal.results.values()),
         runs=runs,
-        full=sum(map(budget.at_full_budget, runs)),
-        reduced=any(map(budget.reduced, runs)),
+        full=sum(map(work.at_full_budget, runs)),
+        reduced=any(map(work.reduced, runs)),
         journal=journal,
         left_out=_names(run for result in journal.results.values() for run in result.left_out),
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
@@ -56,7 +56,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         altered={
             name: altered
             for name, result in journal.complete.items()
-            if (altered := budget.altered_parameters(result.runs[0]))
+            if (altered := work.altered_parameters(result.runs[0]))
         },
         other_data=sorted({run.data.source for run in runs if run.data and run.data.name != "cifar10"}),
         warnings=[
@@ -311,8 +311,8 @@ def _detail(result: Result) -> Fragment:
         reliability=reliability,
         mistakes=mistakes,
         run=result.runs[-1],  # all did the same work; the last knows the youngest parameters
-        changed=budget.changed_parameters(result.runs[-1]),
-        command=budget.reproduce_command(result.runs, result.family),
+        changed=work.changed_parameters(result.runs[-1]),
+        command=work.reproduce_command(result.runs, result.family),
         colab=load_catalog().colab_link(result.family.notebook),
         notebook_link=partial(notebook_link, result.output_dir),
     )

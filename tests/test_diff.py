@@ -9,9 +9,9 @@ from scipy import stats
 
 from cifar_report.cli import main
 from cifar_report.experiments.errors import RequestError
-from cifar_report.journal.changes import Side, changes, compare_experiments, read_side
+from cifar_report.journal.diff import Side, changes, compare_experiments, read_side
+from cifar_report.journal.frames import results_frame
 from cifar_report.journal.journal import Journal
-from cifar_report.journal.results_table import results_frame
 from cifar_report.journal.statistics import mcnemar
 from cifar_report.records.record import ErrorRecord, run_folder, write_record
 

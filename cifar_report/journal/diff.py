@@ -15,11 +15,11 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import number
-from cifar_report.journal.budget import parameters_of
 from cifar_report.journal.comparison import compare
+from cifar_report.journal.frames import results_frame
 from cifar_report.journal.journal import Journal
-from cifar_report.journal.results_table import results_frame
 from cifar_report.journal.statistics import holm, mcnemar, verdict
+from cifar_report.journal.work import parameters_of
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import run_folder, run_name
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cifar_report.journal.budget import at_full_budget, parameters_of
 from cifar_report.journal.measures import curve_measures
+from cifar_report.journal.work import at_full_budget, parameters_of
 from cifar_report.records.record import EpochRecord, RunRecord
 
 if TYPE_CHECKING:
