@@ -149,6 +149,9 @@ def new(
     for path in add_experiment(experiment, base, parse_overrides(sets or []), title):
         print(f"written: {path}")
     print(f'run both with: make report ONLY="{full_name(base)} {full_name(experiment)}" SEEDS=0,1,2')
+    own, other = (load_experiment(name, profile="quick") for name in map(full_name, (experiment, base)))
+    if sets and own == other.model_copy(update={"experiment": own.experiment}):
+        print("the profile quick makes both alike: add PROFILE=full, or a line for yours in params/profiles/quick.yaml")
 
 
 @app.command(epilog=_examples("cifar-report parameters"))
@@ -195,19 +198,26 @@ def report(
     no_run: Annotated[bool, typer.Option("--no-run", help="execute no run; report the recorded ones")] = False,
 ) -> int:
     """Execute the runs that are not complete, then write the report."""
-    if no_run and output and not profile:  # what is on record there is not of the profile that would be run here
-        profile = output.name if output.name in profiles() else _recorded_profile(output / "runs")
-    request = requested(experiments, profile, seeds, output, sets)
+    from cifar_report.journal.statements import check_measures
+
     if no_run and sets:
         raise RequestError("--set applies to runs to execute, and --no-run executes none")
+    if no_run and output and not profile:  # what is on record there is not of the profile that would be run here
+        profile = output.name if output.name in profiles() else _recorded_profile(output / "runs")
+    check_measures()
+    request = requested(None if no_run else experiments, profile, seeds, output, sets)
     names, chosen, code = request.experiments, request.seeds, DONE
     if no_run:
         from cifar_report.journal.journal import Journal
 
+        names = tuple(_recorded(experiments, request.output_dir / "runs")) if experiments else ()
         chosen = request.seeds if seeds else ()  # none: all on record
-        if Journal(request.output_dir, names, chosen).runs.empty:
+        journal = Journal(request.output_dir, names, chosen)
+        if journal.runs.empty:
             these = " of these" if experiments or seeds else ""
             raise RequestError(f"there are no runs{these} in {request.output_dir}")
+        begun = (results for _, results in journal.families() if any(r.runs or r.failed for r in results))
+        names = names or tuple(result.entry.id for results in begun for result in results)
     else:
         code = _execute(request, jobs, runs_per_gpu, executor, ray_address)
 
@@ -502,7 +512,7 @@ def _dry_run(request: Request) -> int:
             length = str(error)
         print(f"{planned.name}: {state.status}, {length}")
     _print_absent(run for run, _ in plan)
-    print(f"{len(plan)} runs to execute: about {duration(total)} one after the other on this machine")
+    print(f"{counted(len(plan), 'run')} to execute: about {duration(total)} one after the other on this machine")
     return DONE
 
 

@@ -71,6 +71,12 @@ def test_a_new_experiment_is_the_old_one_with_what_differs(clone, capsys):
     assert len(after) == len(before) + 1
 
 
+@pytest.mark.parametrize(("given", "alike"), [("epochs=40", True), ("lr=0.02", False), ("epochs=40 lr=0.02", False)])
+def test_what_the_quick_profile_makes_alike_is_said(clone, capsys, given, alike):
+    assert main(["new", "EXP100", "--from", "EXP003", "--set", given]) == 0
+    assert ("the profile quick makes both alike" in capsys.readouterr().out) is alike
+
+
 def test_its_title_says_what_differs_unless_one_is_given(clone):
     addition.add_experiment("EXP100", "EXP003", parse_overrides(["lr=0.02"]))
     addition.add_experiment("EXP101", "EXP100", parse_overrides(["momentum=0.95"]))

@@ -199,10 +199,10 @@ def test_the_command_goes_on_with_what_another_machine_has_completed(tmp_path, m
         assert main(["run", "EXP000", "--profile", "quick", "--output", output, "--set", pairs]) == 0
         return capsys.readouterr().out
 
-    assert "1 runs planned, 0 complete, 1 to execute" in run("first")
+    assert "1 run planned, 0 complete, 1 to execute" in run("first")
     out = run("second")
     assert "1 complete run restored from the backup" in out
-    assert "1 runs planned, 1 complete, 0 to execute" in out
+    assert "1 run planned, 1 complete, 0 to execute" in out
     assert (run_folder(tmp_path / "second" / "quick", "EXP000", 0) / "notebook.ipynb").is_file()
 
 

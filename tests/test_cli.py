@@ -11,6 +11,7 @@ from records import write_run
 
 from cifar_report import __version__, cli
 from cifar_report.cli import main
+from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.records.files import CHECKPOINT, PROGRESS, write_text
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import Progress, run_folder, write_record
@@ -229,9 +230,27 @@ def test_a_report_of_no_runs_replaces_none(capsys, tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr("cifar_report.report.export.make_report", lambda *args, **more: written.append(more) or "page")
     assert main(["report", "EXP004", "--no-run", "--output", str(tmp_path)]) == 0
-    assert [more["experiments"] for more in written] == [("EXP004",)]
+    assert main(["report", "EXP004-LR-0_02", "--no-run", "--output", str(tmp_path)]) == 0
+    assert [more["experiments"] for more in written] == [("EXP004",), ("EXP004-LR-0_02",)]
     assert main(["report", "--no-run", "--seeds", "7", "--output", str(tmp_path)]) == 2  # the last report stays
-    assert len(written) == 1
+    assert len(written) == 2
+
+
+def test_a_report_of_what_is_on_record_leaves_out_families_without_a_run(tmp_path, monkeypatch):
+    write_run(tmp_path, "EXP003", 0.76)
+    asked = {}
+    monkeypatch.setattr("cifar_report.report.export.make_report", lambda folder, **given: asked.update(given) or folder)
+    assert main(["report", "--no-run", "--output", str(tmp_path)]) == 0
+    assert asked["experiments"] == ("EXP003", "EXP004", "EXP005", "EXP006")
+
+
+def test_a_statement_on_an_unknown_measure_is_refused_before_anything_runs(tmp_path, monkeypatch, capsys):
+    one = Statement(of="EXP003", says="It is fast.", measure="accurracy", margin=1, contrasts=["EXP003 > EXP001"])
+    only = load_catalog().model_copy(update={"statements": [one]})
+    monkeypatch.setattr("cifar_report.journal.statements.load_catalog", lambda: only)
+    assert main(["report", "EXP003", "--profile", "quick", "--output", str(tmp_path / "out")]) == 2
+    assert "unknown measure 'accurracy' in params/journal.yaml; did you mean 'accuracy'?" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_output_that_cannot_show_a_sign_has_another_in_its_place(tmp_path):
@@ -261,7 +280,7 @@ def test_dry_run_and_status_execute_nothing(capsys, tmp_path):
     command = ["EXP003", "--profile", "quick", "--output", str(tmp_path / "out"), "--set", "dataset=digits"]
     assert main(["run", "--dry-run", *command]) == 0
     out = capsys.readouterr().out
-    assert re.match(r"EXP003 seed 0: missing, about \d+ s\n1 runs to execute: about \d+ s one after the other", out)
+    assert re.match(r"EXP003 seed 0: missing, about \d+ s\n1 run to execute: about \d+ s one after the other", out)
     assert main(["status", *command]) == 0
     assert capsys.readouterr().out == "EXP003 seed 0: missing\n1 missing\n"
     assert list(tmp_path.iterdir()) == []

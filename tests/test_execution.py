@@ -124,7 +124,7 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
     assert record.status == "completed"
     out, err = capfd.readouterr()
     said = out.splitlines()
-    assert said[0] == "1 runs planned, 0 complete, 1 to execute"
+    assert said[0] == "1 run planned, 0 complete, 1 to execute"
     assert "of 30 test images" in said[1]
     assert err == ""
     folder = tmp_path / "out" / "runs" / "exp000" / "seed-0"
@@ -134,7 +134,7 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
     assert record.key == plan(tmp_path, "EXP000")[0].key
 
     assert execute_plan(plan(tmp_path, "EXP000")) == []
-    assert capfd.readouterr().out.splitlines()[-1] == "1 runs planned, 1 complete, 0 to execute"
+    assert capfd.readouterr().out.splitlines()[-1] == "1 run planned, 1 complete, 0 to execute"
 
     def state(**given):
         found = plan(tmp_path, "EXP000", **given)[0].state()
@@ -145,7 +145,7 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
     missing_runs(plan(tmp_path, "EXP000", overrides={**TINY, "lr": "0.02"}))
     assert capfd.readouterr().out.splitlines() == [
         "EXP000 seed 0: its earlier result is replaced (lr is 0.02, was 0.01)",
-        "1 runs planned, 0 complete, 1 to execute",
+        "1 run planned, 0 complete, 1 to execute",
     ]
     flipped = bytearray((folder / "predictions.npz").read_bytes())
     flipped[200] ^= 1  # within the logits, most of the file

@@ -1,5 +1,7 @@
 """A folder of one's own pictures as a dataset: `dataset: folder`."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -123,7 +125,7 @@ def test_every_class_has_pictures_to_train_on(tmp_path, capsys):
     assert main([*words, folds]) == 2
     assert "to train on or to validate with" in capsys.readouterr().err
     assert main([*words, sets.replace("=30", "=6"), "--dry-run"]) == 0
-    assert "1 runs to execute: about" in capsys.readouterr().out
+    assert "1 run to execute: about" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,35 @@ def test_a_network_gets_as_many_outputs_as_there_are_classes(model):
     assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
 
 
+def test_what_a_mac_packs_into_a_zip_is_left_out(fruit):
+    before = load_dataset(of(fruit)).record.sha256
+    (fruit / "__MACOSX" / "apple").mkdir(parents=True)
+    (fruit / "__MACOSX" / "apple" / "._1.jpg").write_bytes(b"notes")
+    assert load_dataset(of(fruit)).record.sha256 == before
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("Train", "Test"), ("train",)])
+def test_pictures_to_train_on_without_any_to_test_with_are_refused(tmp_path, parts):
+    for part in parts:
+        paint(tmp_path / "own" / part, {"apple": 6, "lime": 6})
+    with pytest.raises(RequestError, match="in train/ and test/"):
+        load_dataset(of(tmp_path / "own"))
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    paint(tmp_path / "own", {"apple": 6})
+    (tmp_path / "own" / "apple").rename(tmp_path / "own" / "train")
+    assert load_dataset(of(paint(tmp_path / "own", {"lime": 6}))).classes == ("lime", "train")
+
+
+def test_pictures_that_are_tested_and_trained_on_are_counted(tmp_path):
+    paint(tmp_path / "own/train", {"apple": 3, "lime": 2})
+    paint(tmp_path / "own/test", {"apple": 3, "lime": 2}, seed=1)
+    assert "trained on" not in load_dataset(of(tmp_path / "own")).record.source
+    shutil.copy(tmp_path / "own/train/lime/001.png", tmp_path / "own/test/lime/again.png")
+    assert "of its test pictures 1 is also trained on" in load_dataset(of(tmp_path / "own")).record.source
+
+
 @pytest.mark.slow
 def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys, no_pdf):
     output = tmp_path / "out"
@@ -178,6 +209,13 @@ def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys, no_pdf):
     assert '<th scope="col">plum</th>' in html
     assert "data_dir=FOLDER" in html  # in the command that does it again
     assert "hypotheses and its\nquestions is about CIFAR-10." in html
+    for part in (
+        "Hypotheses.",
+        "What we expected of these experiments",
+        "Possible improvements",
+        "show that the journal",
+    ):
+        assert (part in html) is (part == "show that the journal")  # six epochs of EXP003's twenty
     assert "What is open." not in html  # where nothing is compared
     capsys.readouterr()
     assert main(["predict", "--experiment", "EXP003", str(fruit / "plum/001.png"), "--output", str(output)]) == 0

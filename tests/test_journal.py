@@ -203,6 +203,15 @@ def test_observations_carry_the_right_figures(tmp_path):
     assert "No overfitting shown: validation loss ends 0 % above its lowest in EXP002." in sentences
 
 
+def test_what_overfits_in_some_seeds_is_not_said_to_show_no_overfitting(tmp_path):
+    for seed, losses in enumerate([(1.5, 1.0, 3.0, 9.0), (1.5, 1.2, 1.0, 0.9), (1.5, 1.2, 1.0, 0.9)]):
+        write_run(tmp_path, "EXP001", seed=seed, validation_losses=losses)
+    write_run(tmp_path, "EXP002", validation_losses=(1.5, 1.2, 1.0, 0.9))
+    sentences = "\n".join(family(Journal(tmp_path), "architectures"))
+    assert "some seeds, at most half of them, of EXP001." in sentences
+    assert "No overfitting shown: validation loss ends 0 % above its lowest in EXP002." in sentences
+
+
 def test_the_steadiest_loss_is_the_one_that_falls_not_the_one_that_jumps(tmp_path):
     write_run(tmp_path, "EXP001", validation_losses=(1.5, 1.2, 1.1, 1.0, 1.1, 1.0, 1.1, 1.0, 1.1, 1.0))
     write_run(tmp_path, "EXP002", validation_losses=(5.0, 2.5, 2.0, 1.8, 1.6, 1.5, 1.4, 1.3, 1.2, 1.1))

@@ -218,10 +218,10 @@ def test_ladder_tells_range_and_best(tmp_path):
     picture = plots.accuracy_ladder(list(Journal(tmp_path).complete.values()))
     assert "from 70.00 % to 76.00 % (EXP003" in picture.alt
     assert "original report" in picture.svg
-    assert "other budget or" not in picture.svg
+    assert "other budget, data or" not in picture.svg
     write_run(tmp_path, "EXP003", 0.76, parameters={"epochs": 3})
     mixed = plots.accuracy_ladder(list(Journal(tmp_path).complete.values()))
-    assert "other budget or" in mixed.svg
+    assert "other budget, data or" in mixed.svg
     write_run(tmp_path, "EXP001", 0.76, parameters={"epochs": 3})
     assert "original report" not in plots.accuracy_ladder(list(Journal(tmp_path).complete.values())).svg
 

@@ -50,7 +50,7 @@ def pictures_in(folder: Path, *, readable: bool = True) -> list[Path]:
     others = sorted(file.name for file in files if file.suffix.lower() in UNREADABLE)
     if others and readable:
         raise RequestError(f"{folder} has pictures in an unreadable format, such as {others[0]}: make them JPEGs")
-    deeper = (file for inner in files if inner.is_dir() and inner.name[0].isalnum() for file in inner.rglob("*"))
+    deeper = (file for inner in files if inner.is_dir() and inner.name[0].isalnum() for file in inner.rglob("[!.]*"))
     if readable and (left_out := next((file for file in deeper if file.suffix.lower() in SUFFIXES), None)):
         raise RequestError(f"{left_out} would be left out: put the pictures of a class in its folder, not deeper")
     return sorted(file for file in files if file.suffix.lower() in SUFFIXES | UNREADABLE)
@@ -77,7 +77,12 @@ class PictureFolder:
         folder = Path(data_dir).expanduser()
         if not folder.is_dir():
             raise RequestError(f"data_dir names the folder {folder}, which does not exist")
+        parts = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
         apart = all((folder / name).is_dir() for name in ("train", "test"))
+        if "train" in parts <= {"train", "test", "val", "valid", "validation"} and not apart:
+            raise RequestError(
+                f"{folder} has pictures to train on: put those to test with beside them, in train/ and test/"
+            )
         train = _classes_in(folder / "train" if apart else folder)
         test = _classes_in(folder / "test") if apart else {}
         if not 2 <= len(train) <= MOST_CLASSES:
@@ -87,7 +92,10 @@ class PictureFolder:
             )
         for name in {**train, **test}:
             if not train.get(name) or not (test.get(name) if apart else train[name][4:]):
-                raise RequestError(f"class {name} in {folder} has too few pictures to train on and to test with")
+                least = "one in train/ and one in test/" if apart else f"five, not {len(train[name])}"
+                raise RequestError(
+                    f"class {name} in {folder} has too few pictures to train on and to test with: {least}"
+                )
         both = [*enumerate(train.values()), *enumerate(test.values())]
         labels = [label for label, files in both for _ in files]
         train_size = sum(map(len, train.values())) if apart else None
@@ -116,10 +124,14 @@ class PictureFolder:
         if len(labels) - train_size > MOST_TESTED:
             raise RequestError(f"at most {MOST_TESTED:,} pictures can be tested, not {len(labels) - train_size:,}")
         source = f"a folder of pictures, decoded to {self.size} pixels"
+        digests = [hash(pixels[at].tobytes()) for at in order]
+        if twice := len(set(digests[:train_size]) & set(digests[train_size:])):
+            source += f"; of its test pictures {twice} {'is' if twice == 1 else 'are'} also trained on"
         return Images(pixels[order], labels[order], train_size, self.classes, source, "local file")
 
 
 def _classes_in(folder: Path) -> dict[str, list[Path]]:
     """The folders in a folder, by name, and the pictures in each."""
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    # `__MACOSX` comes with a Mac's zip files.
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
     return {path.name: pictures_in(path) for path in folders}

@@ -75,7 +75,7 @@ def missing_runs(plan: Sequence[PlannedRun]) -> list[PlannedRun]:
             missing.append(run)
             if state.status == "stale":
                 print(f"{run.name}: its earlier result is replaced ({state.reason})")
-    print(f"{len(plan)} runs planned, {len(plan) - len(missing)} complete, {len(missing)} to execute")
+    print(f"{counted(len(plan), 'run')} planned, {len(plan) - len(missing)} complete, {len(missing)} to execute")
     return missing
 
 

@@ -25,7 +25,11 @@ def expand(overrides: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str,
 
 def sweep_name(base: str, values: Mapping[str, Any]) -> str:
     """The experiment of one combination of values: `EXP003-LR-0_02`; of none `base`. Refuses what is too long."""
-    words = [word for name, value in values.items() for word in (name, re.sub(r"[^\w]+", "_", shown(value)).strip("_"))]
+    words = [
+        word
+        for name, value in values.items()
+        for word in (name, re.sub(r"[^\w]+", "_", shown(value)).strip("_") or "none")
+    ]
     name = "-".join([base, *words]).upper()
     if len(name) > 64:
         raise RequestError(f"too many parameters are swept together: {', '.join(values)}")

@@ -127,11 +127,17 @@ class Journal:
         if not root.is_dir():
             raise RequestError(f"there is no folder {root} to read a journal from")
         self.output_dir, self.results = root, dict[str, Result]()
-        entries = {name: (catalog.entries[name], catalog.family_of[name]) for name in catalog.select(experiments)}
         own = _own_experiments(root)
+        others = [name for name in experiments if name not in own]
+        listed = catalog.select(others) if others or not experiments else []
+        entries = {name: (catalog.entries[name], catalog.family_of[name]) for name in listed}
         # on record, of families that the catalog does not have
         self.foreign = tuple(name for name, (_, family) in own.items() if family is None)
-        entries |= {n: (e, f) for n, (e, f) in own.items() if f and (not experiments or e.builds_on in entries)}
+        entries |= {
+            n: (e, f)
+            for n, (e, f) in own.items()
+            if f and (not experiments or n in experiments or e.builds_on in entries)
+        }
         for name, (entry, family) in entries.items():
             found = read_runs(root / "runs" / name.lower())
             records = sorted((r for r in found if not seeds or r.seed in seeds), key=lambda r: r.seed)
@@ -167,7 +173,7 @@ class Journal:
         if self.runs.empty:
             return self.runs
         complete = self.runs[self.runs.status == "completed"]
-        return complete.groupby("experiment", sort=False).mean(numeric_only=True).astype(float)
+        return complete.drop(columns="seed").groupby("experiment", sort=False).mean(numeric_only=True).astype(float)
 
     @property
     def complete(self) -> dict[str, Result]:

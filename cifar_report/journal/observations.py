@@ -62,11 +62,9 @@ def _guesses(result: Result) -> str | None:
     chance = np.bincount(predictions.labels).max() / len(predictions.labels)  # right with the largest class alone
     if any(low > chance for low, _ in intervals):
         return None
-    low, high = min(low for low, _ in intervals), max(high for _, high in intervals)
-    return (
-        f"{result.entry.id} is not shown to be above chance ({percent(chance)}): its interval over the test images is "
-        f"{percent(low, 1)} to {percent(high, 1)}."
-    )
+    its = "its interval over the test images is" if len(intervals) == 1 else "its runs' intervals over test images are"
+    over = "; ".join(f"{percent(low, 1)} to {percent(high, 1)}" for low, high in intervals)
+    return f"{result.entry.id} is not shown to be above chance ({percent(chance)}): {its} {over}."
 
 
 def _overfitting(curves: pd.DataFrame) -> Iterator[str]:
@@ -79,7 +77,9 @@ def _overfitting(curves: pd.DataFrame) -> Iterator[str]:
             for c in overfit.itertuples()
         )
         yield f"While the training loss falls, validation loss rises: {listing(parts)}."
-    if len(other := long[long.overfits <= 0.5]):
+    if len(some := long[(long.overfits > 0) & (long.overfits <= 0.5)]):
+        yield f"Overfitting in some seeds, at most half of them, of {listing(ranges(some.index))}."
+    if len(other := long[long.overfits == 0]):
         ends = grouped((f"{c.loss_rise:.0f} %", c.Index) for c in other.itertuples())
         parts = (f"{rise} above its lowest in {listing(ranges(names))}" for rise, names in ends.items())
         yield f"No overfitting shown: validation loss ends {'; '.join(parts)}."

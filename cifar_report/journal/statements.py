@@ -95,9 +95,8 @@ def named(*parts: str) -> set[str]:
 
 def findings(journal: Journal) -> list[Finding]:
     """Every statement, judged. p values are Holm-adjusted within each group of `_group`, a hypothesis counting once."""
+    check_measures()
     statements = load_catalog().statements
-    if wrong := {s.measure for s in statements} - MEASURES.keys():
-        raise unknown("measure", min(wrong), MEASURES, "params/journal.yaml")
     tested = [[_tested(journal, s, text) for text in s.contrasts] for s in statements]
     every = [t for several in tested for t in several]
     p, p_equivalent = dict[tuple, float](), dict[tuple, float]()
@@ -113,6 +112,12 @@ def findings(journal: Journal) -> list[Finding]:
         )
         found.append(_finding(journal, s, tuple(judged), SIGNIFICANCE / max(1, counts[_group(s)])))
     return found
+
+
+def check_measures() -> None:
+    """Refuse a statement on a measure that does not exist."""
+    if wrong := {s.measure for s in load_catalog().statements} - MEASURES.keys():
+        raise unknown("measure", min(wrong), MEASURES, "params/journal.yaml")
 
 
 def _group(statement: Statement) -> tuple[bool, str]:

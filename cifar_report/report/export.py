@@ -8,7 +8,7 @@ import hashlib
 import html
 import importlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
@@ -27,7 +27,7 @@ from cifar_report.records.record import RunRecord, refuse_newer
 from cifar_report.report.fragments import TEMPLATES
 from cifar_report.report.markdown import write_markdown
 from cifar_report.report.pdf import write_pdf
-from cifar_report.report.sections import notebook_link
+from cifar_report.report.sections import elsewhere, notebook_link
 
 PATIENCE = 600.0  # seconds for which another command may be writing the same report
 ACTIVE = ["meta", "base", "form", "script", "iframe", "frame", "object", "embed", "link", "portal"]
@@ -73,7 +73,10 @@ def make_report(
             execute(packaged_folder("notebooks") / "report.ipynb", executed, parameters)
             exported.result()
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
-        page = _to_html(executed, "report.html.j2", load_catalog().title, script=script, cover=_cover(journal, profile))
+        # A report shows no code; papermill names its cell anew each time.
+        without = {"parameters", "injected-parameters"} | ({"cifar10"} if elsewhere(journal) else set())
+        cover = _cover(journal, profile)
+        page = _to_html(executed, "report.html.j2", load_catalog().title, without, script=script, cover=cover)
         page = page.replace("<!-- contents -->", _contents(page))
         write_if_changed(folder / "report.html", page)
         table = results_frame(journal)
@@ -111,15 +114,15 @@ def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
     write_text(target, page.rstrip() + mark)
 
 
-def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cover: Sequence[str] = ()) -> str:
+def _to_html(
+    path: Path, template: str, title: str, without: Iterable[str] = (), *, script: str = "", cover: Sequence[str] = ()
+) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    # The badge is of use in a notebook only. A report shows no code; papermill names its cell anew each time.
-    tags = {COLAB, "parameters", "injected-parameters"} if script else {COLAB}
-    remove = {"enabled": True, "remove_cell_tags": tags}
     exporter = HTMLExporter(
-        config=Config({"TagRemovePreprocessor": remove}),
+        # The badge is of use in a notebook only.
+        config=Config({"TagRemovePreprocessor": {"enabled": True, "remove_cell_tags": {COLAB, *without}}}),
         template_name="cifar_report",
         template_file=template,
         extra_template_basedirs=[str(TEMPLATES)],
@@ -133,7 +136,7 @@ def _to_html(notebook: Path, template: str, title: str, *, script: str = "", cov
         "script_policy": f"; script-src 'sha256-{digest}'" if script else "",  # this script and no other
         "cover": cover,
     }
-    body, _ = exporter.from_filename(str(notebook), resources=resources)
+    body, _ = exporter.from_filename(str(path), resources=resources)
     return body if script else _without_active_elements(body)
 
 

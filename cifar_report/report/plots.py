@@ -249,12 +249,12 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         axes.hlines(rows, intervals[:, 0], intervals[:, 1], colors=colours, linewidth=2.2)
         full = np.array([r.full_budget for r in results])
         originals = np.array([(r.full_budget and r.entry.reference_accuracy) or np.nan for r in results])
-        faces = [colour if here else "none" for colour, here in zip(colours, full, strict=True)]
+        faces = [colour if here else "white" for colour, here in zip(colours, full, strict=True)]
         axes.scatter(values, rows, s=26, facecolors=faces, edgecolors=colours, linewidths=1.5, zorder=3)
         axes.scatter(originals, rows, marker="|", s=90, c="#444444", linewidths=1.6, zorder=2)
         kinds: list[tuple[str, Any, dict[str, Any]]] = [
             ("full budget", full.any(), {"marker": "o", "markersize": 5}),
-            ("other budget or parameters", not full.all(), {"marker": "o", "markersize": 5, "fillstyle": "none"}),
+            ("other budget, data or parameters", not full.all(), {"marker": "o", "markersize": 5, "fillstyle": "none"}),
             ("original report", not np.isnan(originals).all(), {"marker": "|", "markersize": 9}),
         ]
         handles = [Line2D([], [], label=label, ls="", color="#444444", **look) for label, here, look in kinds if here]

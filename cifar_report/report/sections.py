@@ -47,6 +47,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         runs=runs,
         full=sum(map(work.at_full_budget, runs)),
         reduced=any(map(work.reduced, runs)),
+        whole=elsewhere(journal) and not any(work.less(run) for run in runs),
         journal=journal,
         left_out=_names(run for result in journal.results.values() for run in result.left_out),
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
@@ -93,7 +94,7 @@ def abstract(journal: Journal) -> Fragment:
     one_view = means.accuracy - (means.views_gain.fillna(0) if "views_gain" in means else 0)
     comparisons = [c for c in journal.comparisons.values() if c.changed]
     asked = [c for c in comparisons if not journal.results[c.experiment].entry.fitted]
-    every = [] if _own_pictures(journal) else findings(journal)
+    every = [] if elsewhere(journal) else findings(journal)
     statements = [f for f in every if not f.statement.ours]
     titles = {False: "Its hypotheses and questions", True: "Our experiments on its questions"}
     of_questions = [f for f in every if f.statement.of.startswith(("Hypothesis", "Question"))]
@@ -102,6 +103,7 @@ def abstract(journal: Journal) -> Fragment:
     return fragment(
         "abstract.html.j2",
         journal=journal,
+        elsewhere=elsewhere(journal),
         full=sum(result.full_budget for result in results),
         substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
         best=best,
@@ -353,7 +355,7 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
 
     What we expected of experiments without a record is counted, not listed.
     """
-    if _own_pictures(journal):
+    if elsewhere(journal):
         text = "These statements are about CIFAR-10, and no run here is on it."
         return fragment("note.html.j2", text=text, anchor="questions" if ours else "statements")
     every = [finding for finding in findings(journal) if finding.statement.ours is ours]
@@ -371,9 +373,10 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
     )
 
 
-def _own_pictures(journal: Journal) -> bool:
-    """Whether every run is on a folder of pictures, of which no statement speaks."""
-    return {run.data.name for run in journal.records if run.data} == {"folder"}
+def elsewhere(journal: Journal) -> bool:
+    """Whether no run is on CIFAR-10, of which statements speak."""
+    names = {run.data.name for run in journal.records if run.data}
+    return bool(names) and "cifar10" not in names
 
 
 def citation(journal: Journal) -> Fragment:
