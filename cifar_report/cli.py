@@ -212,12 +212,9 @@ def report(
 
         names = tuple(_recorded(experiments, request.output_dir / "runs")) if experiments else ()
         chosen = request.seeds if seeds else ()  # none: all on record
-        journal = Journal(request.output_dir, names, chosen)
-        if journal.runs.empty:
+        if Journal(request.output_dir, names, chosen).runs.empty:
             these = " of these" if experiments or seeds else ""
             raise RequestError(f"there are no runs{these} in {request.output_dir}")
-        begun = (results for _, results in journal.families() if any(r.runs or r.failed for r in results))
-        names = names or tuple(result.entry.id for results in begun for result in results)
     else:
         code = _execute(request, jobs, runs_per_gpu, executor, ray_address)
 

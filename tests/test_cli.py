@@ -236,14 +236,6 @@ def test_a_report_of_no_runs_replaces_none(capsys, tmp_path, monkeypatch):
     assert len(written) == 2
 
 
-def test_a_report_of_what_is_on_record_leaves_out_families_without_a_run(tmp_path, monkeypatch):
-    write_run(tmp_path, "EXP003", 0.76)
-    asked = {}
-    monkeypatch.setattr("cifar_report.report.export.make_report", lambda folder, **given: asked.update(given) or folder)
-    assert main(["report", "--no-run", "--output", str(tmp_path)]) == 0
-    assert asked["experiments"] == ("EXP003", "EXP004", "EXP005", "EXP006")
-
-
 def test_a_statement_on_an_unknown_measure_is_refused_before_anything_runs(tmp_path, monkeypatch, capsys):
     one = Statement(of="EXP003", says="It is fast.", measure="accurracy", margin=1, contrasts=["EXP003 > EXP001"])
     only = load_catalog().model_copy(update={"statements": [one]})

@@ -244,6 +244,16 @@ def test_of_other_pictures_no_figure_of_the_originals_is_shown(tmp_path):
     assert 'id="statements">These statements' in sections.statement_table(Journal(tmp_path)).html  # the abstract's link
 
 
+def test_a_family_without_runs_is_named_and_no_more(tmp_path):
+    write_run(tmp_path, "EXP003")
+    journal = Journal(tmp_path)
+    html = {family.name: sections.family_section(family, journal).html for family, _ in journal.families()}
+    assert "Motivation" in html["initialization"]
+    assert "Not among these records: <span" in html["normalization"]
+    assert "EXP020" in html["normalization"]
+    assert "Motivation" not in html["normalization"]
+
+
 def test_motivation_comes_from_the_notebook():
     for family in load_catalog().families:
         assert len(sections.motivation(family)) > 300
