@@ -19,9 +19,20 @@ from cifar_report.execution.resources import THREAD_VARIABLES, cores
 from cifar_report.experiments.schema import Experiment, validate
 from cifar_report.training import loop
 
-# No test writes into a user's backup, and what commands print is plain, also where GitHub executes them.
-for _name in ("CIFAR_REPORT_BACKUP", "GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS"):
+# No test writes into a user's backup, cache or repository (Git names it to its hooks), or downloads anything but from
+# its own server; what commands print is plain, also where GitHub executes them.
+for _name in [
+    "CIFAR_REPORT_BACKUP",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GITHUB_ACTIONS",
+    "FORCE_COLOR",
+    "PY_COLORS",
+]:
     os.environ.pop(_name, None)
+os.environ["CIFAR_REPORT_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "cifar-report")
+os.environ["CIFAR_REPORT_OFFLINE"] = "1"
 for _name in ("CIFAR_REPORT_DATA", "CIFAR_REPORT_WEIGHTS"):  # tests work in folders of their own
     if os.environ.get(_name):
         os.environ[_name] = os.path.abspath(os.environ[_name])  # noqa: PTH100
@@ -105,7 +116,7 @@ def server() -> Iterator[Server]:
 
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     told = Server(f"http://127.0.0.1:{httpd.server_port}/")
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     yield told
     httpd.shutdown()

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import sys
@@ -6,7 +7,9 @@ import bench
 import pytest
 import torch
 
+from cifar_report.data.dataset import load_dataset
 from cifar_report.experiments.schema import AUGMENTATIONS
+from cifar_report.training.inputs import to_input
 from cifar_report.training.mixing import MIXES
 
 
@@ -98,10 +101,21 @@ def test_input_at_224_pixels_is_measured(monkeypatch):
     assert epochs.ratios["preparing the input / the bare step, in time"] > 0
 
 
-@pytest.mark.slow
 def test_tutorial_pipeline_ours_and_bound_do_the_same_work(monkeypatch):
-    monkeypatch.setattr(bench, "REPEATS", 1)
-    experiment = bench.load_experiment("EXP000", overrides={"dataset": "digits"})
-    comparison = bench._training("Net", experiment, 256, torch.device("cpu"), bench.transforms.ToTensor(), repeats=1)
+    """As many steps, of as many images, that have the same values."""
+
+    def here(prepare, *given):  # in this process, and without workers
+        epoch = prepare(*given)
+        return contextlib.nullcontext(lambda workers: epoch(0))
+
+    usual, seen = bench.F.cross_entropy, []
+    monkeypatch.setattr(bench, "_apart", here)
+    monkeypatch.setattr(bench.F, "cross_entropy", lambda x, y, **more: seen.append(len(y)) or usual(x, y, **more))
+    plain = bench.transforms.Compose([bench.transforms.ToTensor(), bench.HALF])
+    experiment = bench.load_experiment("EXP000", overrides={"dataset": "digits", "train_limit": "256"})
+    comparison = bench._training("Net", experiment, 256, torch.device("cpu"), plain, repeats=1)
     assert [side.what.split(",")[0] for side in comparison.sides] == ["tutorial pipeline", "ours", "bound"]
-    assert all(side.median > 0 for side in comparison.sides)
+    assert seen == [64] * 4 * (3 + 2 * 3)  # the tutorial's choice of workers, a warm-up, and the measurement
+    dataset = load_dataset(experiment)
+    theirs = torch.stack([bench.PerImage(dataset, plain)[n][0] for n in range(8)])
+    assert torch.allclose(theirs, to_input(dataset.train.images[:8], 32, "half"), atol=1e-6)

@@ -31,6 +31,14 @@ def again(checkpoint):
     return made(checkpoint.path, started_at="later", threads=1)
 
 
+def test_a_warning_outlives_the_next_interruption(checkpoint):
+    checkpoint.warning = "its checkpoint was damaged (x): it started again from the first epoch"
+    checkpoint.save({"weights": {"a": torch.arange(3)}, "history": []})
+    reader = again(checkpoint)
+    assert reader.load() is not None
+    assert reader.warning == checkpoint.warning
+
+
 def test_state_comes_back(checkpoint):
     checkpoint.save({"weights": {"a": torch.arange(3)}, "history": [{"epoch": 1, "loss": 0.1}]})
     reader = again(checkpoint)

@@ -220,6 +220,17 @@ def test_diff_of_two_experiments_has_the_differences_interval(capsys, tmp_path):
     assert "unknown experiment 'EXP04'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("devices", "profile", "count"), [(("0",), "full", "a"), ((), "quick", "no")])
+def test_the_profile_is_full_where_there_is_a_gpu_else_quick_and_is_said_first(
+    monkeypatch, capsys, devices, profile, count
+):
+    monkeypatch.setattr("cifar_report.execution.resources.gpus", lambda: devices)
+    request = cli.requested(["EXP003"], None, None, None)
+    assert (request.profile, request.output_dir) == (profile, Path("outputs", profile))
+    said = capsys.readouterr().err
+    assert said == f"profile {profile}, because there is {count} GPU; choose another with --profile\n"
+
+
 def test_a_report_of_no_runs_replaces_none(capsys, tmp_path, monkeypatch):
     run = write_run(tmp_path, "EXP003", 0.76)
     assert main(["report", "EXP004", "--no-run", "--output", str(tmp_path)]) == 2

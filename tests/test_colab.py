@@ -23,6 +23,7 @@ from cifar_report.experiments.catalog import load_catalog, packaged_folder, prof
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, allowed_values, from_variables, validate
 from cifar_report.records.key import COLAB, notebook_digest
+from cifar_report.records.record import read_record
 
 ROOT = Path(__file__).parent.parent
 FAMILY_NOTEBOOKS = [family.notebook_path for family in load_catalog().families]
@@ -219,6 +220,10 @@ for source, parameters in {cells}:
         timeout=200,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    if name == "colab_full_journal":
+        assert "The report: " in done.stdout
+        assert (tmp_path / "outputs" / "quick" / "report" / "report.html").is_file()
+        assert read_record(tmp_path / "outputs" / "quick" / "runs" / "exp000" / "seed-0") is not None
 
 
 @pytest.fixture

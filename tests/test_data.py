@@ -25,7 +25,7 @@ TRAIN_DIGEST = "848dfe625925cb5376f358b59ce37e51b00ba966b21c9f2de46e96a695be1675
 TEST_DIGEST = "482c7e9486de0111f43f3e68fb1c58284a226343fdea13897d75550ed390c495"
 
 
-def write_parquet(folder: Path, *, train: int = 50_000, test: int = 10_000) -> None:
+def write_parquet(folder: Path, *, train: int = 5_000, test: int = 1_000) -> None:
     """A copy in the mirror's layout whose image of class k is all of colour 20 * k."""
     folder.mkdir(parents=True, exist_ok=True)
     encoded = []
@@ -104,12 +104,18 @@ def test_real_copy_has_the_stated_digests(real_data):
     assert images.sha256 == sources.content_digest(images.pixels, images.labels)
 
 
-def test_parquet_copy_is_read_and_called_unofficial(no_data, tmp_path):
+@pytest.fixture
+def few(monkeypatch):
+    """Copies have a tenth of the images: decoding them all takes seconds."""
+    monkeypatch.setattr(sources, "SIZES", (5_000, 1_000))
+
+
+def test_parquet_copy_is_read_and_called_unofficial(no_data, few, tmp_path):
     write_parquet(tmp_path / "copy")
     images, _ = load_images("cifar10", data_dir=str(tmp_path / "copy"))
     assert "unofficial copy" in images.source
     assert (images.pixels[:, 0, 0, 0] == 20 * images.labels).all()
-    assert (len(images.labels), images.train_size) == (60_000, 50_000)
+    assert (len(images.labels), images.train_size) == (6_000, 5_000)
 
 
 def test_a_copy_with_the_batches_in_another_order_is_put_in_the_archives(monkeypatch):
@@ -132,15 +138,15 @@ def test_the_archives_order_is_that_of_the_records():
     assert images.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # frog, truck, truck, deer, …: data_batch_1
 
 
-@pytest.mark.parametrize(("part", "count"), [("train", 49_990), ("test", 9_990)])
-def test_incomplete_parquet_copy_is_refused(no_data, tmp_path, part, count):
+@pytest.mark.parametrize(("part", "count"), [("train", 4_990), ("test", 990)])
+def test_incomplete_parquet_copy_is_refused(no_data, few, tmp_path, part, count):
     write_parquet(tmp_path / "copy", **{part: count})
     with pytest.raises(RequestError, match=rf"{part}-00000.*is incomplete: {count:,} .*fetch it again"):
         load_images("cifar10", data_dir=str(tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbled", "hollow"])
-def test_damaged_parquet_copy_is_an_error_that_names_the_file(no_data, tmp_path, damage):
+def test_damaged_parquet_copy_is_an_error_that_names_the_file(no_data, few, tmp_path, damage):
     write_parquet(tmp_path / "copy")
     file = tmp_path / "copy" / "test-00000-of-00001.parquet"
     content = bytearray(file.read_bytes())
@@ -216,7 +222,7 @@ def test_download_of_the_official_archive(no_data, small_archive, server, monkey
 
 @pytest.mark.parametrize("fault", ["wrong checksum", "cut half-way", "404", "server down"])
 def test_faulty_download_leaves_nothing_and_falls_back_to_the_mirror(
-    no_data, small_archive, server, monkeypatch, tmp_path, fault
+    no_data, few, small_archive, server, monkeypatch, tmp_path, fault
 ):
     content = small_archive.read_bytes()
     if fault == "wrong checksum":

@@ -24,16 +24,17 @@ from cifar_report.execution.kernel import notebook_executor
 from cifar_report.execution.plan import longest_first, make_plan
 from cifar_report.execution.resources import cores, default_jobs, gpus, slot_environments
 from cifar_report.execution.verify import verify_runs
-from cifar_report.execution.worker import BUSY, _work, execute_run
+from cifar_report.execution.worker import BUSY, Worker, _work, execute_run
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import MODELS, validate
 from cifar_report.journal.journal import Journal
 from cifar_report.records.key import key_facts
-from cifar_report.records.lock import is_locked
+from cifar_report.records.lock import release_lock
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, write_record
 from cifar_report.report.export import make_report
+from cifar_report.run import Run
 from cifar_report.training.build import build_model
 from cifar_report.training.cost import forward_flops
 
@@ -498,20 +499,19 @@ def test_what_ran_otherwise_than_planned_is_a_failed_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_costs_its_epochs_only_and_is_told(tmp_path):
-    given = {**TINY, "epochs": "40", "train_limit": "1400", "test_limit": "355"}
-    process = subprocess.Popen(command(tmp_path, "EXP000", **{k: v for k, v in given.items() if k != "dataset"}))
-    (run,) = plan(tmp_path, "EXP000", overrides=given)
-    wait_for(lambda: run.finished_epochs() > 3)
-    process.kill()
-    process.wait()
-    wait_for(lambda: not is_locked(run.folder))  # its worker ends with the command, and its kernel with that
-    time.sleep(1.5)
-    assert run.state().status == "unfinished"
+def test_a_damaged_checkpoint_costs_its_epochs_only_and_is_told(tmp_path, interrupted, no_pdf):
+    (run,) = plan(tmp_path, "EXP000", overrides={**TINY, "epochs": "4"})
+    by_hand = Run.start(run.parameters.model_dump(), family=run.family.name)
+    by_hand.load_dataset()
+    by_hand.build_model()
+    with interrupted(2):
+        by_hand.train()
+    release_lock(run.folder)
+    assert (run.state().status, run.state().reason) == ("unfinished", "after epoch 2 of 4")
     with (run.folder / "checkpoint.pt").open("r+b") as stream:
         stream.truncate(1000)
     (record,) = execute_plan([run])
-    assert (record.status, len(record.epochs)) == ("completed", 40)
+    assert (record.status, len(record.epochs)) == ("completed", 4)
     assert record.warnings[0].startswith("its checkpoint was damaged (")
     assert visible(run.folder) == {"run.json", "history.csv", "predictions.npz", "model.safetensors", "notebook.ipynb"}
     page = make_report(tmp_path / "out", executor=notebook_executor, profile="quick").read_text()
@@ -543,6 +543,26 @@ def test_relative_costs_are_floating_point_operations():
     assert set(resources.RELATIVE_COST) == set(counted)
     for name, cost in resources.RELATIVE_COST.items():
         assert cost == pytest.approx(counted[name] / counted["net"], rel=0.05)
+
+
+def test_a_run_downloads_nothing_that_the_plan_did_not_find(tmp_path, monkeypatch):
+    def started(run, environment):
+        given.append(environment)
+        raise KeyboardInterrupt
+
+    given = []
+    monkeypatch.delenv("CIFAR_REPORT_OFFLINE", raising=False)
+    monkeypatch.setattr(Worker, "start", started)
+    with pytest.raises(KeyboardInterrupt):
+        execute_plan(plan(tmp_path, "EXP000"))
+    assert [environment["CIFAR_REPORT_OFFLINE"] for environment in given] == ["1"]
+
+
+def test_more_epochs_and_images_take_longer(tmp_path):
+    given = {"dataset": "digits", "test_limit": "30", "epochs": "1,3", "train_limit": "64,640"}
+    runs = longest_first(plan(tmp_path, "EXP000", overrides=given))
+    order = [(run.parameters.epochs, run.parameters.train_limit) for run in runs]
+    assert order == [(3, 640), (1, 640), (3, 64), (1, 64)]
 
 
 def test_longest_runs_come_first(tmp_path):

@@ -203,6 +203,14 @@ def test_observations_carry_the_right_figures(tmp_path):
     assert "No overfitting shown: validation loss ends 0 % above its lowest in EXP002." in sentences
 
 
+def test_of_several_seeds_the_one_whose_confusions_are_told_is_named(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path, "EXP003", 0.8, seed=seed)
+    assert (
+        "Most often confused: airplane and automobile, in EXP003 (seed 0: 20 and 0 images, 10 % of all its mistakes)."
+    ) in "\n".join(family(Journal(tmp_path), "initialization"))
+
+
 def test_what_overfits_in_some_seeds_is_not_said_to_show_no_overfitting(tmp_path):
     for seed, losses in enumerate([(1.5, 1.0, 3.0, 9.0), (1.5, 1.2, 1.0, 0.9), (1.5, 1.2, 1.0, 0.9)]):
         write_run(tmp_path, "EXP001", seed=seed, validation_losses=losses)

@@ -21,7 +21,6 @@ from cifar_report.records.lock import (
     require_locks,
 )
 from cifar_report.records.record import run_folder
-from cifar_report.run import Run
 
 
 @pytest.fixture
@@ -95,6 +94,8 @@ def test_who_works_for_the_holder_needs_no_lock(tmp_path):
 
 
 def test_a_notebook_by_hand_keeps_the_lock_until_its_run_is_complete(tiny, tmp_path):
+    from cifar_report.run import Run  # not above: processes that tests start import this file, and torch takes seconds
+
     parameters = tiny(output_dir=str(tmp_path / "out"))
     for _ in range(2):
         run = Run.start(parameters.model_dump(), family="baseline")

@@ -13,6 +13,7 @@ PYTHON = f"""#!/bin/sh
 case "$*" in
   maintenance/*) exec "{sys.executable}" "$@" ;;
   "-m venv "*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo venv >> log; sleep 0.5 ;;
+  "-m cifar_report"*) printf "[%s]" "$@" > asked ;;
   *"-m pip install"*) echo "pip begins" >> log; sleep 0.5; test ! -e fail || exit 3; echo "pip ends" >> log ;;
 esac
 """
@@ -45,6 +46,17 @@ def test_two_that_start_together_install_once(clone):
     (clone / "pyproject.toml").touch()  # requires something else
     assert make(clone).wait(timeout=60) == 0
     assert (clone / "log").read_text().count("venv") == 2
+
+
+def test_make_report_passes_its_words_on(clone):
+    words = ["PROFILE=quick", "SEEDS=0,1,2", "ONLY=EXP003 EXP007-EXP010", "SET=epochs=3 lr=0.01", "JOBS=2"]
+    assert make(clone, "report", *words, "OUTPUT=my outputs").wait(timeout=60) == 0
+    assert (clone / "asked").read_text() == (
+        "[-m][cifar_report][report][EXP003][EXP007-EXP010][--profile][quick][--seeds][0,1,2]"
+        "[--set][epochs=3 lr=0.01][--jobs][2][--output][my outputs]"
+    )
+    assert make(clone, "report").wait(timeout=60) == 0
+    assert (clone / "asked").read_text() == "[-m][cifar_report][report]"
 
 
 def test_an_installation_that_fails_is_an_error_and_is_tried_again(clone):

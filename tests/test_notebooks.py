@@ -16,6 +16,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from forked_notebook import execute
 from papermill.inspection import inspect_notebook
 from write_notebooks import form_field
 
@@ -364,13 +365,15 @@ def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
     given = dict(QUICK)
     if load_experiment(entry.id).image_size > 32:
         given["image_size"] = 48
-    options = [text for name, value in given.items() for text in ("-p", name, str(value))]
     file = packaged_folder("params") / f"{entry.id.lower()}.yaml"
-    command = [sys.executable, "-m", "papermill", str(family.notebook_path), "out.ipynb", "-f", str(file), *options]
-    done = subprocess.run(
-        [*command, "-k", "python3", "--no-progress-bar"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    if family is FAMILIES[0]:  # as the guide says
+        options = [text for name, value in given.items() for text in ("-p", name, str(value))]
+        command = [sys.executable, "-m", "papermill", str(family.notebook_path), "out.ipynb", "-f", str(file), *options]
+        command += ["-k", "python3", "--no-progress-bar"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+    else:
+        assert execute(family.notebook_path, tmp_path, {**read_yaml(file), **given}) == 0
     folder = tmp_path / "outputs" / "notebook" / "runs" / entry.id.lower() / "seed-0"
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     assert names == {"run.json", "history.csv", "predictions.npz", "model.safetensors"}
@@ -419,18 +422,6 @@ def test_every_notebook_has_one_parameters_cell_that_papermill_reads():
         cells = nbformat.read(path, as_version=4).cells
         assert len([cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]) == 1, path
     assert list(inspect_notebook(str(ALL[-1]))) == ["profile", "seeds", "only", "overrides"]
-
-
-@pytest.mark.slow
-def test_whole_journal_notebook_runs_by_itself_from_an_empty_folder(tmp_path, no_data):
-    given = {"only": "EXP000", "overrides": "dataset=digits train_limit=64 test_limit=30 epochs=1"}
-    options = [text for name, value in given.items() for text in ("-p", name, value)]
-    command = [sys.executable, "-m", "papermill", str(ALL[-1]), "out.ipynb", *options, "-k", "python3"]
-    done = subprocess.run([*command, "--no-progress-bar"], cwd=tmp_path, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "outputs" / "quick" / "report" / "report.html").is_file()
-    assert read_record(tmp_path / "outputs" / "quick" / "runs" / "exp000" / "seed-0") is not None
-    assert "<iframe srcdoc=" in (tmp_path / "out.ipynb").read_text()
 
 
 @pytest.mark.slow

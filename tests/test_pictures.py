@@ -1,9 +1,6 @@
 """The pictures of README and guide: present, sharp, on a light background, and made by one command."""
 
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +30,3 @@ def test_every_picture_is_shown():
 @pytest.mark.parametrize("name", SHOWN)
 def test_picture_is_sharp_light_and_whole(name):
     check(ROOT / name)
-
-
-@pytest.mark.slow
-def test_one_command_makes_them(tmp_path):
-    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
-    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
-        pytest.skip("needs Chromium, Debian's package chromium")
-    command = [sys.executable, str(ROOT / "maintenance" / "pictures.py"), str(tmp_path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(Path(name).name for name in SHOWN)
-    for path in tmp_path.iterdir():
-        check(path)

@@ -54,6 +54,35 @@ def complete_run(output, experiment="EXP011", **changes):
     return run
 
 
+def test_without_experiments_the_quickest_run_is_verified(tmp_path, no_data, monkeypatch):
+    tried, runs = [], []
+    monkeypatch.setattr(verify, "_verify", lambda run, record: tried.append(run.name) or True)
+    for name, seconds in (("EXP003", 30.0), ("EXP004", 10.0), ("EXP005", 20.0)):
+        run = complete_run(tmp_path, name)
+        record = read_record(run.folder)
+        took = record.seconds.model_copy(update={"total": seconds})
+        write_record(run.folder, record.model_copy(update={"seconds": took}))
+        runs.append(replace(run, problems={}, facts=record.key_facts))
+    assert verify_runs(runs, named=False)
+    assert tried == ["EXP004 seed 0"]
+    assert verify_runs(runs, named=True)
+    assert len(tried) == 4
+
+
+def test_verifying_has_the_records_threads_and_leaves_the_backup_alone(tmp_path, no_data, monkeypatch):
+    def again(repeated):
+        seen.append((os.environ.get("CIFAR_REPORT_BACKUP"), os.environ["OMP_NUM_THREADS"]))
+        return write_run(Path(repeated.parameters.output_dir), "EXP011")
+
+    seen = []
+    run = complete_run(tmp_path)
+    run = replace(run, problems={}, facts=read_record(run.folder).key_facts)
+    monkeypatch.setattr(verify, "execute_run", again)
+    with mock.patch.dict(os.environ, {"CIFAR_REPORT_BACKUP": str(tmp_path / "drive")}):
+        assert verify_runs([run], named=True)
+    assert seen == [(None, "2")]
+
+
 def test_what_is_not_at_hand_is_no_obstacle_to_looking(tmp_path, no_data):
     with pytest.raises(RequestError, match="CIFAR-10 is not on this machine"):
         planned(tmp_path)
@@ -92,7 +121,8 @@ def test_what_was_made_with_stand_ins_is_made_again_with_the_real_thing(tmp_path
     assert real.state().reason == "the data changed; the weights changed"
 
 
-def test_status_and_dry_run_need_neither_data_nor_a_writable_folder(tmp_path, no_data, capsys):
+def test_status_and_dry_run_need_neither_data_nor_a_writable_folder(tmp_path, no_data, capsys, monkeypatch):
+    monkeypatch.setattr("cifar_report.execution.speed._measure", lambda *given: (0.0, 1.0))  # VGG-16 takes its time
     nowhere = tmp_path / "file"
     nowhere.touch()
     for words in (["status"], ["run", "--dry-run"]):

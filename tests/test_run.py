@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from cifar_report.execution.plan import damaged_results
 from cifar_report.experiments.errors import RequestError
+from cifar_report.records import files
 from cifar_report.records.files import RESULT_FILES
 from cifar_report.records.lock import LOCK
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, run_folder
@@ -26,6 +27,20 @@ def complete(parameters) -> Run:
     run.evaluate()
     run.complete()
     return run
+
+
+def test_the_record_is_written_last(tiny, tmp_path, monkeypatch):
+    """Its presence says that the run is complete."""
+    usual, order = files.atomic_file, []
+    monkeypatch.setattr(files, "atomic_file", lambda path: order.append(path.name) or usual(path))
+    complete(tiny(output_dir=str(tmp_path)))
+    assert order[order.index("model.safetensors") :] == ["model.safetensors", "predictions.npz", "run.json"]
+    assert order.count("run.json") == 1
+
+
+def test_what_is_unlike_the_experiments_file_is_said(tiny, tmp_path, capsys):
+    Run.start(tiny(lr=0.02, output_dir=str(tmp_path)).model_dump(), family="baseline")
+    assert "\nlr is 0.02; params/exp000.yaml has 0.01\n" in capsys.readouterr().out
 
 
 def test_run_leaves_what_the_contract_says(tiny, tmp_path):

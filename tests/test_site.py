@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import write_site
+from test_pictures import SHOWN, check
 from typer.main import get_command
 
 from cifar_report.cli import app
@@ -60,14 +61,32 @@ def test_the_site_fetches_nothing_from_elsewhere(site):
         assert not re.search(LOADED, path.read_text(encoding="utf-8")), path
 
 
+@pytest.fixture
+def chromium() -> str:
+    pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return found or pytest.skip("needs Chromium, Debian's package chromium")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of playwright's own event loop
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_site_is_read_on_any_screen(site):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[dev]'")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("needs Chromium, Debian's package chromium")
+def test_one_command_makes_the_pictures_of_this_report(site, chromium, tmp_path, monkeypatch):
+    import pictures
+
+    monkeypatch.setattr(pictures, "write_report", lambda folder: site / "report" / "report.html")
+    assert pictures.main(tmp_path) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(Path(name).name for name in SHOWN)
+    for path in tmp_path.iterdir():
+        check(path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of playwright's own event loop
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_site_is_read_on_any_screen(site, chromium):
+    from playwright import sync_api
+
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for width in (390, 1024, 1600):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -119,6 +121,16 @@ def test_final_evaluation_is_the_last_validation(tiny):
 def test_diverging_training_is_an_error_that_says_what_to_do(tiny):
     with pytest.raises(DivergedError, match=r"in epoch 1; try a smaller lr than 100"):
         trained(tiny(lr=100, momentum=0.99, batch_size=4))
+
+
+def test_a_validation_loss_that_is_not_finite_is_an_error_too(tiny, monkeypatch):
+    def spoilt(*given, **more):
+        found = evaluate(*given, **more)
+        return replace(found, logits=found.logits * float("nan"))
+
+    monkeypatch.setattr(loop, "evaluate", spoilt)
+    with pytest.raises(DivergedError, match=r"the validation loss is nan in epoch 1; try a smaller lr than 0\.01"):
+        trained(tiny())
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "adamax"])
