@@ -182,7 +182,7 @@ def learning_curves(histories: Histories, bases: Histories | None = None) -> Pic
             losses.legend(fontsize=8)
         panels = [_panel(losses, "loss", 4), _panel(accuracies, "validation accuracy, %", 2)]
         remark = "; losses have a logarithmic axis" if losses.get_yscale() == "log" else ""
-        remark += "; training losses are in the table above, not in the figure" if crowded else ""
+        remark += "; of so many experiments only validation losses are drawn" if crowded else ""
         if any(len(several) > 1 for several in shown.values()):
             bands = ", bands reach from the lowest to the highest" if len(histories) <= MOST_BANDS else ""
             remark = f"; lines are means over seeds or folds{bands}{remark}"
