@@ -613,12 +613,26 @@ def _pretrained_or_not(journal: Journal) -> str:
     return (
         f"Pretrained or from scratch, for nearly the same operations: from ImageNet's weights {ends[0]}; from scratch "
         f"{ends[1]}. For fewer, {ends[2]}; {ends[3]}. The networks from scratch score several views of a test image; "
-        f"with one, as the others, they have {plain[0]:.2f} and {plain[1]:.2f}, and the pretrained are ahead. What "
-        "training on ImageNet took is not counted, the "
-        f"networks{' and their precision' if mixed else ''} differ"
-        + (", and EXP074 is a single run." if len(results[0].runs) == 1 else ".")
+        f"with one, as the others, they have {plain[0]:.2f} and {plain[1]:.2f}; the pretrained less these: "
+        f"{_one_view_difference(journal, *names[:2])} and {_one_view_difference(journal, *names[2:])} points. What "
+        f"training on ImageNet took is not counted, and the networks{' and their precision' if mixed else ''} differ"
+        + ("; EXP074 is a single run." if len(results[0].runs) == 1 else ".")
         + f"\n\n{_weights_alone(journal)}"
     )
+
+
+def _one_view_difference(journal: Journal, above: str, below: str) -> str:
+    """A difference of means where each test image is scored as it is, in points with its interval."""
+    gains = journal.values("views_gain")
+    values = {
+        name: {seed: accuracy - gains.get(name, {}).get(seed, 0.0) for seed, accuracy in of.items()}
+        for name, of in journal.values("accuracy").items()
+    }
+    spreads = journal.spreads(values, {name: 100 * journal.resolution[name] for name in values})
+    found = contrast([above], [below], values, spreads, journal.kinds)
+    assert found is not None
+    difference, low, high = (points(figure / 100) for figure in (found.difference, *found.interval))
+    return f"{difference} ({low} to {high})"
 
 
 def _weights_alone(journal: Journal) -> str:
