@@ -182,8 +182,8 @@ def cost_figure(journal: Journal) -> Fragment:
         f"Test accuracy and training cost of {of}, with {_intervals(shown)}; squares are experiments beyond the "
         "original report; hollow points start from ImageNet weights, whose own training is not counted. One PFLOP is "
         "10^15 floating point operations: those of forward and backward passes over the training images. Kernel "
-        "positions that see only padding do not count, and a frozen part counts once. Operations are not time, "
-        "which also depends on the network, the precision and the machine. Some of ours score several views of an image."
+        "positions that see only padding do not count, and a frozen part counts once. Operations are not time, which "
+        "also depends on the network, the precision and the machine. Some of ours score several views of an image."
     )
     return figure(plots.accuracy_against_cost(shown), caption, "cost")
 
