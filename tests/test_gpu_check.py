@@ -20,7 +20,7 @@ def test_all_promises_hold_here():
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[-1].startswith("all promises hold")
-    for name in ("one seed, twice", "resumed", "precisions", "two runs at once"):
+    for name in ("one seed, twice", "resumed", "precisions of fastnet", "precisions of lenet", "two runs at once"):
         assert any(line.startswith(f"ok      {name}: ") for line in lines), done.stdout
 
 
