@@ -164,6 +164,7 @@ def _short(journal: Journal, found: Sequence[Finding]) -> str:
     judged, agree, *_ = _judged(journal)
     gains = {name: _gain(journal, name) for name in ("EXP054", "EXP063", "EXP069", "EXP070", "EXP073")}
     lenet, rms = (journal.accuracy_spreads[name] for name in ("EXP003", "EXP008"))
+    assert {journal.complete[name].runs[0].parameters["model"] for name in agree} == {"net", "lenet"}
     large, alone = journal.complete["EXP070"], journal.comparisons["EXP076"]
     spoilt = _right().groupby("experiment")
     right, n = spoilt.mean(), spoilt.size()
@@ -570,7 +571,7 @@ def _interactions(journal: Journal, finding: Finding) -> str:
         f"A two-way analysis of variance of {listing(GRID)} and the four initializations (n = {min(counts)} to "
         f"{max(counts)}; RMSprop's runs spread more widely and are left out): {'an' if p < 0.05 else 'no'} interaction "
         f"is shown, F({df:.0f}, {table.df['Residual']:.0f}) = {f:.2f}, {p_text(p)}. Xavier's initializations are above "
-        f"Kaiming's with every optimizer, by about as much (seen in the records, not planned): "
+        f"Kaiming's with every optimizer (seen in the records, not planned): "
         f"{_by_optimizer(journal)}. An interaction is how much more an initialization gains with one "
         "optimizer than with another; the contrasts "
         f"compare means of two experiments, and so show half of it. Of {len(finding.tested)}, {shown} are "

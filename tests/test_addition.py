@@ -5,10 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from records import write_run
 
+from cifar_report import Journal
 from cifar_report.cli import main
 from cifar_report.experiments import addition, catalog
 from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, parse_overrides, profiles
+from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import validate
 
 
@@ -69,6 +72,14 @@ def test_a_new_experiment_is_the_old_one_with_what_differs(clone, capsys):
     after = (clone / "journal.yaml").read_text().splitlines()
     assert [line for line in after if line not in before] == [line for line in after if "EXP100" in line]
     assert len(after) == len(before) + 1
+
+
+def test_a_record_whose_parameter_file_is_missing_is_not_taken_for_a_smaller_budget(clone, tmp_path):
+    addition.add_experiment("EXP197", "EXP003", {"lr": "0.02"})
+    write_run(tmp_path / "out", "EXP197")
+    (clone / "exp197.yaml").unlink()
+    with pytest.raises(RequestError, match=r"lists EXP197, but its file .* is missing"):
+        assert Journal(tmp_path / "out", ["EXP197"]).complete["EXP197"].full_budget
 
 
 @pytest.mark.parametrize(("given", "alike"), [("epochs=40", True), ("lr=0.02", False), ("epochs=40 lr=0.02", False)])

@@ -558,6 +558,15 @@ def test_a_run_downloads_nothing_that_the_plan_did_not_find(tmp_path, monkeypatc
     assert [environment["CIFAR_REPORT_OFFLINE"] for environment in given] == ["1"]
 
 
+def test_gpus_are_counted_where_a_container_lacks_the_program(tmp_path, monkeypatch):
+    for bus in ("0000:17:00.0", "0000:65:00.0"):
+        (tmp_path / bus).mkdir()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(resources, "Path", lambda path: tmp_path)
+    assert resources.gpus.__wrapped__() == ("0", "1")
+
+
 def test_more_epochs_and_images_take_longer(tmp_path):
     given = {"dataset": "digits", "test_limit": "30", "epochs": "1,3", "train_limit": "64,640"}
     runs = longest_first(plan(tmp_path, "EXP000", overrides=given))

@@ -190,8 +190,9 @@ def test_pictures_that_are_tested_and_trained_on_are_counted(tmp_path):
     paint(tmp_path / "own/train", {"apple": 3, "lime": 2})
     paint(tmp_path / "own/test", {"apple": 3, "lime": 2}, seed=1)
     assert "trained on" not in load_dataset(of(tmp_path / "own")).record.source
-    shutil.copy(tmp_path / "own/train/lime/001.png", tmp_path / "own/test/lime/again.png")
-    assert "of its test pictures 1 is also trained on" in load_dataset(of(tmp_path / "own")).record.source
+    for name in ("again.png", "once more.png"):
+        shutil.copy(tmp_path / "own/train/lime/001.png", tmp_path / "own/test/lime" / name)
+    assert "(2 of its 7 test pictures also trained on)" in load_dataset(of(tmp_path / "own")).record.source
 
 
 @pytest.mark.slow

@@ -216,7 +216,7 @@ def test_what_overfits_in_some_seeds_is_not_said_to_show_no_overfitting(tmp_path
         write_run(tmp_path, "EXP001", seed=seed, validation_losses=losses)
     write_run(tmp_path, "EXP002", validation_losses=(1.5, 1.2, 1.0, 0.9))
     sentences = "\n".join(family(Journal(tmp_path), "architectures"))
-    assert "some seeds, at most half of them, of EXP001." in sentences
+    assert "Overfitting. In some seeds only, at most half of them: EXP001." in sentences
     assert "No overfitting shown: validation loss ends 0 % above its lowest in EXP002." in sentences
 
 

@@ -38,6 +38,15 @@ def test_the_record_is_written_last(tiny, tmp_path, monkeypatch):
     assert order.count("run.json") == 1
 
 
+def test_float32_is_exact_from_the_start(tiny, tmp_path):
+    """Also where a finished run is only evaluated again."""
+    parts = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    for part in parts:
+        part.fp32_precision = "tf32"
+    Run.start(tiny(output_dir=str(tmp_path)).model_dump(), family="baseline")
+    assert [part.fp32_precision for part in parts] == ["ieee", "ieee"]
+
+
 def test_what_is_unlike_the_experiments_file_is_said(tiny, tmp_path, capsys):
     Run.start(tiny(lr=0.02, output_dir=str(tmp_path)).model_dump(), family="baseline")
     assert "\nlr is 0.02; params/exp000.yaml has 0.01\n" in capsys.readouterr().out

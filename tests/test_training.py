@@ -123,6 +123,12 @@ def test_diverging_training_is_an_error_that_says_what_to_do(tiny):
         trained(tiny(lr=100, momentum=0.99, batch_size=4))
 
 
+def test_a_mac_names_its_processor(monkeypatch):
+    monkeypatch.setattr(environment.sys, "platform", "darwin")
+    monkeypatch.setattr(environment.subprocess, "check_output", lambda command, **more: "Apple M4\n")
+    assert environment._device_name(torch.device("cpu")) == "Apple M4"
+
+
 def test_a_validation_loss_that_is_not_finite_is_an_error_too(tiny, monkeypatch):
     def spoilt(*given, **more):
         found = evaluate(*given, **more)

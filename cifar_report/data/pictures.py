@@ -125,13 +125,14 @@ class PictureFolder:
             raise RequestError(f"at most {MOST_TESTED:,} pictures can be tested, not {len(labels) - train_size:,}")
         source = f"a folder of pictures, decoded to {self.size} pixels"
         digests = [hash(pixels[at].tobytes()) for at in order]
-        if twice := len(set(digests[:train_size]) & set(digests[train_size:])):
-            source += f"; of its test pictures {twice} {'is' if twice == 1 else 'are'} also trained on"
+        trained = set(digests[:train_size])
+        if twice := sum(digest in trained for digest in digests[train_size:]):
+            source += f" ({twice} of its {len(labels) - train_size} test pictures also trained on)"
         return Images(pixels[order], labels[order], train_size, self.classes, source, "local file")
 
 
 def _classes_in(folder: Path) -> dict[str, list[Path]]:
     """The folders in a folder, by name, and the pictures in each."""
-    # `__MACOSX` comes with a Mac's zip files.
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = [path for path in folders if path.name != "__MACOSX"]  # which a Mac's zip files bring
     return {path.name: pictures_in(path) for path in folders}

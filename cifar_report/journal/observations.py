@@ -78,7 +78,7 @@ def _overfitting(curves: pd.DataFrame) -> Iterator[str]:
         )
         yield f"While the training loss falls, validation loss rises: {listing(parts)}."
     if len(some := long[(long.overfits > 0) & (long.overfits <= 0.5)]):
-        yield f"Overfitting in some seeds, at most half of them, of {listing(ranges(some.index))}."
+        yield f"In some seeds only, at most half of them: {listing(ranges(some.index))}."
     if len(other := long[long.overfits == 0]):
         ends = grouped((f"{c.loss_rise:.0f} %", c.Index) for c in other.itertuples())
         parts = (f"{rise} above its lowest in {listing(ranges(names))}" for rise, names in ends.items())

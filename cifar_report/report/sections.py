@@ -47,7 +47,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         runs=runs,
         full=sum(map(work.at_full_budget, runs)),
         reduced=any(map(work.reduced, runs)),
-        whole=elsewhere(journal) and not any(work.less(run) for run in runs),
+        whole=without_cifar10(journal) and not any(work.less_work(run) for run in runs),
         journal=journal,
         left_out=_names(run for result in journal.results.values() for run in result.left_out),
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
@@ -94,7 +94,7 @@ def abstract(journal: Journal) -> Fragment:
     one_view = means.accuracy - (means.views_gain.fillna(0) if "views_gain" in means else 0)
     comparisons = [c for c in journal.comparisons.values() if c.changed]
     asked = [c for c in comparisons if not journal.results[c.experiment].entry.fitted]
-    every = [] if elsewhere(journal) else findings(journal)
+    every = [] if without_cifar10(journal) else findings(journal)
     statements = [f for f in every if not f.statement.ours]
     titles = {False: "Its hypotheses and questions", True: "Our experiments on its questions"}
     of_questions = [f for f in every if f.statement.of.startswith(("Hypothesis", "Question"))]
@@ -103,7 +103,7 @@ def abstract(journal: Journal) -> Fragment:
     return fragment(
         "abstract.html.j2",
         journal=journal,
-        elsewhere=elsewhere(journal),
+        without_cifar10=without_cifar10(journal),
         full=sum(result.full_budget for result in results),
         substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
         best=best,
@@ -355,7 +355,7 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
 
     What we expected of experiments without a record is counted, not listed.
     """
-    if elsewhere(journal):
+    if without_cifar10(journal):
         text = "These statements are about CIFAR-10, and no run here is on it."
         return fragment("note.html.j2", text=text, anchor="questions" if ours else "statements")
     every = [finding for finding in findings(journal) if finding.statement.ours is ours]
@@ -373,7 +373,7 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
     )
 
 
-def elsewhere(journal: Journal) -> bool:
+def without_cifar10(journal: Journal) -> bool:
     """Whether no run is on CIFAR-10, of which statements speak."""
     names = {run.data.name for run in journal.records if run.data}
     return bool(names) and "cifar10" not in names
