@@ -9,6 +9,7 @@ from typer.main import get_command
 from cifar_report import __version__
 from cifar_report.cli import app
 from cifar_report.experiments.catalog import load_catalog, read_yaml
+from cifar_report.records.record import read_record
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -57,3 +58,19 @@ def test_the_citation_is_of_this_version():
     cited = read_yaml(ROOT / "CITATION.cff")
     assert cited["version"] == __version__
     assert load_catalog().repository in cited["repository-code"]
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch):
+    """On digits, in a folder that has the committed records."""
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "reference").symlink_to(ROOT / "outputs" / "reference")
+    monkeypatch.chdir(tmp_path)
+    small = '"lr": 0.02, "dataset": "digits", "train_limit": 64, "test_limit": 30, "epochs": 1'
+    assert '"lr": 0.02' in example
+    exec(example.replace('"lr": 0.02', small), {})
+    record = read_record(tmp_path / "outputs" / "notebook" / "runs" / "mine1" / "seed-0")
+    assert record is not None
+    assert (record.status, record.parameters["lr"]) == ("completed", 0.02)
