@@ -209,7 +209,7 @@ def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys, no_pdf):
     assert "a folder of pictures, decoded to 32 pixels in place of CIFAR-10" in html
     assert '<th scope="col">plum</th>' in html
     assert "data_dir=FOLDER" in html  # in the command that does it again
-    assert "hypotheses and its\nquestions is about CIFAR-10." in html
+    assert "says of the original report is about CIFAR-10." in html
     for part in (
         "Hypotheses.",
         "What we expected of these experiments",
