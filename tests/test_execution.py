@@ -259,6 +259,7 @@ def test_an_earlier_result_stays_when_the_next_is_interrupted(tmp_path, short_no
     assert read_record(run.folder) == earlier
     short_notebook("1 / 0")
     assert execute_run(run).status == "failed"
+    assert read_record(run.folder) == earlier
 
 
 @pytest.mark.slow

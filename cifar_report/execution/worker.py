@@ -62,8 +62,7 @@ class Worker:
             return None  # another command executes it already, with other settings
         lost = f"the run could not write its record in {self.run.folder}; is its disk full?"
         error = ErrorRecord(type="RecordLost", message=lost)
-        # A record there is of an earlier result, or of what another command has done since: it stays.
-        return (failed_record if record else record_failure)(self.run, error, self.started)
+        return record_failure(self.run, error, self.started)
 
 
 def remove_traces(folder: Path) -> None:
@@ -132,6 +131,7 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
         if record is None or record == before:
             raise RuntimeError("the notebook ended without leaving a record")
         if record.key != run.key:
+            (run.folder / RECORD).unlink()
             changed = stale_because(record, run.parameters, run.facts) or ["other parameters"]
             raise RuntimeError(f"the run was not executed as planned: {'; '.join(changed)}")
         Backup(run.folder).save((target.name,))
@@ -149,8 +149,13 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
 
 
 def record_failure(run: PlannedRun, error: ErrorRecord, started: float) -> RunRecord:
-    """Write a failed run's record and return it; where it cannot be written, it is only returned."""
-    record = failed_record(run, error, started)
+    """Write a failed run's record and return it; it is only returned where it cannot be written.
+
+    An earlier result with other parameters or code stays, as it does until another result replaces it.
+    """
+    record, earlier = failed_record(run, error, started), read_record(run.folder)
+    if earlier and earlier.status == "completed" and earlier.key != run.key:
+        return record
     try:
         write_record(run.folder, record)
     except OSError as full:
