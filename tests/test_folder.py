@@ -195,6 +195,18 @@ def test_pictures_that_are_tested_and_trained_on_are_counted(tmp_path):
     assert "(2 of its 7 test pictures also trained on)" in load_dataset(of(tmp_path / "own")).record.source
 
 
+def test_folders_beside_train_and_test_are_not_read_and_it_is_said(tmp_path):
+    own = tmp_path / "own"
+    for part in ("train", "test"):
+        paint(own / part, {"apple": 3, "lime": 2})
+    before = load_dataset(of(own)).record
+    paint(own / "val", {"apple": 3, "lime": 2})
+    (own / ".git").mkdir()
+    with_val = load_dataset(of(own)).record
+    assert with_val.sha256 == before.sha256
+    assert ", without its folder val" in with_val.source
+
+
 @pytest.mark.slow
 def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys, no_pdf):
     output = tmp_path / "out"

@@ -60,7 +60,7 @@ def pictures_in(folder: Path, *, readable: bool = True) -> list[Path]:
 class PictureFolder:
     """A folder with a folder of pictures for each class, or with two such: `train/` and `test/`.
 
-    Where `train_size` is `None`, every fifth of a class is tested.
+    Where `train_size` is `None`, every fifth of a class is tested. `unused`: folders beside `train/` and `test/`.
     """
 
     classes: tuple[str, ...]
@@ -68,6 +68,7 @@ class PictureFolder:
     files: list[Path]  # those of `train/` first
     train_size: int | None
     size: int  # pixels a side that they are decoded to
+    unused: tuple[str, ...] = ()
 
     @classmethod
     def find(cls, data_dir: str | None, size: int) -> PictureFolder:
@@ -99,11 +100,13 @@ class PictureFolder:
         both = [*enumerate(train.values()), *enumerate(test.values())]
         labels = [label for label, files in both for _ in files]
         train_size = sum(map(len, train.values())) if apart else None
-        return cls(tuple(train), labels, [file for _, files in both for file in files], train_size, size)
+        unused = tuple(sorted(p for p in parts - {"train", "test", "__macosx"} if p[0] != ".")) if apart else ()
+        return cls(tuple(train), labels, [file for _, files in both for file in files], train_size, size, unused)
 
     def identity(self) -> str:
         """What changes when the files or their labels do: links to files may move, and these stay."""
-        return identity(f"{self.size} pixels, {self.classes}, {self.labels}, {self.train_size}", self.files)
+        known = (f"{self.size} pixels", self.classes, self.labels, self.train_size, *self.unused)
+        return identity(", ".join(map(str, known)), self.files)
 
     def read(self) -> Images:
         """Decode every picture; an error names one that cannot be read."""
@@ -124,6 +127,8 @@ class PictureFolder:
         if len(labels) - train_size > MOST_TESTED:
             raise RequestError(f"at most {MOST_TESTED:,} pictures can be tested, not {len(labels) - train_size:,}")
         source = f"a folder of pictures, decoded to {self.size} pixels"
+        if self.unused:
+            source += f", without its folder{'s' if len(self.unused) > 1 else ''} {', '.join(self.unused)}"
         digests = [hash(pixels[at].tobytes()) for at in order]
         trained = set(digests[:train_size])
         if twice := sum(digest in trained for digest in digests[train_size:]):
