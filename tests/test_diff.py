@@ -105,7 +105,7 @@ def test_two_experiments_are_compared_as_in_the_report(tmp_path):
         write_run(tmp_path, "EXP003", second, seed=seed)
     found = compare_experiments("exp001", "EXP003", tmp_path)
     comparison = Journal(tmp_path).comparisons["EXP003"]
-    assert (found.p, found.difference, found.verdict) == (comparison.p, comparison.difference, "open")
+    assert (found.p, found.difference, found.verdict) == (comparison.p, comparison.difference, "open (needs n = 127)")
     assert found.p == pytest.approx(stats.ttest_ind([0.76, 0.70, 0.75], [0.70, 0.73, 0.69]).pvalue)
     assert (found.before, found.after) == pytest.approx((0.7067, 0.7367), abs=1e-4)
     assert found.name == "EXP003 against EXP001"

@@ -3,6 +3,7 @@ import shlex
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from records import LABELS, write_run
 from scipy import stats
@@ -11,6 +12,7 @@ from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import p_text
 from cifar_report.journal.comparison import WIDE, compare
+from cifar_report.journal.diff import compare_experiments
 from cifar_report.journal.frames import family_frame, results_frame
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.measures import curve_measures, jitter
@@ -168,6 +170,29 @@ def test_methods_are_equivalent_better_or_open(tmp_path, gain, word):
         write_run(tmp_path, "EXP001", 0.70 + noise[seed], seed=seed)
         write_run(tmp_path, "EXP003", 0.70 + gain + noise[4 - seed], seed=seed)
     assert Journal(tmp_path).comparisons["EXP003"].verdict == word
+
+
+def test_an_open_comparison_says_how_many_seeds_it_needs(tmp_path):
+    noise = [0.01, -0.01, 0.0]
+    for seed in range(3):
+        write_run(tmp_path, "EXP001", 0.70 + noise[seed], seed=seed)
+        write_run(tmp_path, "EXP003", 0.705 + noise[2 - seed], seed=seed)
+        write_run(tmp_path, "EXP004", 0.80 + noise[seed], seed=seed)
+    journal = Journal(tmp_path)
+    found = journal.comparisons["EXP003"]
+    assert found.contrast is not None
+    alone, of_two = (
+        [found.contrast.seeds_needed(0.01, alpha=alpha, equivalence=e) for e in (False, True)]
+        for alpha in (0.05, 0.025)
+    )
+    assert found.seeds_needed == max(of_two) > max(alone)  # p values are adjusted for two comparisons
+    assert found.outcome == f"open (needs n = {max(of_two)})"
+    assert f"n = 3, needs {max(of_two)})" in str(found)
+    table = results_frame(journal).groupby("experiment").seeds_needed.first()
+    assert table["EXP003"] == max(of_two)
+    assert journal.comparisons["EXP004"].outcome == "better"
+    assert pd.isna(table["EXP004"])
+    assert compare_experiments("EXP001", "EXP003", tmp_path).verdict == f"open (needs n = {max(alone)})"
 
 
 def test_subsets_are_compared_on_the_images_they_share(tmp_path):

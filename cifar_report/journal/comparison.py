@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import counted, listing, p_text, points
-from cifar_report.journal.statistics import SIGNIFICANCE, contrast, holm, mcnemar, verdict
+from cifar_report.journal.statistics import MOST_SEEDS, SIGNIFICANCE, Contrast, contrast, holm, mcnemar, verdict
 from cifar_report.journal.work import unlike
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ WIDE = 0.02  # half the width of a prediction interval beyond which nothing is s
 class Comparison:
     """One experiment against another. `difference` is a fraction; p values are Holm-adjusted within the family.
 
-    Where it is known how much runs differ by their seed alone, methods are compared: `interval` is the 95 % interval of
-    the difference, `p_equivalent` the p value of the equivalence test. Else two trained models are compared on the same
-    images. `changed` names the parameters in which they differ; `caveat` says what makes the comparison unlike the one
-    that the two experiments mean.
+    Where it is known how much runs differ by their seed alone, methods are compared: `contrast` is their difference,
+    `p_equivalent` the p value of the equivalence test. Else two trained models are compared on the same images.
+    `changed` names the parameters in which they differ; `caveat` says what makes the comparison unlike the one that the
+    two experiments mean; `among` counts the family's comparisons.
     """
 
     experiment: str
@@ -36,8 +36,26 @@ class Comparison:
     seeds: int
     changed: tuple[str, ...]
     caveat: str | None
-    interval: tuple[float, float] | None = None
+    contrast: Contrast | None = None
     p_equivalent: float | None = None
+    among: int = 1
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the difference, of methods."""
+        return self.contrast.interval if self.contrast else None
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Of an open comparison, how many seeds would show a difference of the margin, or equivalence if there is none.
+
+        With 80 % power, after the correction; `None` where so many seeds left it open.
+        """
+        if self.verdict != "open" or self.contrast is None:
+            return None
+        margin, alpha = load_catalog().margin / 100, SIGNIFICANCE / self.among
+        both = (self.contrast.seeds_needed(margin, alpha=alpha, equivalence=e) or MOST_SEEDS for e in (False, True))
+        return n if (n := max(both)) > self.seeds else None
 
     @property
     def verdict(self) -> str:
@@ -56,6 +74,11 @@ class Comparison:
         return ("slightly " if small else "") + ("better" if self.difference > 0 else "worse")
 
     @property
+    def outcome(self) -> str:
+        """The verdict, and of an open comparison how many seeds it needs."""
+        return self.verdict + (f" (needs n = {self.seeds_needed})" if self.seeds_needed else "")
+
+    @property
     def answer(self) -> str:
         """The verdict; it says so where two trained models were compared, or what is not directly comparable."""
         if self.caveat:
@@ -65,8 +88,9 @@ class Comparison:
     def __str__(self) -> str:
         test = f"{points(self.interval[0])} to {points(self.interval[1])}" if self.interval else p_text(self.p)
         test = f"{test}, " if self.changed else ""  # the same training, done twice
+        needed = f", needs {self.seeds_needed}" if self.seeds_needed else ""
         return (
-            f"{self.experiment} against {self.base} {points(self.difference)} ({test}n = {self.seeds})"
+            f"{self.experiment} against {self.base} {points(self.difference)} ({test}n = {self.seeds}{needed})"
             f"{f', {self.verdict} ({self.caveat})' if self.caveat else ''}"
         )
 
@@ -98,9 +122,9 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         return None
     names = result.entry.id, base.entry.id
     found = contrast(names[:1], names[1:], journal.accuracies, journal.accuracy_spreads, journal.kinds)
-    interval = p_equivalent = None
+    p_equivalent = None
     if found:
-        difference, p, interval, n = found.difference, found.p, found.interval, found.seeds
+        difference, p, n = found.difference, found.p, found.seeds
         p_equivalent = found.p_equivalent(load_catalog().margin / 100)
         unit = "seed" if pairs[0][1].parameters.get("fold") is None else "fold"
         test = f"t-test, pooled spread, {'paired by seed' if found.paired else 'independent'}, n = {counted(n, unit)}"
@@ -126,7 +150,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         seeds=n,
         changed=tuple(differences(*(with_defaults(run.parameters) for run in pairs[0]))),
         caveat="; ".join(filter(None, caveats)) or None,
-        interval=interval,
+        contrast=found,
         p_equivalent=p_equivalent,
     )
 
@@ -145,6 +169,10 @@ def adjusted(found: list[Comparison]) -> Mapping[str, Comparison]:
 
     An experiment that repeats another with the same parameters asks nothing, and adjusts no other's p value.
     """
-    p = holm({c: c.p for c in found if c.changed})
-    equal = holm({c: c.p_equivalent for c in found if c.changed and c.p_equivalent is not None})
-    return {c.experiment: replace(c, p=p.get(c, c.p), p_equivalent=equal.get(c, c.p_equivalent)) for c in found}
+    asked = [c for c in found if c.changed]
+    p = holm({c: c.p for c in asked})
+    equal = holm({c: c.p_equivalent for c in asked if c.p_equivalent is not None})
+    return {
+        c.experiment: replace(c, p=p.get(c, c.p), p_equivalent=equal.get(c, c.p_equivalent), among=len(asked))
+        for c in found
+    }

@@ -167,7 +167,7 @@ def compare_experiments(before: str, after: str, output_dir: Path) -> Change:
         c.difference,
         c.p_equivalent if c.verdict == "equivalent" else c.p,
         c.test,
-        verdict=c.verdict,
+        verdict=c.outcome,
         interval=c.interval,
         metrics={m: (old[m], new[m]) for m in [*METRICS, "train_seconds"] if number(old[m]) != number(new[m])},
         parameters=differences(*(parameters_of(r.runs[0]) for r in (base, result))),

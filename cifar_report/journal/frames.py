@@ -48,7 +48,8 @@ def results_frame(journal: Journal) -> pd.DataFrame:
         return journal.runs
     figures = pd.DataFrame([_figures(journal, result) for result in journal.results.values()])
     frame = journal.runs.loc[:, :"settings"]  # which holds the parameters
-    return frame.merge(figures, on="experiment", how="left").astype({"compared_seeds": "Int64"})
+    counts = dict.fromkeys(("compared_seeds", "seeds_needed"), "Int64")
+    return frame.merge(figures, on="experiment", how="left").astype(counts)
 
 
 def family_frame(journal: Journal, family: str) -> pd.DataFrame:
@@ -111,7 +112,7 @@ def _figures(journal: Journal, result: Result) -> dict[str, Any]:
         "difference": 100 * comparison.difference if comparison else None,
         **_ends("difference", comparison.interval if comparison else None),
         **_of(comparison, p_holm="p", p_equivalent="p_equivalent", verdict="verdict", test="test"),
-        **_of(comparison, compared_seeds="seeds", unlike="caveat"),
+        **_of(comparison, compared_seeds="seeds", seeds_needed="seeds_needed", unlike="caveat"),
     }
 
 
