@@ -210,7 +210,8 @@ def test_unlike_comparisons_carry_a_caveat(tmp_path):
     assert journal.comparisons["EXP003"].caveat == "trained on 50,000 and 1,000 images"
     sentences = "\n".join(family(journal, "initialization"))
     assert (
-        "Not directly comparable, in points: EXP003 against EXP001 +20.00 (p < 0.001, n = 1), higher "
+        "Not directly comparable, in points: EXP003 against EXP001 "
+        "+20.00 (+17.48 to +22.44 over test images, p < 0.001, n = 1), higher "
         "(trained on 50,000 and 1,000 images)."
     ) in sentences
     assert journal.comparisons["EXP003"].verdict == "higher"  # not better
@@ -265,9 +266,11 @@ def test_what_several_experiments_share_is_said_once(tmp_path):
         write_run(tmp_path, name, accuracy, validation_losses=losses[name])
     sentences = "\n".join(family(Journal(tmp_path), "initialization"))
     assert (
-        "Of two trained models, no difference shown, in points: EXP003 against EXP001 +0.20 (p = 0.500, n = 1); "
-        "EXP004 against EXP001 +0.40 (p = 0.250, n = 1). "
-        "Of two trained models, higher, in points: EXP005 against EXP001 +10.00 (p < 0.001, n = 1)."
+        "Of two trained models, no difference shown, in points: EXP003 against EXP001 "
+        "+0.20 (\N{MINUS SIGN}0.14 to +0.54 over test images, p = 0.500, n = 1); EXP004 against EXP001 "
+        "+0.40 (\N{MINUS SIGN}0.04 to +0.84 over test images, p = 0.250, n = 1). "
+        "Of two trained models, higher, in points: EXP005 against EXP001 "
+        "+10.00 (+8.11 to +11.85 over test images, p < 0.001, n = 1)."
     ) in sentences
     assert "rises: EXP003 after epoch 2 (loss +30 %" in sentences
     assert (  # one epoch may be noise

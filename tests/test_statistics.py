@@ -1,10 +1,12 @@
 """Against figures worked out by hand or printed in textbooks."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_report.journal.statistics import Spread, calibration, contrast, mcnemar, wilson_interval
+from cifar_report.journal.statistics import Spread, calibration, contrast, mcnemar, paired_interval, wilson_interval
 
 
 def test_wilson_interval_by_its_formula():
@@ -39,6 +41,18 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():
     by_hand = 2 * sum(stats.binom.pmf(k, 11, 0.5) for k in (0, 1, 2))
     assert mcnemar(first, second) == pytest.approx(by_hand)
     assert mcnemar(first, first) == 1.0
+
+
+def test_the_interval_over_images_holds_the_true_difference_in_95_of_100_cases():
+    random = np.random.default_rng(0)
+    answers = random.choice(4, p=[0.70, 0.10, 0.06, 0.14], size=(2000, 1000))  # both right, first only, second only
+    held = [low <= -0.04 <= high for row in answers for low, high in [paired_interval(row < 2, row % 2 == 0)]]
+    assert 0.94 <= np.mean(held) <= 0.965
+    low, high = paired_interval(np.array([True] * 9 + [False] * 2), np.array([False] * 9 + [True] * 2))
+    gained, lost, n = 2.5, 9.5, 13
+    error = math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
+    assert (low + high) / 2 == pytest.approx((gained - lost) / n)
+    assert (high - low) / 2 == pytest.approx(1.959964 * error)
 
 
 def test_two_seeds_with_the_same_difference_are_no_certainty():

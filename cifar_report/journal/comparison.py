@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Literal
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import counted, listing, p_text, points
-from cifar_report.journal.statistics import MOST_SEEDS, SIGNIFICANCE, Contrast, contrast, holm, mcnemar, verdict
+from cifar_report.journal.statistics import (
+    MOST_SEEDS,
+    SIGNIFICANCE,
+    Contrast,
+    contrast,
+    holm,
+    mcnemar,
+    paired_interval,
+    verdict,
+)
 from cifar_report.journal.work import unlike
 
 if TYPE_CHECKING:
@@ -23,9 +32,9 @@ class Comparison:
     """One experiment against another. `difference` is a fraction; p values are Holm-adjusted within the family.
 
     Where it is known how much runs differ by their seed alone, methods are compared: `contrast` is their difference,
-    `p_equivalent` the p value of the equivalence test. Else two trained models are compared on the same images.
-    `changed` names the parameters in which they differ; `caveat` says what makes the comparison unlike the one that the
-    two experiments mean; `among` counts the family's comparisons.
+    `p_equivalent` the p value of the equivalence test. Else two trained models are compared on the same images, and
+    `interval` is over images. `changed` names the parameters in which they differ; `caveat` says what makes the
+    comparison unlike the one that the two experiments mean; `among` counts the family's comparisons.
     """
 
     experiment: str
@@ -36,14 +45,10 @@ class Comparison:
     seeds: int
     changed: tuple[str, ...]
     caveat: str | None
+    interval: tuple[float, float]  # 95 %, of the difference
     contrast: Contrast | None = None
     p_equivalent: float | None = None
     among: int = 1
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the difference, of methods."""
-        return self.contrast.interval if self.contrast else None
 
     @property
     def seeds_needed(self) -> int | None:
@@ -83,11 +88,12 @@ class Comparison:
         """The verdict; it says so where two trained models were compared, or what is not directly comparable."""
         if self.caveat:
             return "not directly comparable"
-        return self.verdict if self.interval or not self.changed else f"of two trained models, {self.verdict}"
+        return self.verdict if self.contrast or not self.changed else f"of two trained models, {self.verdict}"
 
     def __str__(self) -> str:
-        test = f"{points(self.interval[0])} to {points(self.interval[1])}" if self.interval else p_text(self.p)
-        test = f"{test}, " if self.changed else ""  # the same training, done twice
+        over = "" if self.contrast else f" over test images, {p_text(self.p)}"
+        test = f"{points(self.interval[0])} to {points(self.interval[1])}{over}, "
+        test = test if self.changed else ""  # the same training, done twice
         needed = f", needs {self.seeds_needed}" if self.seeds_needed else ""
         return (
             f"{self.experiment} against {self.base} {points(self.difference)} ({test}n = {self.seeds}{needed})"
@@ -124,7 +130,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     found = contrast(names[:1], names[1:], journal.accuracies, journal.accuracy_spreads, journal.kinds)
     p_equivalent = None
     if found:
-        difference, p, n = found.difference, found.p, found.seeds
+        difference, p, interval, n = found.difference, found.p, found.interval, found.seeds
         p_equivalent = found.p_equivalent(load_catalog().margin / 100)
         unit = "seed" if pairs[0][1].parameters.get("fold") is None else "fold"
         test = f"t-test, pooled spread, {'paired by seed' if found.paired else 'independent'}, n = {counted(n, unit)}"
@@ -135,6 +141,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
             return None
         labels, first, second = shared
         n, difference, p = 1, float(second.mean() - first.mean()), mcnemar(first, second)
+        interval = paired_interval(first, second)
         test = f"McNemar, {len(labels):,} images, n = 1 seed"
     caveats = [
         unlike(*pairs[0], paired=found is not None),
@@ -150,6 +157,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         seeds=n,
         changed=tuple(differences(*(with_defaults(run.parameters) for run in pairs[0]))),
         caveat="; ".join(filter(None, caveats)) or None,
+        interval=interval,
         contrast=found,
         p_equivalent=p_equivalent,
     )

@@ -45,7 +45,7 @@ class Change:
     p: float | None = None
     test: str = ""
     verdict: str = ""  # empty where nothing was tested
-    interval: tuple[float, float] | None = None  # of the difference, where methods are compared
+    interval: tuple[float, float] | None = None  # of the difference between two experiments
     metrics: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     parameters: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 

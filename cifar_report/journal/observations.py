@@ -102,7 +102,7 @@ def _classes(results: Sequence[Result], journal: Journal) -> tuple[list[str], li
     unchanged: list[str] = []
     for name in (result.entry.id for result in results):
         methods = journal.comparisons.get(name)
-        if methods is None or methods.interval is None or methods.caveat or not methods.changed:
+        if methods is None or methods.contrast is None or methods.caveat or not methods.changed:
             continue
         tested = {
             of: found

@@ -56,6 +56,21 @@ def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
     return float(stats.binomtest(only_first, only_first + only_second).pvalue)
 
 
+def paired_interval(first_correct: np.ndarray, second_correct: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the second classifier's accuracy less the first's, over images (Agresti and Min 2005).
+
+    Args:
+        first_correct: bool (N,), whether the first was right on each image.
+        second_correct: bool (N,), the same of the second.
+    """
+    n = len(first_correct) + 2
+    lost = (int((first_correct & ~second_correct).sum()) + 0.5) / n
+    gained = (int((~first_correct & second_correct).sum()) + 0.5) / n
+    difference = gained - lost
+    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt((gained + lost - difference**2) / n)
+    return difference - half, difference + half
+
+
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Holm's step-down adjustment (Holm 1979) of p values by name."""
     names = sorted(p_values, key=p_values.__getitem__)
