@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import difflib
 import re
-import types
 from collections.abc import Container, Iterator, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
@@ -320,14 +319,7 @@ def _sentence(error: ValidationError, where: str) -> str:
 
 def allowed_values(name: str) -> list[str]:
     """Allowed words of a parameter (of its elements, for a list), or an empty list for numbers and free text."""
-
-    def literals(annotation: Any) -> list[str]:
-        origin = get_origin(annotation)
-        if origin is Literal:
-            return [str(value) for value in get_args(annotation)]
-        if origin in (Annotated, Union, types.UnionType, tuple):
-            return [word for part in get_args(annotation) for word in literals(part)]
-        return ["null"] if annotation is type(None) else []
-
-    words = literals(Experiment.model_fields[name].annotation)
-    return [] if words == ["null"] else words
+    schema = Experiment.model_json_schema()["properties"][name]
+    parts = [schema, schema.get("items", {}), *schema.get("anyOf", ())]
+    words = [word for part in parts for word in part.get("enum", [part.get("const")]) if word]
+    return [*words, "null"] if words and "anyOf" in schema else words
