@@ -238,7 +238,7 @@ def test_faulty_download_leaves_nothing_and_falls_back_to_the_mirror(
         load_images("cifar10")
     expected = {
         "wrong checksum": "wrong checksum",
-        "cut half-way": "cut before the file was complete",
+        "cut half-way": "connection was cut",
         "404": "answers 404",
         "server down": "cannot be reached",
     }[fault]

@@ -76,14 +76,10 @@ def _fetched(url: str, folder: Path, filename: str, digest: str | None) -> Path:
         finally:
             part.unlink(missing_ok=True)
     except requests.HTTPError as error:
-        status = getattr(error.response, "status_code", "with an error")
-        raise DownloadError(f"{url}: the server answers {status}") from None
-    except requests.Timeout:
-        raise DownloadError(f"{url}: no answer within {TIMEOUT} seconds") from None
-    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
-        raise DownloadError(f"{url}: the connection was cut before the file was complete") from None
-    except requests.ConnectionError:
-        raise DownloadError(f"{url}: the server cannot be reached") from None
+        raise DownloadError(f"{url}: the server answers {error.response.status_code}") from None
+    except requests.RequestException as error:
+        reason = f"the server cannot be reached, or the connection was cut ({type(error).__name__})"
+        raise DownloadError(f"{url}: {reason}") from None
     except OSError as error:
         raise DownloadError(f"{url}: cannot store it in {folder}: {error.strerror or error}") from None
 
