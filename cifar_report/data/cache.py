@@ -105,12 +105,10 @@ _verified: set[tuple[str, str, int, int]] = set()
 
 def _store(folder: Path, images: Images) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as made:
+        temporary = Path(made)
         np.save(temporary / "pixels.npy", images.pixels)
         np.save(temporary / "labels.npy", images.labels)
         (temporary / "facts.json").write_text(json.dumps({name: getattr(images, name) for name in FACTS}))
         shutil.rmtree(folder, ignore_errors=True)  # damaged, if there is one, or another process was faster
         temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
