@@ -159,13 +159,24 @@ def packaged_folder(name: str) -> Path:
     return package / name if (package / name).is_dir() else package.parent / name
 
 
+class Profile(BaseModel, extra="forbid"):
+    """A budget, `params/profiles/<name>.yaml`: parameters of all experiments, then of those named, or of a range."""
+
+    purpose: str
+    all: dict[str, Any] = {}
+    experiments: dict[str, dict[str, Any]] = {}
+
+
 @cache
 def load_catalog() -> Catalog:
     """Read the journal's table of contents."""
-    path = packaged_folder("params") / "journal.yaml"
+    return _read(Catalog, packaged_folder("params") / "journal.yaml")
+
+
+def _read(kind: type[BaseModel], path: Path) -> Any:
     content = read_yaml(path)
     try:
-        return Catalog.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         places = [str(place) for place in first["loc"]]
@@ -205,18 +216,10 @@ def load_experiment(name: str, *, profile: str | None = None, overrides: Mapping
 def _profile_overrides(profile: str, experiment: str) -> dict[str, Any]:
     if profile not in profiles():
         raise unknown("profile", profile, profiles())
-    path = packaged_folder("params") / "profiles" / f"{profile}.yaml"
-    content = read_yaml(path)
-    if others := set(content) - {"purpose", "all", "experiments"}:
-        raise RequestError(f"{path}: unknown key '{min(others)}'; allowed: purpose, all, experiments")
-    for part in ("all", "experiments"):
-        if not isinstance(content.get(part) or {}, dict):
-            raise RequestError(f"{path}: '{part}' must hold 'name: value' pairs")
-    overrides, listed, entry = dict(content.get("all") or {}), False, load_catalog().entries.get(experiment)
-    for names, values in (content.get("experiments") or {}).items():
-        if not isinstance(values, dict):
-            raise RequestError(f"{path}: '{names}' must hold parameters, such as {{epochs: 1}}")
-        if experiment in load_catalog().select(str(names).split()):
+    budget: Profile = _read(Profile, packaged_folder("params") / "profiles" / f"{profile}.yaml")
+    overrides, listed, entry = budget.all, False, load_catalog().entries.get(experiment)
+    for names, values in budget.experiments.items():
+        if experiment in load_catalog().select(names):
             overrides, listed = overrides | values, True
     if entry and entry.builds_on and not listed:  # as `new` adds one: with the budget of what it builds on
         return _profile_overrides(profile, entry.builds_on)
