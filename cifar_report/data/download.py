@@ -1,7 +1,7 @@
 """Downloads that are either whole and verified, or an error: nothing half-done is ever used.
 
-Addresses stand where they are used: CIFAR-10's in `sources.py`, the weights' in `training/weights.py`. pooch writes to
-a temporary file, compares the digest and renames; a broken download starts again from nothing.
+Addresses stand where they are used: CIFAR-10's in `sources.py`, the weights' in `training/weights.py`. A file gets
+its name once its digest is verified; a broken download starts again from nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 import warnings
 from pathlib import Path
 from time import monotonic
-from uuid import uuid4
 
 from cifar_report.experiments.errors import RequestError
+from cifar_report.records.files import atomic_file
 
 # Seconds for which a failed download is not tried again: longer than all addresses take to time out, so that a plan of
 # many runs waits once.
@@ -57,8 +57,7 @@ def _fetched(url: str, folder: Path, filename: str, digest: str | None) -> Path:
     with warnings.catch_warnings(action="ignore"):  # tqdm's, in a notebook without widgets
         import pooch
 
-    pooch.get_logger().setLevel("WARNING")  # what is fetched, a notebook's own cells say
-    offline, file, part = os.environ.get(OFFLINE), folder / filename, folder / f".{uuid4().hex}"
+    offline, file = os.environ.get(OFFLINE), folder / filename
     headers = {"Accept-Encoding": "identity"}  # a compressed transfer would hide the file's length
     try:
         algorithm, _, wanted = (digest or ("" if offline else _digest_by_server(url)) or "sha256:").partition(":")
@@ -67,14 +66,12 @@ def _fetched(url: str, folder: Path, filename: str, digest: str | None) -> Path:
         if offline:
             raise DownloadError(f"{url}: downloads are switched off ({OFFLINE})")
         seen = sys.stderr.isatty()
-        fetcher = pooch.HTTPDownloader(progressbar=seen, timeout=TIMEOUT, headers=headers, chunk_size=1 << 16)
-        try:  # pooch compares whole digests only: the file gets its name once it is verified
-            pooch.retrieve(url, known_hash=None, fname=part.name, path=folder, downloader=fetcher)
+        fetch = pooch.HTTPDownloader(progressbar=seen, timeout=TIMEOUT, headers=headers, chunk_size=1 << 16)
+        with atomic_file(file) as part:
+            fetch(url, part, None)
             if not pooch.file_hash(str(part), algorithm).startswith(wanted):
                 raise DownloadError(f"{url}: the file received is not the expected one (wrong checksum)")
-            return part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
+        return file
     except requests.HTTPError as error:
         raise DownloadError(f"{url}: the server answers {error.response.status_code}") from None
     except requests.RequestException as error:
