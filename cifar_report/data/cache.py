@@ -106,7 +106,7 @@ _verified: set[tuple[str, str, int, int]] = set()
 def _store(folder: Path, images: Images) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-", ignore_cleanup_errors=True) as made:
-        temporary = Path(made)
+        (temporary := Path(made, "images")).mkdir()  # others may read it; what is made above is one user's alone
         np.save(temporary / "pixels.npy", images.pixels)
         np.save(temporary / "labels.npy", images.labels)
         (temporary / "facts.json").write_text(json.dumps({name: getattr(images, name) for name in FACTS}))
