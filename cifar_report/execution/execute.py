@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import psutil
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -47,18 +46,15 @@ def execute_plan(plan: Sequence[PlannedRun], *, jobs: int | None = None, runs_pe
         print(f"{counted(len(slots), 'run')} at a time: {room} (--runs-per-gpu)")
     crew = _Crew(waiting=longest_first(missing) if len(slots) > 1 else list(missing), free=slots)
     records: list[RunRecord] = []
-    console = Console()
-    live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
-    with live or contextlib.nullcontext():
+    with Live(transient=True, auto_refresh=False) as live:  # shown on a terminal only
         try:
             while crew.waiting or crew.running:
                 crew.start_what_can_start()
                 for record in crew.finished(POLL):
                     records.append(record)
                     print(f"[{len(records)}/{len(missing)}] {summary(record)}")
-                if live:
-                    title = f"{len(records)} of {len(missing)} done"
-                    live.update(table_of_running([worker for worker, _ in crew.running], title), refresh=True)
+                title = f"{len(records)} of {len(missing)} done"
+                live.update(table_of_running([worker for worker, _ in crew.running], title), refresh=True)
         finally:
             crew.end()
     return records
