@@ -14,7 +14,7 @@ import numpy as np
 
 from cifar_report.data import sources
 from cifar_report.data.download import DownloadError, cache_folder
-from cifar_report.data.pictures import PictureFolder
+from cifar_report.data.pictures import find_picture_folder
 from cifar_report.data.sources import Images
 from cifar_report.experiments.errors import RequestError
 
@@ -37,11 +37,10 @@ def load_images(
         return _cached("digits", sources.load_digits), None
     if dataset == "folder":
         try:
-            pictures = PictureFolder.find(data_dir, size)
-            known = pictures.identity()
+            known, read = find_picture_folder(data_dir, size)
         except OSError as error:  # a link that leads nowhere, a folder that may not be read
             raise RequestError(f"{error.filename} cannot be read: {error.strerror}") from None
-        return _cached(f"folder-{known}", pictures.read), None
+        return _cached(f"folder-{known}", read), None
     if local := sources.find_local_copy(data_dir):
         files, read = local
         return _cached(f"cifar10-{sources.identity('cifar10', files)}", read), None

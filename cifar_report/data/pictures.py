@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,84 +57,71 @@ def pictures_in(folder: Path, *, readable: bool = True) -> list[Path]:
     return sorted(file for file in files if file.suffix.lower() in SUFFIXES | UNREADABLE)
 
 
-@dataclass(frozen=True)
-class PictureFolder:
-    """A folder with a folder of pictures for each class, or with two such: `train/` and `test/`.
+def find_picture_folder(data_dir: str | None, size: int) -> tuple[str, Callable[[], Images]]:
+    """Look below `data_dir` for a folder of pictures for each class, or for two such folders: `train/` and `test/`.
 
-    Where `train_size` is `None`, every fifth of a class is tested. `unused`: folders beside `train/` and `test/`.
+    There must be two to `MOST_CLASSES` classes, with pictures to train on and to test with. Returns what changes when
+    the files or their labels do (links to files may move, and these stay), and what decodes them to `size` pixels.
     """
+    if data_dir is None:
+        raise RequestError("dataset=folder needs data_dir: a folder with a folder of pictures for each class")
+    folder = Path(data_dir).expanduser()
+    if not folder.is_dir():
+        raise RequestError(f"data_dir names the folder {folder}, which does not exist")
+    parts = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
+    apart = all((folder / name).is_dir() for name in ("train", "test"))
+    if "train" in parts <= {"train", "test", "val", "valid", "validation"} and not apart:
+        raise RequestError(
+            f"{folder} has pictures to train on: put those to test with beside them, in train/ and test/"
+        )
+    train = _classes_in(folder / "train" if apart else folder)
+    test = _classes_in(folder / "test") if apart else {}
+    if not 2 <= len(train) <= MOST_CLASSES:
+        raise RequestError(
+            f"data_dir names the folder {folder}, which should hold a folder of pictures for each of 2 to "
+            f"{MOST_CLASSES} classes, or such folders in train/ and in test/; it has {len(train)}"
+        )
+    for name in {**train, **test}:
+        if not train.get(name) or not (test.get(name) if apart else train[name][4:]):
+            least = "one in train/ and one in test/" if apart else f"five, not {len(train[name])}"
+            raise RequestError(f"class {name} in {folder} has too few pictures to train on and to test with: {least}")
+    both = [*enumerate(train.values()), *enumerate(test.values())]
+    labels = [label for label, pictures in both for _ in pictures]
+    files = [file for _, pictures in both for file in pictures]
+    train_size = sum(map(len, train.values())) if apart else None
+    unused = sorted(p for p in parts - {"train", "test", "__macosx"} if p[0] != ".") if apart else []
+    source = f"a folder of pictures, decoded to {size} pixels"
+    if unused:
+        source += f", without its folder{'s' if len(unused) > 1 else ''} {', '.join(unused)}"
+    known = identity(f"{source}, {tuple(train)}, {labels}, {train_size}", files)
+    return known, partial(_read_pictures, files, labels, tuple(train), train_size, size, source)
 
-    classes: tuple[str, ...]
-    labels: list[int]
-    files: list[Path]  # those of `train/` first
-    train_size: int | None
-    size: int  # pixels a side that they are decoded to
-    unused: tuple[str, ...] = ()
 
-    @classmethod
-    def find(cls, data_dir: str | None, size: int) -> PictureFolder:
-        """Look below `data_dir`: for two to `MOST_CLASSES` classes, with pictures to train on and to test with."""
-        if data_dir is None:
-            raise RequestError("dataset=folder needs data_dir: a folder with a folder of pictures for each class")
-        folder = Path(data_dir).expanduser()
-        if not folder.is_dir():
-            raise RequestError(f"data_dir names the folder {folder}, which does not exist")
-        parts = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
-        apart = all((folder / name).is_dir() for name in ("train", "test"))
-        if "train" in parts <= {"train", "test", "val", "valid", "validation"} and not apart:
-            raise RequestError(
-                f"{folder} has pictures to train on: put those to test with beside them, in train/ and test/"
-            )
-        train = _classes_in(folder / "train" if apart else folder)
-        test = _classes_in(folder / "test") if apart else {}
-        if not 2 <= len(train) <= MOST_CLASSES:
-            raise RequestError(
-                f"data_dir names the folder {folder}, which should hold a folder of pictures for each of 2 to "
-                f"{MOST_CLASSES} classes, or such folders in train/ and in test/; it has {len(train)}"
-            )
-        for name in {**train, **test}:
-            if not train.get(name) or not (test.get(name) if apart else train[name][4:]):
-                least = "one in train/ and one in test/" if apart else f"five, not {len(train[name])}"
-                raise RequestError(
-                    f"class {name} in {folder} has too few pictures to train on and to test with: {least}"
-                )
-        both = [*enumerate(train.values()), *enumerate(test.values())]
-        labels = [label for label, files in both for _ in files]
-        train_size = sum(map(len, train.values())) if apart else None
-        unused = tuple(sorted(p for p in parts - {"train", "test", "__macosx"} if p[0] != ".")) if apart else ()
-        return cls(tuple(train), labels, [file for _, files in both for file in files], train_size, size, unused)
-
-    def identity(self) -> str:
-        """What changes when the files or their labels do: links to files may move, and these stay."""
-        known = (f"{self.size} pixels", self.classes, self.labels, self.train_size, *self.unused)
-        return identity(", ".join(map(str, known)), self.files)
-
-    def read(self) -> Images:
-        """Decode every picture; an error names one that cannot be read."""
-        labels = np.array(self.labels, dtype=np.uint8)
-        pixels = np.empty((len(labels), 3, self.size, self.size), dtype=np.uint8)
-        for number, file in enumerate(self.files):
-            try:
-                pixels[number] = read_picture(file, self.size)
-            except Exception as error:  # of a damaged file, whatever the reader of its format raises
-                raise RequestError(f"{file} cannot be read as a picture: {error}; repair or remove it") from None
-        shuffle = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation
-        if train_size := self.train_size:
-            order = np.concatenate([shuffle(train_size), np.arange(train_size, len(labels))])
-        else:
-            shuffled = shuffle(len(labels))
-            order, train_size = every_fifth_tests(labels[shuffled])
-            order = shuffled[order]
-        if len(labels) - train_size > MOST_TESTED:
-            raise RequestError(f"at most {MOST_TESTED:,} pictures can be tested, not {len(labels) - train_size:,}")
-        source = f"a folder of pictures, decoded to {self.size} pixels"
-        if self.unused:
-            source += f", without its folder{'s' if len(self.unused) > 1 else ''} {', '.join(self.unused)}"
-        digests = [hash(pixels[at].tobytes()) for at in order]
-        trained = set(digests[:train_size])
-        if twice := sum(digest in trained for digest in digests[train_size:]):
-            source += f" ({twice} of its {len(labels) - train_size} test pictures also trained on)"
-        return Images(pixels[order], labels[order], train_size, self.classes, source, "local file")
+def _read_pictures(
+    files: list[Path], numbers: list[int], classes: tuple[str, ...], train_size: int | None, size: int, source: str
+) -> Images:
+    """Decode every picture; an error names one that cannot be read. Without `train_size` every fifth tests."""
+    labels = np.array(numbers, dtype=np.uint8)
+    pixels = np.empty((len(labels), 3, size, size), dtype=np.uint8)
+    for number, file in enumerate(files):
+        try:
+            pixels[number] = read_picture(file, size)
+        except Exception as error:  # of a damaged file, whatever the reader of its format raises
+            raise RequestError(f"{file} cannot be read as a picture: {error}; repair or remove it") from None
+    shuffle = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation
+    if train_size:
+        order = np.concatenate([shuffle(train_size), np.arange(train_size, len(labels))])
+    else:
+        shuffled = shuffle(len(labels))
+        order, train_size = every_fifth_tests(labels[shuffled])
+        order = shuffled[order]
+    if len(labels) - train_size > MOST_TESTED:
+        raise RequestError(f"at most {MOST_TESTED:,} pictures can be tested, not {len(labels) - train_size:,}")
+    digests = [hash(pixels[at].tobytes()) for at in order]
+    trained = set(digests[:train_size])
+    if twice := sum(digest in trained for digest in digests[train_size:]):
+        source += f" ({twice} of its {len(labels) - train_size} test pictures also trained on)"
+    return Images(pixels[order], labels[order], train_size, classes, source, "local file")
 
 
 def _classes_in(folder: Path) -> dict[str, list[Path]]:
