@@ -19,7 +19,7 @@ from cifar_report import __version__
 from cifar_report.experiments.catalog import load_catalog, load_experiment, packaged_folder, parse_overrides, profiles
 from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, full_name, shown
-from cifar_report.formatting import counted, duration, number, p_text, points
+from cifar_report.formatting import counted, duration, listing, number, p_text, points
 
 if TYPE_CHECKING:  # what is slow to import is imported by the commands that need it
     from cifar_report.execution.plan import PlannedRun
@@ -149,9 +149,13 @@ def new(
     for path in add_experiment(experiment, base, parse_overrides(sets or []), title):
         print(f"written: {path}")
     print(f'run both with: make report ONLY="{full_name(base)} {full_name(experiment)}" SEEDS=0,1,2')
-    own, other = (load_experiment(name, profile="quick") for name in map(full_name, (experiment, base)))
-    if sets and own == other.model_copy(update={"experiment": own.experiment}):
-        print("the profile quick makes both alike: add PROFILE=full, or a line for yours in params/profiles/quick.yaml")
+    names = full_name(base), full_name(experiment)
+    full, quick = ([load_experiment(name, profile=profile) for name in names] for profile in ("full", "quick"))
+    if alike := full[0].differences(full[1]).keys() - quick[0].differences(quick[1]).keys():
+        print(
+            f"the profile quick has the same {listing(sorted(alike))} for both: add PROFILE=full, or a line for "
+            "yours in params/profiles/quick.yaml"
+        )
 
 
 @app.command(epilog=_examples("cifar-report parameters"))
@@ -202,9 +206,8 @@ def report(
 
     if no_run and sets:
         raise RequestError("--set applies to runs to execute, and --no-run executes none")
-    if no_run and output and not profile:  # what is on record there is not of the profile that would be run here
-        profile = output.name if output.name in profiles() else _recorded_profile(output / "runs")
     check_measures()
+    profile = profile or (_recorded_profile(output) if no_run and output else None)
     request = requested(None if no_run else experiments, profile, seeds, output, sets)
     names, chosen, code = request.experiments, request.seeds, DONE
     if no_run:
@@ -235,6 +238,7 @@ def status(
     """Show the status of each planned run (complete, stale, failed, unfinished, missing), why, and who executes it."""
     from cifar_report.records.lock import holder, is_locked
 
+    profile = profile or (_recorded_profile(output) if output else None)
     plan = requested(experiments, profile, seeds, output, sets).plan(read_only=True)
     counts: Counter[str] = Counter()
     for planned in plan:
@@ -379,6 +383,7 @@ def verify(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
 ) -> int:
     """Train complete runs again and check that they reproduce. Without experiments: the quickest run."""
+    profile = profile or (_recorded_profile(output) if output else None)
     plan = requested(experiments, profile, seeds, output, sets).plan()
     from cifar_report.execution.verify import verify_runs
 
@@ -424,12 +429,14 @@ def predict(
     return DONE if predictions else REQUEST_WRONG
 
 
-def _recorded_profile(runs: Path) -> str | None:
-    """The profile that a folder's first run of the journal is nearest to; `None` where there is none."""
+def _recorded_profile(output: Path) -> str | None:
+    """The profile that an output folder is named after, or that its first run of the journal is nearest to."""
     from cifar_report.journal.work import nearest_profile
     from cifar_report.records.record import read_runs
 
-    found = (run for name in load_catalog().entries for run in read_runs(runs / name.lower()))
+    if output.name in profiles():
+        return output.name
+    found = (run for name in load_catalog().entries for run in read_runs(output / "runs" / name.lower()))
     return next((nearest_profile(run)[0] for run in found), None)
 
 
@@ -465,7 +472,7 @@ def requested(experiments: Names, profile: Profile, seeds: Seeds, output: Output
     return Request(
         experiments=tuple(load_catalog().select(experiments)) if experiments else (),
         profile=profile,
-        seeds=_parse_seeds(seeds or "0"),
+        seeds=_parse_seeds("0" if seeds is None else seeds),
         overrides=parse_overrides(sets or ()),
         output_dir=output or Path("outputs") / profile,
     )

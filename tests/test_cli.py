@@ -12,6 +12,7 @@ from records import write_run
 from cifar_report import __version__, cli
 from cifar_report.cli import main
 from cifar_report.experiments.catalog import Statement, load_catalog
+from cifar_report.experiments.errors import RequestError
 from cifar_report.records.files import CHECKPOINT, PROGRESS, write_text
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import Progress, run_folder, write_record
@@ -53,6 +54,7 @@ def test_parameters_are_explained(capsys):
         (["run", "EXP014", "--profile", "quick", "--set", "weights=null"], "must be pretrained"),
         (["run", "EXP007", "--profile", "quick", "--set", "nesterov=true"], "nesterov belongs to sgd"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "a"], "whole numbers"),
+        (["run", "EXP003", "--profile", "quick", "--seeds", ""], "whole numbers"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "1,0-3"], "twice"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "9-3"], "not '9-3'"),
         (["run", "EXP003", "--profile", "quick", "--seeds", "0-1000000000"], "up to 10,000 long"),
@@ -156,6 +158,20 @@ def test_status_names_who_executes_a_run(capsys, tmp_path):
     with folder_lock(tmp_path / "runs" / "exp003" / "seed-0"):
         assert main(["status", "EXP003", "--profile", "quick", "--output", str(tmp_path)]) == 0
     assert "EXP003 seed 0: unfinished: after epoch 2 of 5; process " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["status", "verify"])
+def test_a_folder_is_looked_at_with_the_profile_of_its_runs(tmp_path, monkeypatch, capsys, command):
+    def requested(experiments, profile, *rest):
+        raise RequestError(f"with the profile {profile}")
+
+    monkeypatch.setattr(cli, "requested", requested)
+    for name in ("reference", "mine"):
+        write_run(tmp_path / name, "EXP003", parameters=QUICK if name == "mine" else {})
+        assert main([command, "--output", str(tmp_path / name)]) == 2
+    assert main([command, "--output", str(tmp_path / "mine"), "--profile", "full"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[-1] for line in said] == ["reference", "quick", "full"]
 
 
 def test_seeds_are_numbers_and_ranges():
@@ -272,11 +288,11 @@ def test_what_was_to_be_holdout_is_not_asked_of_a_stand_in(capsys, tmp_path, no_
 
 
 def test_recorded_runs_tell_their_profile(tmp_path):
-    assert cli._recorded_profile(tmp_path / "runs") is None
+    assert cli._recorded_profile(tmp_path) is None
     write_run(tmp_path, "EXP003", 0.76)
-    assert cli._recorded_profile(tmp_path / "runs") in ("full", "reference")
+    assert cli._recorded_profile(tmp_path) in ("full", "reference")
     write_run(tmp_path, "EXP003", 0.76, parameters=QUICK)
-    assert cli._recorded_profile(tmp_path / "runs") == "quick"
+    assert cli._recorded_profile(tmp_path) == "quick"
 
 
 def test_dry_run_and_status_execute_nothing(capsys, tmp_path):

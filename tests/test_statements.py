@@ -309,6 +309,23 @@ def test_a_contrast_has_two_sides(text):
         Statement(of="EXP000", says="It is so.", contrasts=[text])
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"contrasts": ["EXP003 = EXP001 + 1"]}, "a difference of a given size is stated with < or >"),
+        ({"contrasts": ["EXP003 > EXP003-LR-0_02"]}, "`cifar-report new` names an experiment of a sweep"),
+        ({"contrasts": ["EXP003 > EXP001"], "margin": -1}, "greater than 0"),
+        ({"contrasts": ["EXP003 > EXP001"], "margin": 0}, "greater than 0"),
+        ({"contrasts": ["EXP003 > EXP001"], "measure": "acuracy"}, "'x' is of acuracy and needs a margin"),
+        ({"at_least": {"EXP003": 0.94}}, "accuracies are in percent"),
+        ({"figures": {"EXP003": 0.757}}, "accuracies are in percent"),
+    ],
+)
+def test_a_statement_that_nothing_could_test_is_refused(given, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Statement(of="EXP000", says="x", **given)
+
+
 @pytest.mark.parametrize("text", ["EXP003 > EXP003", "EXP001 EXP003 = EXP003 EXP001", "EXP003 < EXP003 + 1"])
 def test_a_contrast_with_itself_is_refused(text):
     with pytest.raises(ValueError, match=f"'{re.escape(text)}' compares experiments with themselves"):

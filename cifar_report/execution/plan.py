@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from cifar_report.data.cache import load_images
 from cifar_report.data.split_check import check_split
-from cifar_report.execution.resources import RELATIVE_COST, gpus
+from cifar_report.execution.resources import RELATIVE_COST, UNKNOWN_COST, gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
@@ -225,7 +225,9 @@ def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
 
     def cost(run: PlannedRun) -> float:
         e = run.parameters
-        return RELATIVE_COST[e.model] * e.image_size**2 * min(e.train_limit or 50_000, 50_000) * e.epochs
+        return (
+            RELATIVE_COST.get(e.model, UNKNOWN_COST) * e.image_size**2 * min(e.train_limit or 50_000, 50_000) * e.epochs
+        )
 
     return sorted(runs, key=cost, reverse=True)
 

@@ -23,6 +23,7 @@ RELATIVE_COST = {
     "efficientnet_b0": 49,
     "vgg16": 664,
 }
+UNKNOWN_COST = 50  # of a model that is not in this table yet: about a ResNet-18's
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 

@@ -13,7 +13,7 @@ from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import load_dataset
 from cifar_report.data.download import cache_folder
 from cifar_report.execution.plan import PlannedRun
-from cifar_report.execution.resources import RELATIVE_COST, STARTUP
+from cifar_report.execution.resources import RELATIVE_COST, STARTUP, UNKNOWN_COST
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import PLACE_PARAMETERS, Experiment
 from cifar_report.records.files import write_text
@@ -52,7 +52,7 @@ def _measured(e: Experiment, validation: float) -> list[float]:
     device, file = find_device(e.device), cache_folder() / "speed.json"
     machine = describe_environment(device)
     batch = e.batch_size if device.type == "cuda" else min(e.batch_size, max(4, 2**17 // e.image_size**2))
-    affordable = min(1024, 12_000 * 32**2 // (RELATIVE_COST[e.model] * e.image_size**2))
+    affordable = min(1024, 12_000 * 32**2 // (RELATIVE_COST.get(e.model, UNKNOWN_COST) * e.image_size**2))
     images = batch * max(4 if device.type == "cuda" else 1, affordable // batch)  # an incomplete batch takes as long
     images = min(images, SIZES["digits"][0])
     small = {"train_limit": images, "test_limit": max(1, round(images * validation)), "batch_size": batch, "lr": 1e-6}

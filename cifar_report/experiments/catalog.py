@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from cifar_report.experiments.errors import RequestError, unknown
@@ -42,13 +42,15 @@ class Statement(BaseModel, extra="forbid"):
     of: str
     says: str
     measure: str = "accuracy"
-    margin: float | None = None  # in the measure's unit; of accuracy in points
+    margin: float | None = Field(None, gt=0)  # in the measure's unit; of accuracy in points
     seeds_from: int = 0  # a statement that earlier seeds suggested is tested on later ones
     post_hoc: bool = False
     ours: bool = False  # a question of this journal, not a statement of the original report
     caveat: str | None = None  # what beside the statement's cause differs, too
     contrasts: list[str] = []
-    figures: dict[str, float] = {}  # the original's figure of an experiment, to agree with where one run is expected
+    figures: dict[
+        str, float
+    ] = {}  # of accuracy in percent: the original's figure of an experiment, to agree with where one run is expected
     at_least: dict[str, float] = {}  # what an experiment, or the `best` by accuracy, is to be above
     untested: str | None = None  # why no record of this journal tests it
 
@@ -58,14 +60,21 @@ class Statement(BaseModel, extra="forbid"):
             raise ValueError(f"'{self.says}' needs contrasts, figures, at_least or untested, and one of them only")
         if "best" in self.at_least and self.measure != "accuracy":
             raise ValueError(f"'{self.says}': 'best' means the highest accuracy, and takes no other measure")
+        if self.measure == "accuracy" and any(0 < bound <= 1 for bound in (self.figures | self.at_least).values()):
+            raise ValueError(f"'{self.says}': accuracies are in percent, such as 94")
         for text in self.contrasts:
             if not re.fullmatch(r"\w+( \w+)* [<>=] \w+( \w+)*( \+ [\d.]+)?", text):
-                raise ValueError(f"'{text}' is no contrast such as EXP003 EXP004 > EXP005 or EXP017 > EXP011 + 10")
+                sweep = "; `cifar-report new` names an experiment of a sweep" if "-" in text else ""
+                raise ValueError(
+                    f"'{text}' is no contrast such as EXP003 EXP004 > EXP005 or EXP017 > EXP011 + 10{sweep}"
+                )
+            if "=" in text and "+" in text:
+                raise ValueError(f"'{text}': a difference of a given size is stated with < or >")
             above, below = (sorted(side.split()) for side in re.split("[<>=]", text.partition("+")[0]))
             if above == below:
                 raise ValueError(f"'{text}' compares experiments with themselves")
         if self.contrasts and self.measure != "accuracy" and self.margin is None:
-            raise ValueError(f"'{self.says}' needs a margin: the journal's is of accuracy")
+            raise ValueError(f"'{self.says}' is of {self.measure} and needs a margin: the journal's is of accuracy")
         return self
 
 
@@ -181,7 +190,9 @@ def _read(kind: type[BaseModel], path: Path) -> Any:
         first = error.errors()[0]
         places = [str(place) for place in first["loc"]]
         if places[1:] and places[0] == "statements":  # by its text: nobody counts them
-            places[:2] = [f"the statement {shorten(str(content['statements'][int(places[1])]), 80)}"]
+            statement = content["statements"][int(places[1])]
+            text = statement.get("says", statement) if isinstance(statement, dict) else statement
+            places[:2] = [f"the statement '{shorten(str(text), 80)}'"]
         where = ".".join(places) + ": " if places else ""
         raise RequestError(f"{path}: {where}{first['msg'].removeprefix('Value error, ')}") from None
 

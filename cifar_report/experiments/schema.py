@@ -298,7 +298,10 @@ def shown(value: Any) -> str:
 
 def _check_name(name: Any, where: str) -> None:
     if name not in Experiment.model_fields:  # papermill writes names into the notebook, as code
-        raise unknown("parameter", str(name), Experiment.model_fields, where, see="`cifar-report parameters`")
+        words = str(name).replace("_", " ").lower()  # `learning_rate` is how a description begins
+        known = {n for n, field in Experiment.model_fields.items() if str(field.description).lower().startswith(words)}
+        see = f"'{min(known)}', or `cifar-report parameters`" if known else "`cifar-report parameters`"
+        raise unknown("parameter", str(name), Experiment.model_fields, where, see=see)
 
 
 def _sentence(error: ValidationError, where: str) -> str:

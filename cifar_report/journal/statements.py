@@ -117,7 +117,7 @@ def findings(journal: Journal) -> list[Finding]:
 def check_measures() -> None:
     """Refuse a statement on a measure that does not exist."""
     if wrong := {s.measure for s in load_catalog().statements} - MEASURES.keys():
-        raise unknown("measure", min(wrong), MEASURES, "params/journal.yaml")
+        raise unknown("measure", min(wrong), MEASURES, "params/journal.yaml", see=", ".join(MEASURES))
 
 
 def _group(statement: Statement) -> tuple[bool, str]:
