@@ -189,6 +189,11 @@ class Journal:
     def failures(self) -> list[RunRecord]:
         return [run for result in self.results.values() for run in result.failed]
 
+    @property
+    def without_cifar10(self) -> bool:
+        """Whether no run is on CIFAR-10, of which statements speak."""
+        return bool(self.records) and all(run.data and run.data.name != "cifar10" for run in self.records)
+
     def families(self) -> list[tuple[Family, list[Result]]]:
         """Families with their results, in reading order; families without any planned experiment are left out."""
         return [(f, results) for f in load_catalog().families if (results := self.family_results(f.name))]

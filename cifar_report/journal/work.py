@@ -70,11 +70,6 @@ def changed_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
     return differences(full, known, ignored=ignored)
 
 
-def reduced(run: RunRecord) -> bool:
-    """Whether a run had less to learn from or to be tested on than at full budget, other data, or no weights."""
-    return run.data is None or run.data.name != "cifar10" or less_work(run)
-
-
 def less_work(run: RunRecord) -> bool:
     """Whether a run had another amount of work than at full budget, the data aside, or lacked its weights."""
     return lacks_weights(run) or not changed_parameters(run).keys().isdisjoint(AMOUNT[1:])

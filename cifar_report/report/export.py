@@ -27,7 +27,7 @@ from cifar_report.records.record import RunRecord, refuse_newer
 from cifar_report.report.fragments import TEMPLATES
 from cifar_report.report.markdown import write_markdown
 from cifar_report.report.pdf import write_pdf
-from cifar_report.report.sections import notebook_link, without_cifar10
+from cifar_report.report.sections import notebook_link
 
 PATIENCE = 600.0  # seconds for which another command may be writing the same report
 ACTIVE = ["meta", "base", "form", "script", "iframe", "frame", "object", "embed", "link", "portal"]
@@ -74,7 +74,7 @@ def make_report(
             exported.result()
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
         # A report shows no code; papermill names its cell anew each time.
-        without = {"parameters", "injected-parameters"} | ({"cifar10"} if without_cifar10(journal) else set())
+        without = {"parameters", "injected-parameters"} | ({"cifar10"} if journal.without_cifar10 else set())
         cover = _cover(journal, profile)
         page = _to_html(executed, "report.html.j2", load_catalog().title, without, script=script, cover=cover)
         page = page.replace("<!-- contents -->", _contents(page))

@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import shown
-from cifar_report.formatting import counted, duration, number, p_text, pflop, points
+from cifar_report.formatting import counted, duration, number, p_text, pflop, points, ranges
 from cifar_report.records.record import run_name
 from cifar_report.report.plots import Picture
 
@@ -88,9 +89,11 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.globals |= {"reference": reference, "table_number": table_number, "run_name": run_name}
+_environment.globals["catalog"] = load_catalog
 _environment.filters |= {
     **{"number": number, "points": points, "p_value": p_text, "pflop": pflop, "duration": duration, "shown": shown},
     "in_percent": lambda fraction: f"{100 * fraction:.2f}",
     "counted": counted,
+    "ranges": ranges,
     "moment": lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC"),
 }

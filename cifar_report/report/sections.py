@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from cifar_report import __version__
 from cifar_report.data.cache import find_images
-from cifar_report.experiments.catalog import Family, load_catalog
+from cifar_report.experiments.catalog import Family
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import grouped, listing, points, ranges
 from cifar_report.journal import work
@@ -46,13 +46,10 @@ def banner(journal: Journal, profile: str) -> Fragment:
         shown=sum(bool(result.runs or result.failed) for result in journal.results.values()),
         runs=runs,
         full=sum(map(work.at_full_budget, runs)),
-        reduced=any(map(work.reduced, runs)),
-        whole=without_cifar10(journal) and not any(work.less_work(run) for run in runs),
+        less_work=any(map(work.less_work, runs)),
         journal=journal,
         left_out=_names(run for result in journal.results.values() for run in result.left_out),
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
-        mixed_code=ranges(name for name, result in journal.complete.items() if result.mixed_code),
-        mixed_environment=ranges(name for name, result in journal.complete.items() if result.mixed_environment),
         local_weights=ranges(name for name, result in journal.complete.items() if LOCAL_WEIGHTS in result.substitutes),
         altered={
             name: altered
@@ -67,7 +64,6 @@ def banner(journal: Journal, profile: str) -> Fragment:
         sources=sorted({(run.data.source, run.data.sha256) for run in runs if run.data}),
         devices=sorted({run.environment.device_name for run in runs if run.environment}),
         versions=sorted({f"torch {run.environment.torch}" for run in runs if run.environment}),
-        seconds=sum(run.seconds.total for run in runs),
     )
 
 
@@ -94,7 +90,7 @@ def abstract(journal: Journal) -> Fragment:
     one_view = means.accuracy - (means.views_gain.fillna(0) if "views_gain" in means else 0)
     comparisons = [c for c in journal.comparisons.values() if c.changed]
     asked = [c for c in comparisons if not journal.results[c.experiment].entry.fitted]
-    every = [] if without_cifar10(journal) else findings(journal)
+    every = [] if journal.without_cifar10 else findings(journal)
     statements = [f for f in every if not f.statement.ours]
     titles = {False: "Its hypotheses and questions", True: "Our experiments on its questions"}
     of_questions = [f for f in every if f.statement.of.startswith(("Hypothesis", "Question"))]
@@ -103,14 +99,12 @@ def abstract(journal: Journal) -> Fragment:
     return fragment(
         "abstract.html.j2",
         journal=journal,
-        without_cifar10=without_cifar10(journal),
         full=sum(result.full_budget for result in results),
         substitutes=list(dict.fromkeys(word for result in results for word in result.substitutes)),
         best=best,
         held_out=held_out,
         one_view=one_view,
         asked=asked,
-        margin=f"{load_catalog().margin:g}",
         alike=sorted((c for c in asked if c.verdict == "equivalent"), key=lambda c: -abs(c.difference)),
         fitted=[f"{c.experiment} {points(c.difference)}" for c in comparisons if c not in asked],
         judged=sum(map(len, answers.values())),
@@ -147,7 +141,6 @@ def headline(journal: Journal) -> Fragment:
         one_device=len({run.environment.device_name for run in journal.records if run.environment}) == 1,
         local=LOCAL_WEIGHTS,
         comparisons=journal.comparisons,
-        margin=f"{load_catalog().margin:g}",
         reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
     )
 
@@ -230,8 +223,6 @@ def family_section(family: Family, journal: Journal) -> Fragment:
             family=family,
             rows=[(result, journal.means.loc[result.entry.id]) for result in complete],
             comparisons=journal.comparisons,
-            anchor=f"learning-{family.name}",
-            several=any(len(result.runs) > 1 for result in complete),
         )
     swept = [
         figure(
@@ -316,7 +307,6 @@ def _detail(result: Result) -> Fragment:
         run=result.runs[-1],  # all did the same work; the last knows the youngest parameters
         changed=work.changed_parameters(result.runs[-1]),
         command=work.reproduce_command(result.runs, result.family),
-        colab=load_catalog().colab_link(result.family.notebook),
         notebook_link=partial(notebook_link, result.output_dir),
     )
 
@@ -355,7 +345,7 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
 
     What we expected of experiments without a record is counted, not listed.
     """
-    if without_cifar10(journal):
+    if journal.without_cifar10:
         text = "These statements are about CIFAR-10, and no run here is on it."
         return fragment("note.html.j2", text=text, anchor="questions" if ours else "statements")
     every = [finding for finding in findings(journal) if finding.statement.ours is ours]
@@ -367,16 +357,9 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
         findings=found,
         answers=_by_answer(found),
         lacking=sum(finding.lacks_runs for finding in found),
-        margin=f"{load_catalog().margin:g}",
         ours=ours,
         waiting=len(every) - len(found),
     )
-
-
-def without_cifar10(journal: Journal) -> bool:
-    """Whether no run is on CIFAR-10, of which statements speak."""
-    names = {run.data.name for run in journal.records if run.data}
-    return bool(names) and "cifar10" not in names
 
 
 def citation(journal: Journal) -> Fragment:
@@ -389,7 +372,6 @@ def citation(journal: Journal) -> Fragment:
         version=__version__,
         commit=commit,
         changed=changed,
-        repository=load_catalog().repository,
         year=max((run.finished_at for run in runs), default=now())[:4],
         runs=len(runs),
         experiments=len(journal.complete),
