@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from cifar_report.journal.work import parameters_of
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import run_folder, run_name
 
-Pair = tuple[str, tuple[int, ...]]  # experiment, and seed; of a fold also which, and of how many
+Key = tuple[Any, ...]  # of a run: experiment and seed; of a fold also which, and of how many
 Row = Mapping[str, Any]
 METRICS = ["test_loss", "epochs", "best_epoch", "model_parameters", "trainable_parameters", "train_images"]
 NEEDED = {"experiment", "seed", "status", "correct", "test_images", "dataset", "data_sha256", "key", "settings"}
@@ -59,7 +59,7 @@ class Change:
 class Side:
     """One of the two: its runs as rows of `results.csv`, and the folder with their predictions, if any."""
 
-    rows: dict[Pair, Row]
+    rows: dict[Key, Row]
     folder: Path | None = None
     left_out: int = 0  # complete runs of other parameters, data or weights than the latest of their experiment
 
@@ -98,7 +98,7 @@ def is_experiment(what: str, output_dir: Path) -> bool:
     return Path(what).name == what and (output_dir / "runs" / what.lower()).is_dir() and not Path(what).exists()
 
 
-def read_results(table: Path) -> dict[Pair, Row]:
+def read_results(table: Path) -> dict[Key, Row]:
     """The runs of a `results.csv`.
 
     Raises:
@@ -113,29 +113,29 @@ def read_results(table: Path) -> dict[Pair, Row]:
         raise RequestError(f"{table} is not a table of results: {error}") from None
 
 
-def rows_by_run(frame: pd.DataFrame) -> dict[Pair, Row]:
-    """A frame of results as its rows by experiment, seed and fold, with `None` where a value is missing."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+def rows_by_run(frame: pd.DataFrame) -> dict[Key, Row]:
+    """A frame of results as its rows by run, with `None` where a value is missing, and settings in place of JSON."""
     found = {}
-    for row in rows:
-        settings = json.loads(row["settings"])
-        fold = () if settings.get("fold") is None else (settings["fold"], settings["folds"])
-        found[row["experiment"], (int(row["seed"]), *fold)] = row
+    for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+        settings = row["settings"] = with_defaults(json.loads(row["settings"]))
+        fold = () if settings["fold"] is None else (settings["fold"], settings["folds"])
+        found[row["experiment"], int(row["seed"]), *fold] = row
     return found
 
 
 def changes(before: Side, after: Side) -> list[Change]:
     """What differs, run by run: runs that came or went, and those whose results or parameters changed."""
     found = []
-    for pair in sorted(before.rows.keys() | after.rows.keys()):
-        old, new = before.rows.get(pair), after.rows.get(pair)
-        name = run_name(pair[0], dict(zip(("seed", "fold", "folds"), pair[1], strict=False)))
+    for key in sorted(before.rows.keys() | after.rows.keys()):
+        old, new = before.rows.get(key), after.rows.get(key)
+        row = new or old or {}
+        name = run_name(key[0], row["settings"])
         if old is None or new is None:
-            row = new or old or {}
             what = ("new" if new else "gone") + (", failed" if row["status"] == "failed" else "")
             found.append(Change(name, what, _accuracy(old), _accuracy(new)))
         elif old["key"] != new["key"] or _accuracy(old) != _accuracy(new) or old["status"] != new["status"]:
-            found.append(_changed(name, before, after, pair))
+            folders = [side.folder and run_folder(side.folder, *key) for side in (before, after)]
+            found.append(_changed(name, old, new, folders))
     p = holm({c.name: c.p for c in found if c.p is not None})
     return [replace(c, p=p[c.name], verdict=verdict(c.difference or 0, p[c.name])) if c.name in p else c for c in found]
 
@@ -169,26 +169,25 @@ def compare_experiments(before: str, after: str, output_dir: Path) -> Change:
         c.test,
         verdict=c.outcome,
         interval=c.interval,
-        metrics={m: (old[m], new[m]) for m in [*METRICS, "train_seconds"] if number(old[m]) != number(new[m])},
+        metrics=_different([*METRICS, "train_seconds"], old, new),
         parameters=differences(*(parameters_of(r.runs[0]) for r in (base, result))),
     )
 
 
-def _changed(name: str, before: Side, after: Side, pair: Pair) -> Change:
-    old, new = before.rows[pair], after.rows[pair]
-    parameters = differences(*(with_defaults(json.loads(row["settings"])) for row in (old, new)))
+def _changed(name: str, old: Row, new: Row, folders: list[Path | None]) -> Change:
+    parameters, metrics = differences(old["settings"], new["settings"]), {}
     was, now = old["status"], new["status"]
     what = "failed" if was == now == "failed" else "failed now" if now == "failed" else "complete now"
     if was == now == "completed":
         what = "other parameters" if parameters else "run again"
-    metrics = {
-        key: (old.get(key), new.get(key))
-        for key in METRICS
-        if number(old.get(key)) != number(new.get(key)) and was == now == "completed"
-    }
-    folders = [side.folder and run_folder(side.folder, pair[0], *pair[1]) for side in (before, after)]
+        metrics = _different(METRICS, old, new)
     tested = _test(old, new, folders)
     return Change(name, what, _accuracy(old), _accuracy(new), *tested, metrics=metrics, parameters=parameters)
+
+
+def _different(names: Iterable[str], old: Mapping, new: Mapping) -> dict[str, tuple[Any, Any]]:
+    """Figures that differ as they are written, before and after."""
+    return {n: (old.get(n), new.get(n)) for n in names if number(old.get(n)) != number(new.get(n))}
 
 
 def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None, float | None, str]:

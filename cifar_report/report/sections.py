@@ -389,7 +389,7 @@ def changed_since_last(journal: Journal, seeds: Sequence[int] = ()) -> Fragment:
         rows = read_results(table)
     except RequestError as error:
         return fragment("note.html.j2", text=f"This report cannot be compared with the last one: {error}.")
-    last = {of: row for of, row in rows.items() if of[0] in journal.results and (not seeds or of[1][0] in seeds)}
+    last = {of: row for of, row in rows.items() if of[0] in journal.results and (not seeds or of[1] in seeds)}
     return fragment("changes.html.j2", changes=changes(Side(last), Side.of(journal)), since=since)
 
 
