@@ -62,8 +62,8 @@ def curve_measures(run: RunRecord) -> dict[str, float]:
         "highest_accuracy": 100 * highest,
         "last_accuracy": 100 * last.validation_accuracy,
         "above_last": 100 * (highest - last.validation_accuracy),
-        "epochs_to_95_percent": _epochs_to(run.epochs, share=0.95),
-        "epochs_to_plateau": _epochs_to(run.epochs, less=PLATEAU),
+        "epochs_to_95_percent": _epochs_to(0.95 * highest, run.epochs),
+        "epochs_to_plateau": _epochs_to(highest - PLATEAU, run.epochs),
         "lowest_loss": best.validation_loss,
         "last_loss": last.validation_loss,
         "last_train_loss": last.train_loss,
@@ -76,10 +76,9 @@ def curve_measures(run: RunRecord) -> dict[str, float]:
     }
 
 
-def _epochs_to(history: Sequence[EpochRecord], *, share: float = 1.0, less: float = 0.0) -> int:
-    """The first epoch whose validation accuracy is at least a share of the highest, or so much less."""
-    enough = share * max(e.validation_accuracy for e in history) - less - 1e-9
-    return next(e.epoch for e in history if e.validation_accuracy >= enough)
+def _epochs_to(accuracy: float, history: Sequence[EpochRecord]) -> int:
+    """The first epoch whose validation accuracy is at least this."""
+    return next(e.epoch for e in history if e.validation_accuracy >= accuracy - 1e-9)
 
 
 def jitter(history: Sequence[EpochRecord]) -> float:

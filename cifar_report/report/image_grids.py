@@ -45,14 +45,14 @@ def _png(image: np.ndarray) -> str:
     return base64.b64encode(stream.getvalue()).decode()
 
 
-def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, per_class: int = 3) -> Fragment:
-    """The first images (uint8, (N, 3, S, S)) of every class, of the first twenty, a column each."""
+def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Fragment:
+    """The first three images (uint8, (N, 3, S, S)) of every class, of the first twenty, a column each."""
     classes = classes[:MOST_CLASSES]
-    members = [np.flatnonzero(labels == label)[:per_class] for label in range(len(classes))]
+    members = [np.flatnonzero(labels == label)[:3] for label in range(len(classes))]
     blank = np.full(pixels.shape[1:], 255, dtype=np.uint8)  # where a class has fewer
     height = max(map(len, members))
     cells = [pixels[column[row]] if row < len(column) else blank for row in range(height) for column in members]
-    alt = f"Up to {per_class} training images of each class: {', '.join(classes)}."
+    alt = f"Up to 3 training images of each class: {', '.join(classes)}."
     return image_grid(np.array(cells), [*classes] * height, alt, columns=len(classes), captions=len(classes))
 
 
