@@ -19,7 +19,7 @@ from statsmodels.stats.anova import anova_lm
 
 from cifar_report import Journal
 from cifar_report.experiments.catalog import Statement, load_catalog
-from cifar_report.formatting import listing, p_text, pflop, points
+from cifar_report.formatting import grouped, listing, p_text, pflop, points
 from cifar_report.journal.journal import Result
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statements import Finding, findings, named, parts
@@ -208,11 +208,9 @@ def _gain(journal: Journal, name: str) -> str:
 def _augmentations(journal: Journal) -> str:
     """Which augmentations help by themselves, which make no difference, and which harm."""
     alone = [name for name in _of(journal, "single_augmentation") if name not in ("EXP031", "EXP035")]
-    by_verdict: dict[str, list[str]] = {}
-    for name in alone:
-        title = journal.results[name].entry.title.removeprefix("Fast network, ")
-        found = journal.comparisons[name]
-        by_verdict.setdefault(found.verdict, []).append(f"{title} {_gain(journal, name)}")
+    titles = {name: journal.results[name].entry.title.removeprefix("Fast network, ") for name in alone}
+    gains = ((journal.comparisons[name].verdict, f"{title} {_gain(journal, name)}") for name, title in titles.items())
+    by_verdict = grouped(gains)
     order = ("better", "slightly better", "equivalent", "open", "slightly worse", "worse")
     said = [f"{verdict}: {listing(by_verdict.pop(verdict))}" for verdict in order if verdict in by_verdict]
     assert not by_verdict, by_verdict
