@@ -19,7 +19,14 @@ from cifar_report.journal.measures import curve_measures, jitter
 from cifar_report.journal.observations import observe
 from cifar_report.journal.statements import _caveats, findings
 from cifar_report.journal.statistics import contrast, mcnemar, wilson_interval
-from cifar_report.journal.work import at_full_budget, changed_parameters, reproduce_command, unlike
+from cifar_report.journal.work import (
+    altered_parameters,
+    at_full_budget,
+    changed_parameters,
+    less_work,
+    reproduce_command,
+    unlike,
+)
 from cifar_report.records.record import ErrorRecord, SecondsRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
 
@@ -193,6 +200,35 @@ def test_an_open_comparison_says_how_many_seeds_it_needs(tmp_path):
     assert journal.comparisons["EXP004"].outcome == "better"
     assert pd.isna(table["EXP004"])
     assert compare_experiments("EXP001", "EXP003", tmp_path).verdict == f"open (needs n = {max(alone)})"
+
+
+def test_seeds_that_were_tested_on_other_images_are_not_compared_as_methods(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, "EXP001", 0.70 + seed / 100, seed=seed)
+        write_run(tmp_path, "EXP003", 0.75 + seed / 100, seed=seed, index=np.arange(400))
+    found = Journal(tmp_path).comparisons["EXP003"]
+    assert found.caveat == "tested on 400 and 1,000 images"
+    assert found.verdict == "higher"
+
+
+def test_runs_that_diverged_are_named_where_their_experiment_is_compared(tmp_path):
+    error = ErrorRecord(type="DivergedError", message="try a smaller lr", cell=None, cell_source=None)
+    for seed in range(4):
+        write_run(tmp_path, "EXP001", 0.70 + seed / 100, seed=seed)
+        write_run(tmp_path, "EXP003", 0.80 + seed / 100, seed=seed, failed=error if seed == 3 else None)
+    found = Journal(tmp_path).comparisons["EXP003"]
+    assert found.caveat == "1 of 4 runs of EXP003 diverged and are left out"
+    assert found.verdict == "higher"
+
+
+def test_of_many_seeds_that_guess_one_may_be_above_chance_by_chance(tmp_path):
+    random = np.random.default_rng(0)
+    for seed, right in enumerate(random.binomial(1000, 0.1, size=40)):
+        write_run(tmp_path, "EXP001", right / 1000, seed=seed)
+    sentences = "\n".join(family(Journal(tmp_path), "architectures"))
+    assert "EXP001 is not shown to be above chance" in sentences
+    intervals = sentences.partition("over test images are ")[2].partition(".\n")[0].split("; ")
+    assert len(intervals) == len(set(intervals)) > 1
 
 
 def test_subsets_are_compared_on_the_images_they_share(tmp_path):
@@ -732,11 +768,21 @@ def test_what_an_experiment_of_ones_own_changes_makes_no_comparison_unlike(tmp_p
     base = write_run(tmp_path, "EXP003", 0.7)
     changed = {**base.parameters, "experiment": "MINE", "lr": 0.02}
     mine = base.model_copy(update={"experiment": "MINE", "parameters": changed})
-    assert unlike(base, mine, paired=True) is None
-    assert unlike(mine, base, paired=True) is None
-    assert unlike(
-        base, mine.model_copy(update={"weights": None, "parameters": {**changed, "weights": "imagenet"}}), paired=True
-    )
+    assert unlike(base, mine) is None
+    assert unlike(mine, base) is None
+    assert unlike(base, mine.model_copy(update={"weights": None, "parameters": {**changed, "weights": "imagenet"}}))
+
+
+def test_a_sweep_with_fewer_images_is_less_work(tmp_path):
+    def named(name, **parameters):
+        return write_run(tmp_path, "EXP003", parameters=parameters).model_copy(update={"experiment": name})
+
+    run = named("EXP003-LR-0_02", lr=0.02, momentum=0.5, epochs=3)
+    assert changed_parameters(run) == {"momentum": (0.9, 0.5), "epochs": (20, 3)}
+    assert less_work(run)
+    assert altered_parameters(run) == {"momentum": (0.9, 0.5)}
+    assert not less_work(named("EXP003-LR-0_03", lr=0.03))
+    assert changed_parameters(named("EXP003-MINE", lr=0.03)) == {}
 
 
 def test_the_precision_counts_where_it_is_recorded(tmp_path):
@@ -849,9 +895,9 @@ def test_experiments_of_different_versions_of_the_code_are_not_ranked(tmp_path, 
 def test_a_limit_above_the_number_of_images_makes_no_difference(tmp_path):
     one = write_run(tmp_path, "EXP003", parameters={"train_limit": 5000}, train_size=144)
     other = write_run(tmp_path, "EXP007", parameters={"train_limit": 2000}, train_size=144)
-    assert unlike(one, other, paired=True) is None
+    assert unlike(one, other) is None
     fewer = write_run(tmp_path, "EXP007", parameters={"train_limit": 100}, train_size=100)
-    assert unlike(one, fewer, paired=True) == "train_limit is 5000 and 100"
+    assert unlike(one, fewer) == "train_limit is 5000 and 100"
 
 
 def test_an_empty_journal_has_the_columns_to_ask_for(tmp_path):

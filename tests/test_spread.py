@@ -165,6 +165,14 @@ def test_seeds_needed_for_equivalence_do_what_they_promise():
     assert endless.seeds_needed(1.0, alpha=0.05, equivalence=True) is None
 
 
+def test_an_experiment_on_both_sides_counts_once():
+    """(A + B) / 2 less A is half of B less A, and as well known."""
+    values = {"A": {0: 0.70, 1: 0.72, 2: 0.71}, "B": {3: 0.74, 4: 0.73, 5: 0.75}}  # no seed is shared
+    spreads, kinds = dict.fromkeys(values, Spread.of(values, 1e-9)), dict.fromkeys(values, 0)
+    whole, half = (contrast(above, ["A"], values, spreads, kinds) for above in (["B"], ["A", "B"]))
+    assert (2 * half.difference, 2 * half.error, half.p) == pytest.approx((whole.difference, whole.error, whole.p))
+
+
 def test_holm_is_statsmodels():
     p = [0.04, 0.001, 0.03, 0.2, 0.011]
     adjusted = holm(dict(enumerate(p)))

@@ -446,7 +446,7 @@ def test_what_we_expected_is_judged_and_listed_apart(tmp_path, monkeypatch):
     assert "Large steps help." in table
     assert "It has no record." not in table
     assert "Nor has this one." not in table
-    assert "Not listed, because nothing is on record: 2." in table
+    assert "Not listed, because not all of their experiments are on record: 2." in table
     assert "One of the original" not in table
     assert "Large steps help." not in statement_table(journal).html
     assert "The original's statements and questions (1): holds 1" in abstract(journal).html

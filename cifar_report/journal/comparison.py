@@ -24,6 +24,7 @@ from cifar_report.journal.work import unlike
 if TYPE_CHECKING:
     from cifar_report.journal.journal import Journal, Result
 
+DIVERGED = "DivergedError"  # of a run whose loss became infinite
 WIDE = 0.02  # half the width of a prediction interval beyond which nothing is said to agree
 
 
@@ -144,8 +145,8 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         interval = paired_interval(first, second)
         test = f"McNemar, {len(labels):,} images, n = 1 seed"
     caveats = [
-        unlike(*pairs[0], paired=found is not None),
-        *code_caveats(result, base),
+        unlike(*pairs[0]),
+        *caveats_of_runs(result, base),
         *(a.entry.caveat for a, b in ((result, base), (base, result)) if a.entry.builds_on == b.entry.id),
     ]
     return Comparison(
@@ -163,8 +164,14 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     )
 
 
-def code_caveats(*results: Result) -> Iterator[str]:
-    """What to say where not all seeds of one result, or not all results, are of the same version of the code."""
+def caveats_of_runs(*results: Result) -> Iterator[str]:
+    """What to say where runs diverged, were tested on other images, or were trained by several versions of the code."""
+    for result in results:
+        if diverged := sum(run.error is not None and run.error.type == DIVERGED for run in result.failed):
+            yield f"{diverged} of {diverged + len(result.runs)} runs of {result.entry.id} diverged and are left out"
+    tested = sorted({run.test.total for result in results for run in result.runs if run.test})
+    if len(tested) > 1 and any(result.spread for result in results):  # of single models only the shared images are
+        yield f"tested on {listing(f'{total:,}' for total in tested)} images"
     if mixed := [result.entry.id for result in results if result.mixed_code]:
         yield f"the seeds of {listing(mixed)} were trained by different code"
     other = [result.entry.id for result in results if result.other_code and not result.mixed_code]

@@ -56,14 +56,15 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
 
 def _guesses(result: Result) -> str | None:
     """A sentence if no run of an experiment is shown to be above chance."""
-    intervals = [wilson_interval(run.test.correct, run.test.total) for run in result.runs if run.test]
+    level = 1 - SIGNIFICANCE / len(result.runs)  # one of them shall be above chance by chance in 5 of 100 cases
+    intervals = [wilson_interval(run.test.correct, run.test.total, level) for run in result.runs if run.test]
     if (predictions := result.predictions(result.runs[0])) is None:
         return None
     chance = np.bincount(predictions.labels).max() / len(predictions.labels)  # right with the largest class alone
     if any(low > chance for low, _ in intervals):
         return None
     its = "its interval over the test images is" if len(intervals) == 1 else "its runs' intervals over test images are"
-    over = "; ".join(f"{percent(low, 1)} to {percent(high, 1)}" for low, high in intervals)
+    over = "; ".join(dict.fromkeys(f"{percent(low, 1)} to {percent(high, 1)}" for low, high in intervals))
     return f"{result.entry.id} is not shown to be above chance ({percent(chance)}): {its} {over}."
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.experiments.errors import unknown
 from cifar_report.formatting import duration, grouped, listing, signed
-from cifar_report.journal.comparison import code_caveats
+from cifar_report.journal.comparison import caveats_of_runs
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal
 from cifar_report.journal.measures import MEASURES
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, Spread, Values, contrast, holm
@@ -173,7 +173,7 @@ def _caveats(journal: Journal, names: Iterable[str]) -> Iterator[str]:
     precisions = {run.precision for result in results for run in result.runs}
     if len(precisions) > 1:
         yield f"computed in {listing(sorted(map(str, precisions)))}"
-    yield from code_caveats(*results)
+    yield from caveats_of_runs(*results)
     if any(LOCAL_WEIGHTS in result.substitutes for result in results):
         yield LOCAL_WEIGHTS
     if mixed := [result.entry.id for result in results if result.mixed_environment]:
@@ -288,6 +288,8 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         if answers[-1] == "open" and not everything:
             reasons.append("not everything is on record at full budget")
             lacking = True
+        elif answers[-1] == "open":
+            reasons.append(f"{bound:g} lies in this interval")
     answer, reason = _together(answers), "; ".join(filter(None, dict.fromkeys([*reasons, *caveats, statement.caveat])))
     return Finding(statement, answer, reason, lacks_runs=lacking and answer == "open")
 

@@ -36,9 +36,9 @@ def verdict(difference: float, p: float) -> str:
     return "higher" if difference > 0 else "lower"
 
 
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+def wilson_interval(correct: int, total: int, level: float = LEVEL) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927): one run's accuracy over its test images."""
-    interval = stats.binomtest(correct, total).proportion_ci(LEVEL, method="wilson")
+    interval = stats.binomtest(correct, total).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -216,7 +216,7 @@ def contrast(
     also be compared over the seeds that all of them have, on the residual spread. That is done if the spread has
     `PAIRED_FROM` degrees of freedom and gives the narrower interval; widths do not depend on the difference.
     """
-    names = [*above, *below]
+    names = list(dict.fromkeys([*above, *below]))
     own = {name: spread for name in names if values.get(name) and (spread := spreads.get(name))}
     if own.keys() < set(names):
         return None

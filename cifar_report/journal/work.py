@@ -61,11 +61,12 @@ def at_full_budget(run: RunRecord) -> bool:
 
 
 def changed_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
-    """Parameters that differ from the full budget's: name -> (full budget, this run)."""
-    full = full_budget_parameters(run.experiment)
+    """Parameters that differ from the full budget's, those of a sweep aside: name -> (full budget, this run)."""
+    varied, swept = swept_parameters(run.experiment)
+    full = full_budget_parameters(varied if swept else run.experiment)
     if full is None:
         return {}
-    ignored = ("experiment", "seed") if run.precision else ("experiment", "seed", "precision")
+    ignored = ["experiment", "seed", *swept, *([] if run.precision else ["precision"])]
     known = {name: value for name, value in parameters_of(run).items() if name in full}
     return differences(full, known, ignored=ignored)
 
@@ -80,11 +81,8 @@ def altered_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
     return {name: pair for name, pair in changed_parameters(run).items() if name not in (*AMOUNT, *SPEED)}
 
 
-def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
-    """What makes a comparison unlike: any difference but the one between the two experiments at full budget.
-
-    `paired`: several seeds are compared; of single runs only the images that both were tested on are.
-    """
+def unlike(base: RunRecord, run: RunRecord) -> str | None:
+    """What makes trainings unlike: any difference but the one between the two experiments at full budget."""
     found = differences(parameters_of(base), parameters_of(run))
     if base.data and run.data and base.data.train_size == run.data.train_size:
         found.pop("train_limit", None)  # above the number of images that there are
@@ -95,7 +93,7 @@ def unlike(base: RunRecord, run: RunRecord, *, paired: bool) -> str | None:
     reasons = [
         f"{name} is {shown(before)} and {shown(after)}"
         for name, (before, after) in found.items()
-        if meant.get(name) != (before, after) and (paired or name != "test_limit")
+        if meant.get(name) != (before, after) and name != "test_limit"
     ]
     same = parameters_of(run)
     reasons += [f"{name} is {shown(same.get(name))} in both" for name in meant if name not in found]

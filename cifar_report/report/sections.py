@@ -117,8 +117,14 @@ def abstract(journal: Journal) -> Fragment:
         open_pairs=[sorted(t.names) for t in of_accuracy if t.answer == "open"],
         best_missing=best_figure if best_figure in map(originals.get, missing) else None,
         answers=_by_answer(statements),
+        expected=_by_answer(f for f in every if f.statement.ours and _on_record(f, journal)),
         lacking=sum(f.lacks_runs for f in statements),
     )
+
+
+def _on_record(finding: Finding, journal: Journal) -> bool:
+    """Whether all experiments of a contrast are on record, or one that a bound is about."""
+    return any(named(part) <= journal.complete.keys() for part in parts(finding.statement))
 
 
 def _by_answer(found: Iterable[Finding]) -> dict[str, list[Finding]]:
@@ -349,7 +355,7 @@ def statement_table(journal: Journal, *, ours: bool = False) -> Fragment:
         text = "These statements are about CIFAR-10, and no run here is on it."
         return fragment("note.html.j2", text=text, anchor="questions" if ours else "statements")
     every = [finding for finding in findings(journal) if finding.statement.ours is ours]
-    found = [f for f in every if not ours or any(named(p) <= journal.complete.keys() for p in parts(f.statement))]
+    found = [f for f in every if not ours or _on_record(f, journal)]
     if not found:
         return fragment("note.html.j2", text="None of these statements is about experiments on record here.")
     return fragment(
