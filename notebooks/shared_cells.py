@@ -73,7 +73,7 @@ parameters = run.parameters
 # %% [markdown] id="data-text"
 # ## Data
 #
-# CIFAR-10: 60,000 colour photographs of 32 x 32 pixels in ten classes, 50,000 to train on and 10,000 to test with. The original protocol validates on the test images after every epoch, so its validation and test accuracy are one and the same number; `validation = "holdout"` keeps 5,000 training images apart instead. The figure below has one column for each class.
+# CIFAR-10: 60,000 colour photographs of 32 x 32 pixels in ten classes, 50,000 to train on and 10,000 to test with. *Validation* images are scored after every epoch; the network never learns from them. The original protocol validates on the test images after every epoch, so its validation and test accuracy are one and the same number; `validation = "holdout"` keeps 5,000 training images apart instead. The figure below has one column for each class.
 
 # %% id="data"
 dataset = run.load_dataset()
@@ -122,7 +122,7 @@ record = run.complete()
 # %% [markdown] id="own-picture-text"
 # ## A picture of your own
 #
-# Try the finished model on any picture: name a file (in Colab, one that you uploaded) and run the cell again. The model sees the picture's central square at 32 x 32 pixels, and it answers with one of its ten classes, whatever the picture shows.
+# Try the finished model on any picture: name a file (in Colab, one that you uploaded) and run the cell again. Its central square is first scaled to the size of the training images (CIFAR-10: 32 x 32 pixels), and from there to `image_size`. The model answers with one of its classes, whatever the picture shows.
 
 # %% id="own-picture" tags=["show"]
 picture = None  # such as "cat.jpg", or a folder of pictures
