@@ -9,7 +9,7 @@ import tokenize
 from pathlib import Path
 
 LIBRARY = Path(__file__).resolve().parents[1] / "cifar_report"
-LIMIT = 6_940
+LIMIT = 7_000
 NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -53,6 +53,14 @@ def test_state_comes_back(checkpoint):
     assert list(checkpoint.path.parent.iterdir()) == []
 
 
+def test_a_state_that_takes_long_to_write_is_not_written_after_every_epoch(checkpoint, monkeypatch):
+    times = iter([1.0, 21.0, 200.0, 202.0, 202.5])  # the first takes 20 s: nothing is written for the next 180
+    monkeypatch.setattr("cifar_report.training.checkpoint.perf_counter", lambda: next(times))
+    for epochs, written in ((1, 1), (2, 1), (3, 3)):
+        checkpoint.save({"history": list(range(epochs))})
+        assert len(again(checkpoint).load()["history"]) == written
+
+
 def test_no_checkpoint_no_state(checkpoint):
     assert checkpoint.load() is None
 

@@ -341,6 +341,20 @@ def test_damaged_cache_is_made_again(no_data, name, content):
     assert images.pixels.shape == (1797, 3, 32, 32)
 
 
+def test_images_that_another_process_has_decoded_meanwhile_stay(no_data, monkeypatch):
+    real, seen = cache._store, []
+
+    def store(folder, images):  # as if another process were faster
+        real(folder, images)
+        seen.append((folder / "pixels.npy").stat().st_ino)
+        real(folder, images)
+        seen.append((folder / "pixels.npy").stat().st_ino)
+
+    monkeypatch.setattr(cache, "_store", store)
+    load_images("digits")
+    assert seen[0] == seen[1]
+
+
 def test_zeroed_images_in_the_cache_are_noticed_and_made_again(no_data, monkeypatch):
     """The arrays must have the digest that stands beside them, or a run would record what it never saw."""
     images, _ = load_images("digits")

@@ -1,7 +1,9 @@
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import nbformat
@@ -18,19 +21,19 @@ import psutil
 import pytest
 from records import write_run
 
-from cifar_report.execution import resources
+from cifar_report.execution import resources, worker
 from cifar_report.execution.execute import execute_plan, missing_runs
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.execution.plan import longest_first, make_plan
 from cifar_report.execution.resources import cores, default_jobs, gpus, slot_environments
 from cifar_report.execution.verify import verify_runs
-from cifar_report.execution.worker import BUSY, Worker, _work, execute_run
+from cifar_report.execution.worker import BROKEN, BUSY, Worker, _work, execute_run
 from cifar_report.experiments.catalog import Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import MODELS, validate
 from cifar_report.journal.journal import Journal
 from cifar_report.records.key import key_facts
-from cifar_report.records.lock import release_lock
+from cifar_report.records.lock import is_locked, release_lock
 from cifar_report.records.predictions import read_predictions
 from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, write_record
 from cifar_report.report.export import make_report
@@ -418,8 +421,8 @@ def test_killed_worker_is_a_failed_run_and_its_kernel_ends(tmp_path):
     folder = tmp_path / "out" / "runs" / "exp000" / "seed-0"
     wait_for(lambda: (folder / "history.csv").exists())
     others = psutil.Process(process.pid).children(recursive=True)
-    for worker in workers(process.pid):
-        os.kill(worker, signal.SIGKILL)
+    for killed in workers(process.pid):
+        os.kill(killed, signal.SIGKILL)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "FAILED: WorkerDied: the run's process was ended by SIGKILL" in out
@@ -566,6 +569,63 @@ def test_gpus_are_counted_where_a_container_lacks_the_program(tmp_path, monkeypa
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(resources, "Path", lambda path: tmp_path)
     assert resources.gpus.__wrapped__() == ("0", "1")
+
+
+def test_a_divided_gpu_is_each_of_its_slices(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\n"
+        "echo 'GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aa-1)'\n"
+        "echo '  MIG 3g.40gb     Device  0: (UUID: MIG-bb-1)'\n"
+        "echo '  MIG 3g.40gb     Device  1: (UUID: MIG-bb-2)'\n"
+        "echo 'GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-aa-2)'\n"
+        "echo 'Unable to determine the device handle for gpu 0000:65:00.0: Unknown Error'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert resources.gpus.__wrapped__() == ("MIG-bb-1", "MIG-bb-2", "GPU-aa-2")
+
+
+@pytest.mark.parametrize(("works", "code"), [(False, BROKEN), (True, None)])
+def test_a_run_that_fails_asks_whether_its_gpu_works(tmp_path, monkeypatch, works, code):
+    (run,) = plan(tmp_path, "EXP000")
+    monkeypatch.setattr(worker, "gpus", lambda: ("0",))
+    monkeypatch.setattr(worker, "_gpu_works", lambda: works)
+    monkeypatch.setattr(worker, "execute_run", lambda run, kernel: SimpleNamespace(status="failed"))
+    monkeypatch.setattr(worker, "_keep_output", lambda log: None)
+    monkeypatch.setattr(worker, "end_with", lambda *processes: None)
+    monkeypatch.setattr(worker.ForkedKernel, "possible", lambda: False)
+    monkeypatch.setattr(os, "setsid", lambda: None)
+    with pytest.raises(SystemExit) if code else contextlib.nullcontext() as ended:
+        _work(run, dict(os.environ), os.getpid())
+    assert ended is None or ended.value.code == code
+    assert not is_locked(run.folder)
+
+
+def test_a_gpu_that_does_not_work_gets_one_run_and_the_others_get_the_rest(tmp_path, monkeypatch, said):
+    runs, given = plan(tmp_path, "EXP000", seeds=[0, 1, 2, 3]), []
+
+    def started(run, environment):
+        device = environment["CUDA_VISIBLE_DEVICES"]
+        given.append((run.parameters.seed, device))
+        process = multiprocessing.Process(target=sys.exit, args=(BROKEN if device in broken else 0,))
+        process.start()
+        if device not in broken:
+            write_run(tmp_path / "out", "EXP000", seed=run.parameters.seed)
+        return Worker(run, process)
+
+    monkeypatch.setattr(Worker, "start", started)
+    monkeypatch.setattr("cifar_report.execution.execute.gpus", lambda: ("0", "1"))
+    monkeypatch.setattr(Worker, "result", lambda self: read_record(self.run.folder))
+    broken = {"1"}
+    assert {record.seed for record in execute_plan(runs)} == {0, 1, 2, 3}
+    assert [device for _, device in given].count("1") == 1
+    assert sum("GPU 1 does not work, and is left out" in line for line in said()) == 1
+    broken = {"0", "1"}
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(RequestError, match="no GPU is left that works"):
+        execute_plan(runs)
 
 
 def test_more_epochs_and_images_take_longer(tmp_path):

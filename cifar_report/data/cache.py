@@ -109,5 +109,8 @@ def _store(folder: Path, images: Images) -> None:
         np.save(temporary / "pixels.npy", images.pixels)
         np.save(temporary / "labels.npy", images.labels)
         (temporary / "facts.json").write_text(json.dumps({name: getattr(images, name) for name in FACTS}))
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, if there is one, or another process was faster
+        with contextlib.suppress(*DAMAGED):
+            _open(folder)  # another process was faster, and others may read its files already
+            return
+        shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import Any
 from cifar_report.execution.execute import POLL, missing_runs, summary
 from cifar_report.execution.plan import PlannedRun, longest_first
 from cifar_report.execution.resources import THREAD_VARIABLES
-from cifar_report.execution.worker import Worker, failed_record, record_failure
+from cifar_report.execution.worker import BROKEN, Worker, failed_record, record_failure
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import HeldError, folder_lock
 from cifar_report.records.record import ErrorRecord, RunRecord, read_record
 
 RETRIES = 10  # nodes that may die under one run
+PAUSE = 60.0  # seconds for which a GPU that does not work takes no further run
 SYNCHRONIZED = 90.0  # seconds after which a shared folder shows everywhere what was written in it; of NFS up to 60
 
 
@@ -159,4 +161,8 @@ def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folde
             worker.process.join()
             if record := worker.result():
                 return record
+            if worker.process.exitcode == BROKEN:
+                time.sleep(PAUSE)
+                failure = ErrorRecord(type="BrokenGPU", message=f"its GPU on {platform.node()} does not work")
+                return record_failure(run, failure, worker.started)
             time.sleep(POLL)  # another process has the run, perhaps one whose node is dying

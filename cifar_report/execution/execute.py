@@ -18,7 +18,8 @@ from cifar_report.data.download import OFFLINE
 from cifar_report.execution.kernel import remove_leftovers
 from cifar_report.execution.plan import PlannedRun, longest_first
 from cifar_report.execution.resources import cores, default_jobs, gpus, slot_environments
-from cifar_report.execution.worker import Worker, remove_traces
+from cifar_report.execution.worker import BROKEN, Worker, remove_traces
+from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import counted, duration
 from cifar_report.records.lock import holder, is_locked
 from cifar_report.records.record import RunRecord, read_history, read_progress, run_name
@@ -49,6 +50,8 @@ def execute_plan(plan: Sequence[PlannedRun], *, jobs: int | None = None, runs_pe
     with Live(transient=True, auto_refresh=False) as live:  # shown on a terminal only
         try:
             while crew.waiting or crew.running:
+                if not (crew.free or crew.running):
+                    raise RequestError("no GPU is left that works; `cifar-report doctor` examines them")
                 crew.start_what_can_start()
                 for record in crew.finished(POLL):
                     records.append(record)
@@ -108,7 +111,10 @@ class _Crew:
         records = []
         for worker, slot in [pair for pair in self.running if pair[0].process.exitcode is not None]:
             self.running.remove((worker, slot))
-            self.free.append(slot)
+            if worker.process.exitcode == BROKEN:
+                print(f"{worker.run.name}: GPU {slot['CUDA_VISIBLE_DEVICES']} does not work, and is left out")
+            else:
+                self.free.append(slot)
             if record := worker.result():
                 records.append(record)
             else:

@@ -41,9 +41,11 @@ def gpus() -> tuple[str, ...]:
     if visible is not None:
         names = (name.strip() for name in visible.split(","))  # what is behind an invalid one does not count
         return tuple(itertools.takewhile(re.compile(r"\d+|(GPU|MIG)-.+").fullmatch, names))
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--list-gpus"]  # each with its slices, if it is divided (MIG)
     try:
-        return tuple(subprocess.check_output(command, text=True, timeout=30, stderr=subprocess.DEVNULL).split())
+        listed = subprocess.check_output(command, text=True, timeout=30, stderr=subprocess.DEVNULL)
+        several = (re.findall(r"UUID: ((?:GPU|MIG)-[^)]+)", gpu) for gpu in re.split(r"^(?=GPU )", listed, flags=re.M))
+        return tuple(name for names in several for name in names[1:] or names)
     except (OSError, subprocess.SubprocessError):  # there is none, or no driver, or a container without the program
         return tuple(str(index) for index, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*")))
 

@@ -20,6 +20,7 @@ import psutil
 
 from cifar_report.execution.kernel import ForkedKernel, end_with, execute_notebook, killed_afterwards, short_folder
 from cifar_report.execution.plan import PlannedRun
+from cifar_report.execution.resources import gpus
 from cifar_report.records.backup import Backup
 from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.key import stale_because
@@ -28,6 +29,7 @@ from cifar_report.records.record import ErrorRecord, RunRecord, SecondsRecord, n
 
 LOG = ".log"  # output of a worker and its kernel, kept only if they die
 BUSY = 75  # a worker's exit code where another process executes the same run
+BROKEN = 76  # and where the run failed, and its GPU does not work
 
 
 @dataclass
@@ -50,8 +52,8 @@ class Worker:
         return cls(run, process)
 
     def result(self) -> RunRecord | None:
-        """The record of an ended worker, made here if it died; `None` where another process executes the run."""
-        if self.process.exitcode == BUSY:
+        """The record of an ended worker, made here if it died; `None` where the run has still to be executed."""
+        if self.process.exitcode in (BUSY, BROKEN):
             return None
         if self.process.exitcode != 0 and not self.run.is_complete():
             return record_failure(self.run, _death(self), self.started)
@@ -100,12 +102,24 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
                 kernel = ForkedKernel() if ForkedKernel.possible() else None  # before this process has threads
                 end_with(parent, works_for)  # the fork server outlives it while a worker lives
                 with killed_afterwards(kernel):
-                    execute_run(run, kernel=kernel)
+                    record = execute_run(run, kernel=kernel)
                 _keep_output(Path(os.devnull))  # Windows deletes no open file
                 with suppress(OSError):  # which there a kernel may still have open; `remove_traces` is for that
                     (run.folder / LOG).unlink(missing_ok=True)
+                if record.status == "failed" and run.parameters.device != "cpu" and gpus() and not _gpu_works():
+                    raise SystemExit(BROKEN)
     except HeldError:
         raise SystemExit(BUSY) from None
+
+
+def _gpu_works() -> bool:
+    """Whether the GPU that a failed run had computes anything; the run's kernel has ended."""
+    import torch
+
+    try:
+        return torch.ones(8, device="cuda").sum().item() == 8
+    except Exception:  # whatever CUDA says
+        return False
 
 
 def _keep_output(log: Path) -> None:

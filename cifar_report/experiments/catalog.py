@@ -65,9 +65,7 @@ class Statement(BaseModel, extra="forbid"):
         for text in self.contrasts:
             if not re.fullmatch(r"\w+( \w+)* [<>=] \w+( \w+)*( \+ [\d.]+)?", text):
                 sweep = "; `cifar-report new` names an experiment of a sweep" if "-" in text else ""
-                raise ValueError(
-                    f"'{text}' is no contrast such as EXP003 EXP004 > EXP005 or EXP017 > EXP011 + 10{sweep}"
-                )
+                raise ValueError(f"'{text}' is no contrast such as EXP003 > EXP005 or EXP017 > EXP011 + 10{sweep}")
             if "=" in text and "+" in text:
                 raise ValueError(f"'{text}': a difference of a given size is stated with < or >")
             above, below = (sorted(side.split()) for side in re.split("[<>=]", text.partition("+")[0]))

@@ -1,10 +1,11 @@
-"""The state of an unfinished run, written after every epoch: what it takes to go on as if nothing had happened."""
+"""The state of an unfinished run, written after its epochs: what it takes to go on as if nothing had happened."""
 
 from __future__ import annotations
 
 import zipfile
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -30,9 +31,16 @@ class Checkpoint:
     environments: list[dict[str, Any]]
     facts: KeyFacts | None = None
     warning: str | None = field(default=None, init=False)
+    _next: float = field(default=0.0, init=False)  # when a state shall be written again
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step."""
+        """Replace the checkpoint by `state` (tensors, numbers, texts, lists, dicts) in one step.
+
+        Where writing takes longer than a second, as for VGG-16 on a network's disk, epochs are left out so that at most
+        a tenth of the time goes into it.
+        """
+        if (started := perf_counter()) < self._next:
+            return
         about = {name: getattr(self, name) for name in ("key", "device", "started_at", "environments", "warning")}
         with atomic_file(self.path) as temporary, temporary.open("wb") as stream:
             try:
@@ -41,6 +49,8 @@ class Checkpoint:
                 raise error.__context__ or error from None
         progress = Progress(key=self.key, device=self.device, epochs=len(state["history"]), facts=self.facts)
         write_text(self.path.with_name(PROGRESS), progress.model_dump_json())
+        taken = (now := perf_counter()) - started
+        self._next = now + 9 * taken if taken > 1 else now
 
     def load(self) -> dict[str, Any] | None:
         """Return the state to go on from; `None` where there is none, or only a damaged one or another run's."""
