@@ -5,6 +5,7 @@ A test compares them.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
@@ -80,6 +81,7 @@ below 63 % and its spread above 0.8.
 The other records that the readings mention are in [`outputs/reference/readings`](../outputs/reference/readings)."""
 ABOUT = "\n\n".join(RECORDS.split("\n\n")[i] for i in (0, 2, 3)) + "\n"  # the report explains its intervals itself
 
+DECIDED = ("holds", "does not hold", "below the margin")
 MINUS = "\N{MINUS SIGN}"
 CURVES = ("EXP000", "EXP003", "EXP007", "EXP008", "EXP010")
 FAMILIES = {
@@ -431,7 +433,7 @@ def bartlett(spreads: Iterable[Spread]) -> float:
 
 def _expected(found: Iterable[Finding], family: str | None) -> str:
     """What is decided of our own statements, those whose experiments end in this family; None: in the original's."""
-    decided = [f for f in found if f.statement.ours and f.answer in ("holds", "does not hold", "below the margin")]
+    decided = [f for f in found if f.statement.ours and f.answer in DECIDED]
     lines = [
         f"- *{f.statement.says}* ({f.statement.of}) It {'is ' * f.answer.startswith('below')}{f.answer}:{_reason(f)}"
         for f in decided
@@ -839,6 +841,35 @@ def _interval(result: Result) -> str:
     return f"{100 * result.accuracy:.2f} ({low:.2f}-{high:.2f}), n = {len(result.runs)}"
 
 
+def answers(journal: Journal, family: str) -> str:
+    """What the records say of the statements whose last experiments are a family's, for its notebook."""
+    names = {entry.id: f.name for f in load_catalog().families for entry in f.experiments}  # in journal order
+    found = [
+        f
+        for f in findings(journal)
+        if (about := named(*parts(f.statement))) and [of for name, of in names.items() if name in about][-1] == family
+    ]
+    decided = [f for f in found if f.answer in DECIDED]
+    lines = [
+        f"- *{f.statement.says}* It {'is ' * f.answer.startswith('below')}{f.answer}"
+        + (f": {f.reason}." if len(f.reasons) == 1 else f" ({len(f.tested)} comparisons).")
+        for f in decided
+    ]
+    undecided = len(found) - len(decided)
+    rest = f"Open, or not testable there: {undecided} of {len(found)} statements." if undecided else ""
+    return "\n\n".join(["**On our own records**, at full budget:", *filter(None, ["\n".join(lines), rest])])
+
+
+def with_answers(notebook: str, text: str) -> str:
+    """A notebook with `text` in its cell `our-records`, which follows what the runs at hand show."""
+    content = json.loads(notebook)
+    cells = [cell for cell in content["cells"] if cell["id"] != "our-records"]
+    at = 1 + [cell["id"] for cell in cells].index("shown")
+    cell = {"cell_type": "markdown", "id": "our-records", "metadata": {"tags": ["lesson"]}}
+    content["cells"] = [*cells[:at], cell | {"source": text.splitlines(keepends=True)}, *cells[at:]]
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
 def statement_counts(journal: Journal) -> str:
     """How many of the original's statements hold."""
     original = [finding for finding in findings(journal) if not finding.statement.ours]
@@ -911,6 +942,10 @@ def main() -> int:
     write_if_changed(README, readme(README.read_text(encoding="utf-8"), journal))
     write_if_changed(NOTE, ABOUT)
     print(f"{FINDINGS}\n{README}\n{NOTE}")
+    for family in load_catalog().families:
+        path = family.notebook_path
+        write_if_changed(path, with_answers(path.read_text(encoding="utf-8"), answers(journal, family.name)))
+        print(path)
     return 0
 
 

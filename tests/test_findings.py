@@ -5,13 +5,19 @@ import pytest
 from scipy import stats
 
 from cifar_report import Journal
+from cifar_report.experiments.catalog import load_catalog
 from cifar_report.journal.statistics import Spread
-from maintenance.write_findings import ABOUT, FINDINGS, GRID, NOTE, ROOT, bartlett, page
+from maintenance.write_findings import ABOUT, FINDINGS, GRID, NOTE, ROOT, answers, bartlett, page, with_answers
 
 
 def test_findings_are_what_the_records_say():
-    assert FINDINGS.read_text(encoding="utf-8") == page(Journal(ROOT / "outputs" / "reference"))
+    journal = Journal(ROOT / "outputs" / "reference")
+    assert FINDINGS.read_text(encoding="utf-8") == page(journal)
     assert NOTE.read_text(encoding="utf-8") == ABOUT
+    for family in load_catalog().families:  # its notebook ends with them
+        notebook = family.notebook_path.read_text(encoding="utf-8")
+        assert with_answers(notebook, answers(journal, family.name)) == notebook
+    assert "Mirroring images helps by itself.* It holds: EXP032 > EXP031" in answers(journal, "single_augmentation")
 
 
 def test_bartletts_test_is_scipys():

@@ -84,7 +84,7 @@ def _collect(ray: Any, tasks: dict[Any, PlannedRun]) -> list[RunRecord]:
                     record = _lost_by_ray(tasks[reference], error, started)
                 records.append(record)
                 print(f"[{len(records)}/{len(tasks)}] {summary(record)}")
-    except BaseException:  # interrupted: end at once, every finished epoch is on disk
+    except BaseException:  # interrupted: end at once, each goes on from its last state
         for reference in waiting:
             ray.cancel(reference, force=True)
         raise

@@ -122,7 +122,7 @@ class _Crew:
         return records
 
     def end(self) -> None:
-        """End the workers that still run: at once, since every epoch they finished is on disk."""
+        """End the workers that still run: at once, since they go on from their last state."""
         for worker, _ in self.running:
             assert worker.process.pid is not None
             with contextlib.suppress(psutil.NoSuchProcess):
