@@ -218,7 +218,7 @@ SHOWN = {  # by the lessons
         "resnet18: 8,398,858 of 11,181,642 parameters learn",
         r"'evaluate': .* weights move by at most 0\.0000, .* by at most 0\.0000",
         r"'train': .* weights move by at most 0\.0000, .* by at most \d\.\d*[1-9]",
-        r"32 pixels: [1-9]\d* of 512, 64 pixels: [1-9]\d* of 512",
+        r"32 pixels: [1-9]\d* of 256, 64 pixels: [1-9]\d* of 256",
     ],
     "augmentation": ["flips equal to the library's: True", "at most [01] of 255 grey levels"],
     "fast_recipe": [
