@@ -27,12 +27,12 @@ from cifar_report.execution.resources import THREAD_VARIABLES
 from cifar_report.execution.verify import same_predictions
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import shown
-from cifar_report.experiments.sweep import swept_parameters
+from cifar_report.experiments.sweep import split_sweep_name
 from cifar_report.records.backup import BACKUP
 from cifar_report.records.files import RECORD, WEIGHTS, write_text
 from cifar_report.records.key import key_parameters, stale_because
 from cifar_report.records.record import RunRecord, now, read_record
-from cifar_report.records.verified import VERIFIED, Verification, keys, read_verification
+from cifar_report.records.verified import VERIFIED, Verification, read_verification, valid_keys
 from cifar_report.training.environment import git_state
 
 CLONE = Path(__file__).resolve().parents[1]
@@ -61,7 +61,7 @@ def verify_code(plan: Sequence[PlannedRun], *, say: Callable[[str], None] = prin
         record = read_record(run.folder)
         if record is None or record.status != "completed":
             continue
-        if run.key in keys(run.folder, record):
+        if run.key in valid_keys(run.folder, record):
             agreed.append(True)
             continue
         common = repr((key_parameters(record.parameters | {"seed": 0}), record.key_facts))
@@ -151,7 +151,7 @@ def _shortened_run(
     e = run.parameters
     given = {n: value for n, value in (parameters | _shortened(run)).items() if n not in ("experiment", "seed")}
     places = {name: Path(path).resolve() for name in ("data_dir", "weights_dir") if (path := getattr(e, name))}
-    words = [sys.executable, "-P", "-m", "cifar_report", "run", swept_parameters(e.experiment)[0]]
+    words = [sys.executable, "-P", "-m", "cifar_report", "run", split_sweep_name(e.experiment)[0]]
     words += ["--profile", "full", "--seeds", str(e.seed), "--output", str(output)]
     for name, value in {**given, **places, "device": e.device}.items():
         words += ["--set", f"{name}={shown(value).replace(', ', ',')}"]

@@ -23,7 +23,7 @@ from cifar_report.experiments.catalog import Statement, load_catalog
 from cifar_report.formatting import grouped, listing, p_text, pflop, points
 from cifar_report.journal.journal import Result
 from cifar_report.journal.measures import MEASURES
-from cifar_report.journal.statements import Finding, findings, named, parts
+from cifar_report.journal.statements import Finding, experiments_in, findings, subjects
 from cifar_report.journal.statistics import Spread, calibration, contrast, wilson_interval
 from cifar_report.journal.work import parameters_of
 from cifar_report.records.files import write_if_changed
@@ -448,7 +448,7 @@ def _expected(found: Iterable[Finding], family: str | None) -> str:
 
 def _last_family(statement: Statement) -> str | None:
     """The last of the families beyond the original that a statement is about."""
-    words = named(*parts(statement))
+    words = experiments_in(*subjects(statement))
     about = [f.name for f in load_catalog().families if f.beyond and {e.id for e in f.experiments} & words]
     return about[-1] if about else None
 
@@ -848,11 +848,12 @@ def _interval(result: Result) -> str:
 def answers(journal: Journal, family: str) -> str:
     """What the records say of the statements whose last experiments are a family's, for its notebook."""
     names = {entry.id: f.name for f in load_catalog().families for entry in f.experiments}  # in journal order
-    found = [
-        f
-        for f in findings(journal)
-        if (about := named(*parts(f.statement))) and [of for name, of in names.items() if name in about][-1] == family
-    ]
+
+    def last_family(statement: Statement) -> list[str]:
+        about = experiments_in(*subjects(statement))
+        return [of for name, of in names.items() if name in about][-1:]
+
+    found = [f for f in findings(journal) if last_family(f.statement) == [family]]
     decided = [f for f in found if f.answer in DECIDED]
     lines = [
         f"- *{f.statement.says}* It {'is ' * f.answer.startswith('below')}{f.answer}"

@@ -10,7 +10,7 @@ from cifar_report.cli import main
 from cifar_report.execution.plan import make_plan
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
+from cifar_report.experiments.sweep import expand, split_sweep_name, sweep_name
 from cifar_report.journal.journal import Journal, sweeps
 from cifar_report.journal.statistics import wilson_interval
 from cifar_report.records.record import read_record, run_folder, write_record
@@ -53,7 +53,7 @@ def test_folds_without_one_are_all_of_them():
 def test_a_sweeps_experiment_is_named_after_what_it_varies():
     name = sweep_name("EXP003", {"lr": 0.003, "weight_decay": 1e-5, "augment": ("crop", "horizontal_flip")})
     assert name == "EXP003-LR-0_003-WEIGHT_DECAY-1E_05-AUGMENT-CROP_HORIZONTAL_FLIP"
-    assert swept_parameters(name) == ("EXP003", ["lr", "weight_decay", "augment"])
+    assert split_sweep_name(name) == ("EXP003", ["lr", "weight_decay", "augment"])
     assert sweep_name("EXP003", {}) == "EXP003"
     with pytest.raises(RequestError, match="too many"):
         sweep_name("EXP003", dict.fromkeys(("label_smoothing", "weight_decay", "frozen_batchnorm"), 0.12345))

@@ -35,7 +35,7 @@ ROOM = 5 * 2**30  # bytes that the runs of a whole journal with one seed take, w
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing examined. `status` is `ok`, `missing` (runs do without, or fetch it) or `broken`."""
 
     name: str
@@ -47,7 +47,7 @@ class MissingError(RequestError):
     """Something that runs can do without, or fetch when they need it."""
 
 
-def examine(output_dir: Path) -> Iterator[Finding]:
+def examine(output_dir: Path) -> Iterator[Check]:
     """Examine one thing after the other; each text names the remedy where there is something to do."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("Python", lambda: f"{platform.python_version()} on {platform.platform(terse=True)}"),
@@ -67,12 +67,12 @@ def examine(output_dir: Path) -> Iterator[Finding]:
     ]
     for name, check in checks:
         try:
-            yield Finding(name, "ok", check())
+            yield Check(name, "ok", check())
         except MissingError as missing:
-            yield Finding(name, "missing", str(missing))
+            yield Check(name, "missing", str(missing))
         except Exception as error:  # whatever is broken is what was looked for
             text = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
-            yield Finding(name, "broken", text)
+            yield Check(name, "broken", text)
 
 
 def _package() -> str:

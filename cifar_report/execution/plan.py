@@ -16,13 +16,13 @@ from cifar_report.execution.resources import RELATIVE_COST, UNKNOWN_COST, gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
-from cifar_report.experiments.sweep import expand, sweep_name, swept_parameters
+from cifar_report.experiments.sweep import expand, split_sweep_name, sweep_name
 from cifar_report.records import record as records
 from cifar_report.records.files import CHECKPOINT, RECORD, WEIGHTS
 from cifar_report.records.key import key_facts, run_key, stale_because
 from cifar_report.records.lock import require_locks
 from cifar_report.records.predictions import read_predictions
-from cifar_report.records.verified import keys
+from cifar_report.records.verified import valid_keys
 from cifar_report.training.weights import find_weights
 
 # Overrides that the command line expresses in another way.
@@ -76,7 +76,7 @@ class PlannedRun:
         if record.status == "failed":
             error = f"{record.error.type}: {record.error.message}".splitlines()[0] if record.error else ""
             return RunState("failed", f"{error} (since then {changed})" if changed else error)
-        if run_key(self.parameters, facts) not in keys(self.folder, record):
+        if run_key(self.parameters, facts) not in valid_keys(self.folder, record):
             return RunState("stale", changed)
         if damage := damaged_results(self.folder, record):
             return RunState("stale", damage)
@@ -214,7 +214,7 @@ def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[Planned
         if not read_only:
             raise
         problems["weights"] = str(error)
-    family = load_catalog().family_of[swept_parameters(e.experiment)[0]]
+    family = load_catalog().family_of[split_sweep_name(e.experiment)[0]]
     facts = key_facts(e, family.notebook_path, data_sha256, weights.sha256 if weights else None)
     found = {name: problem for name, problem in problems.items() if problem}
     return [PlannedRun(run, family, facts, found) for run in seeded]

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from cifar_report.experiments.errors import RequestError, unknown
 from cifar_report.experiments.schema import Experiment, full_name, validate
-from cifar_report.experiments.sweep import swept_parameters
+from cifar_report.experiments.sweep import split_sweep_name
 
 
 class Entry(BaseModel, extra="forbid"):
@@ -145,7 +145,7 @@ class Catalog(BaseModel, extra="forbid"):
                 raise RequestError(f"'{word}' is a setting, not an experiment: write --set before it")
             name = full_name(word)
             first, dash, last = name.partition("-")
-            if first in known and swept_parameters(name)[1]:
+            if first in known and split_sweep_name(name)[1]:
                 raise RequestError(f"{word} is an experiment of a sweep: name {first}, and its values with --set")
             ends = [first, last] if dash else [first]
             for end in ends:

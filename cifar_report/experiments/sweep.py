@@ -36,7 +36,7 @@ def sweep_name(base: str, values: Mapping[str, Any]) -> str:
     return name
 
 
-def swept_parameters(experiment: str) -> tuple[str, list[str]]:
+def split_sweep_name(experiment: str) -> tuple[str, list[str]]:
     """The experiment that a sweep's experiment varies, and the parameters that it sets: `EXP003`, `["lr"]`."""
     base, *words = experiment.split("-")
     known = Experiment.model_fields.keys() - PLACE_PARAMETERS

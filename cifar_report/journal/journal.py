@@ -14,7 +14,7 @@ import pandas as pd
 from cifar_report.experiments.catalog import Entry, Family, load_catalog
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import differences, shown
-from cifar_report.experiments.sweep import swept_parameters
+from cifar_report.experiments.sweep import split_sweep_name
 from cifar_report.formatting import counted, grouped
 from cifar_report.journal.comparison import WIDE, Comparison, Reproduction, adjusted, compare
 from cifar_report.journal.frames import epochs_frame, runs_frame
@@ -304,7 +304,7 @@ def _compared_with(result: Result, base: Result | None, results: Sequence[Result
     In a sweep of which no run of `base` differs in what is swept alone, the sweep's experiment that has the base's
     values, or else its first; `None` for that one itself.
     """
-    varied, swept = swept_parameters(result.entry.id)
+    varied, swept = split_sweep_name(result.entry.id)
     if not swept:
         return base
     own, ignored = parameters_of(result.runs[0]), ("experiment", "seed", "fold", *swept)
@@ -312,7 +312,7 @@ def _compared_with(result: Result, base: Result | None, results: Sequence[Result
     if base in alike:
         return base
     usual = full_budget_parameters(varied) or {}
-    sweep = [r for r in alike if swept_parameters(r.entry.id) == (varied, swept)]
+    sweep = [r for r in alike if split_sweep_name(r.entry.id) == (varied, swept)]
     sweep.sort(key=lambda r: any(parameters_of(r.runs[0])[name] != usual.get(name) for name in swept))
     return sweep[0] if sweep[0] is not result else base if len(sweep) == 1 else None
 
@@ -323,7 +323,7 @@ def sweeps(journal: Journal, family: str) -> list[tuple[str, str, list[tuple[Any
     The experiment that they vary is a point where it did the same otherwise.
     """
     complete = {r.entry.id: r for r in journal.family_results(family) if r.runs}
-    varied = {name: swept_parameters(name) for name in complete}
+    varied = {name: split_sweep_name(name) for name in complete}
     members = grouped(((base, names[0]), name) for name, (base, names) in varied.items() if len(names) == 1)
     found = []
     for (base, parameter), names in members.items():
@@ -348,7 +348,7 @@ def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family | None]]:
     found: dict[str, tuple[tuple, Entry, Family | None]] = {}
     for folder in sorted(path for path in (root / "runs").glob("*") if path.name.upper() not in catalog.entries):
         for run in read_runs(folder):
-            base, swept = swept_parameters(run.experiment)
+            base, swept = split_sweep_name(run.experiment)
             values = [parameters_of(run)[name] for name in swept]
             title, builds_on = run.title or "your own experiment", run.builds_on
             if base in catalog.entries and swept:

@@ -80,15 +80,15 @@ class Finding:
 def family_findings(journal: Journal, family: str) -> list[Finding]:
     """The statements that experiments of a family test."""
     names = {entry.id for entry in load_catalog().family_named(family).experiments}
-    return [finding for finding in findings(journal) if names & named(*parts(finding.statement))]
+    return [finding for finding in findings(journal) if names & experiments_in(*subjects(finding.statement))]
 
 
-def parts(statement: Statement) -> tuple[str, ...]:
+def subjects(statement: Statement) -> tuple[str, ...]:
     """The contrasts of a statement, or the experiments whose figures it is about."""
     return (*statement.contrasts, *statement.figures, *statement.at_least)
 
 
-def named(*parts: str) -> set[str]:
+def experiments_in(*parts: str) -> set[str]:
     """The experiments that parts of statements name."""
     return load_catalog().entries.keys() & " ".join(parts).split()
 
@@ -122,7 +122,8 @@ def check_measures() -> None:
 
 def _group(statement: Statement) -> tuple[bool, str]:
     """Planned contrasts, and those that our records suggested (post hoc), apart; of ours, those of each family."""
-    families = [f.name for f in load_catalog().families if {e.id for e in f.experiments} & named(*parts(statement))]
+    about = experiments_in(*subjects(statement))
+    families = [f.name for f in load_catalog().families if {e.id for e in f.experiments} & about]
     return statement.post_hoc, families[-1] if statement.ours and families else ""
 
 

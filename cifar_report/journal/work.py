@@ -9,7 +9,7 @@ from typing import Any
 
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment, profiles
 from cifar_report.experiments.schema import differences, effective, shown, with_defaults
-from cifar_report.experiments.sweep import swept_parameters
+from cifar_report.experiments.sweep import split_sweep_name
 from cifar_report.formatting import ranges
 from cifar_report.records.record import RunRecord
 
@@ -62,7 +62,7 @@ def at_full_budget(run: RunRecord) -> bool:
 
 def changed_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
     """Parameters that differ from the full budget's, those of a sweep aside: name -> (full budget, this run)."""
-    varied, swept = swept_parameters(run.experiment)
+    varied, swept = split_sweep_name(run.experiment)
     full = full_budget_parameters(varied if swept else run.experiment)
     if full is None:
         return {}
@@ -87,7 +87,7 @@ def unlike(base: RunRecord, run: RunRecord) -> str | None:
     if base.data and run.data and base.data.train_size == run.data.train_size:
         found.pop("train_limit", None)  # above the number of images that there are
     full = [full_budget_parameters(r.experiment) for r in (base, run)]
-    swept = [name for r in (base, run) for name in swept_parameters(r.experiment)[1]]
+    swept = [name for r in (base, run) for name in split_sweep_name(r.experiment)[1]]
     own = {name: pair for name, pair in found.items() if not swept or name in swept}  # one's own: whatever it changes
     meant = differences(full[0], full[1]) if full[0] and full[1] else own
     reasons = [

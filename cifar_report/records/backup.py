@@ -21,7 +21,7 @@ class Backup:
         root = os.environ.get(BACKUP)
         self.folder = folder
         # <root>/full/exp003/seed-0: copies of different profiles are kept apart
-        self.copy = Path(root, folder.parents[2].resolve().name, *folder.parts[-2:]) if root else None
+        self.copy_folder = Path(root, folder.parents[2].resolve().name, *folder.parts[-2:]) if root else None
         self._saved = 0  # when the state that the copy has was written
         self.warnings: list[str] = []
 
@@ -33,27 +33,27 @@ class Backup:
             return state.epochs if state and (state.key, state.device) == (key, device) else 0
 
         here = (self.folder / CHECKPOINT).exists()
-        if self.copy is None or (here and epochs(self.folder) >= epochs(self.copy)):
+        if self.copy_folder is None or (here and epochs(self.folder) >= epochs(self.copy_folder)):
             return
         try:
-            if (self.copy / CHECKPOINT).is_file():
+            if (self.copy_folder / CHECKPOINT).is_file():
                 for name in (CHECKPOINT, PROGRESS):  # the first holds the history too
-                    if (self.copy / name).is_file():
-                        copy_file(self.copy / name, self.folder / name)
+                    if (self.copy_folder / name).is_file():
+                        copy_file(self.copy_folder / name, self.folder / name)
                 self._saved = (self.folder / CHECKPOINT).stat().st_mtime_ns
-                print(f"going on from the copy in {self.copy}")
+                print(f"going on from the copy in {self.copy_folder}")
         except OSError as error:
             self._not_fetched(error)
 
     def restore_result(self, key: str | None = None) -> bool:
         """Fetch a complete run's files: of this key, or of any if this machine has none; say whether it did."""
-        if self.copy is None or (key is None and (self.folder / RECORD).exists()):
+        if self.copy_folder is None or (key is None and (self.folder / RECORD).exists()):
             return False
         try:
-            if (record := read_record(self.copy)) is None or key not in (None, record.key):
+            if (record := read_record(self.copy_folder)) is None or key not in (None, record.key):
                 return False
             (self.folder / RECORD).unlink(missing_ok=True)  # of an earlier result, whose files are replaced now
-            for path in sorted(self.copy.iterdir(), key=lambda path: path.name == RECORD):  # which comes last
+            for path in sorted(self.copy_folder.iterdir(), key=lambda path: path.name == RECORD):  # which comes last
                 if path.is_file() and not path.name.startswith("."):
                     copy_file(path, self.folder / path.name)
         except (OSError, RequestError) as error:
@@ -69,7 +69,7 @@ class Backup:
         state = self.folder / CHECKPOINT
         if not state.is_file() or state.stat().st_mtime_ns == self._saved:
             return
-        here, there = read_progress(self.folder), read_progress(self.copy) if self.copy else None
+        here, there = read_progress(self.folder), read_progress(self.copy_folder) if self.copy_folder else None
         if here and there and here.key == there.key and here.device != there.device and here.epochs < there.epochs:
             return
         if self.save(UNFINISHED):
@@ -80,18 +80,18 @@ class Backup:
 
         The copy has a result or the state of an unfinished run, never both: the one that is copied replaces the other.
         """
-        if self.copy is None:
+        if self.copy_folder is None:
             return False
         try:
-            remove_half_written(self.copy)
+            remove_half_written(self.copy_folder)
             if CHECKPOINT in names:  # a result there is of an earlier run: this one is not complete
-                (self.copy / RECORD).unlink(missing_ok=True)
+                (self.copy_folder / RECORD).unlink(missing_ok=True)
             for name in names:
                 if (self.folder / name).is_file():
-                    copy_file(self.folder / name, self.copy / name)
+                    copy_file(self.folder / name, self.copy_folder / name)
             if RECORD in names:  # of a complete run the state is needed no more
                 for name in (PROGRESS, CHECKPOINT):
-                    (self.copy / name).unlink(missing_ok=True)
+                    (self.copy_folder / name).unlink(missing_ok=True)
         except OSError as error:
             self._warn(error, "this result has no copy" if RECORD in names else "the run goes on and tries again")
             return False
@@ -99,11 +99,11 @@ class Backup:
 
     def _not_fetched(self, error: Exception) -> None:
         self._warn(error, "nothing is copied there")
-        self.copy = None  # a run that starts anew must not replace what could not be fetched
+        self.copy_folder = None  # a run that starts anew must not replace what could not be fetched
 
     def _warn(self, error: Exception, consequence: str) -> None:
         reason = getattr(error, "strerror", None) or error
-        warning = f"copying to or from {self.copy} failed ({reason}); {consequence}"
+        warning = f"copying to or from {self.copy_folder} failed ({reason}); {consequence}"
         if warning not in self.warnings:
             self.warnings.append(warning)
             print(f"WARNING: {warning}")

@@ -40,7 +40,7 @@ def read_verification(folder: Path, record: RunRecord) -> Verification | None:
     return found if found.recorded_key == record.key else None
 
 
-def keys(folder: Path, record: RunRecord) -> set[str]:
+def valid_keys(folder: Path, record: RunRecord) -> set[str]:
     """The keys of the code that gives this record: its own, and the one it was verified for."""
     verification = read_verification(folder, record)
     return {key for key in (record.key, verification and verification.key) if key}
@@ -63,4 +63,4 @@ def is_of_this_code(folder: Path, record: RunRecord) -> bool:
         notebook = load_catalog().family_named(record.family).notebook_path
     except RequestError:  # of another version's schema or journal
         return False
-    return run_key(parameters, key_facts(parameters, notebook, known.data, known.weights)) in keys(folder, record)
+    return run_key(parameters, key_facts(parameters, notebook, known.data, known.weights)) in valid_keys(folder, record)

@@ -22,7 +22,7 @@ from cifar_report.journal import work
 from cifar_report.journal.diff import Side, changes, read_results
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
-from cifar_report.journal.statements import Answer, Finding, findings, named, parts
+from cifar_report.journal.statements import Answer, Finding, experiments_in, findings, subjects
 from cifar_report.journal.statistics import calibration
 from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.predictions import Predictions
@@ -124,7 +124,7 @@ def abstract(journal: Journal) -> Fragment:
 
 def _on_record(finding: Finding, journal: Journal) -> bool:
     """Whether all experiments of a contrast are on record, or one that a bound is about."""
-    return any(named(part) <= journal.complete.keys() for part in parts(finding.statement))
+    return any(experiments_in(part) <= journal.complete.keys() for part in subjects(finding.statement))
 
 
 def _by_answer(found: Iterable[Finding]) -> dict[str, list[Finding]]:
