@@ -54,7 +54,7 @@ def examine(output_dir: Path) -> Iterator[Check]:
         ("this package", _package),
         ("packages it needs", _packages),
         ("PyTorch", lambda: f"{torch.__version__}, {counted(torch.get_num_threads(), 'thread')} on {cores()} cores"),
-        *((f"GPU {index}", lambda index=index: _gpu(index)) for index in range(torch.cuda.device_count() or 1)),
+        *((f"GPU {index}", lambda index=index: _gpu(index)) for index in range(torch.cuda.device_count() or len(gpus()) or 1)),
         ("bfloat16 on the CPU", _bfloat16),
         ("images", _images),
         *((f"weights of {name}", lambda name=name: _weights(name)) for name in PRETRAINED_MODELS),
