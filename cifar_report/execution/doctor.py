@@ -49,12 +49,13 @@ class MissingError(RequestError):
 
 def examine(output_dir: Path) -> Iterator[Check]:
     """Examine one thing after the other; each text names the remedy where there is something to do."""
+    devices = torch.cuda.device_count() or len(gpus()) or 1
     checks: list[tuple[str, Callable[[], str]]] = [
         ("Python", lambda: f"{platform.python_version()} on {platform.platform(terse=True)}"),
         ("this package", _package),
         ("packages it needs", _packages),
         ("PyTorch", lambda: f"{torch.__version__}, {counted(torch.get_num_threads(), 'thread')} on {cores()} cores"),
-        *((f"GPU {index}", lambda index=index: _gpu(index)) for index in range(torch.cuda.device_count() or len(gpus()) or 1)),
+        *((f"GPU {index}", lambda index=index: _gpu(index)) for index in range(devices)),
         ("bfloat16 on the CPU", _bfloat16),
         ("images", _images),
         *((f"weights of {name}", lambda name=name: _weights(name)) for name in PRETRAINED_MODELS),
