@@ -860,8 +860,8 @@ def answers(journal: Journal, family: str) -> str:
         + (f": {f.reason}." if len(f.reasons) == 1 else f" ({len(f.tested)} comparisons).")
         for f in decided
     ]
-    undecided = len(found) - len(decided)
-    rest = f"Open, or not testable there: {undecided} of {len(found)} statements." if undecided else ""
+    others = [f"*{f.statement.says.rstrip('.')}*" for f in found if f.answer not in DECIDED]
+    rest = f"Open, or not testable there: {'; '.join(others)}." if others else ""
     return "\n\n".join(["**On our own records**, at full budget:", *filter(None, ["\n".join(lines), rest])])
 
 
