@@ -9,6 +9,7 @@ from typer.main import get_command
 from cifar_report import __version__
 from cifar_report.cli import app
 from cifar_report.experiments.catalog import load_catalog, read_yaml
+from cifar_report.journal.measures import MEASURES
 from cifar_report.records.record import read_record
 
 ROOT = Path(__file__).parent.parent
@@ -74,3 +75,8 @@ def test_the_examples_of_the_python_page_run(tmp_path, monkeypatch):
     record = read_record(tmp_path / "outputs" / "notebook" / "runs" / "mine1" / "seed-0")
     assert record is not None
     assert (record.status, record.parameters["lr"]) == ("completed", 0.02)
+
+
+def test_every_measure_is_named_where_statements_are_explained():
+    text = " ".join((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    assert [name for name in MEASURES if name not in text] == []
