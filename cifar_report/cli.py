@@ -68,7 +68,10 @@ app = typer.Typer(
 
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; default: all")]
-Profile = Annotated[str | None, typer.Option(help="quick, reference or full; default: full with a GPU, else quick")]
+Profile = Annotated[
+    str | None,
+    typer.Option(help="quick, reference or full; default: full with a GPU, else quick; to look at --output: its runs'"),
+]
 Seeds = Annotated[str | None, typer.Option(help="0,1,2 or 0-9; default: 0; for show and report --no-run: all")]
 Output = Annotated[
     Path | None,
@@ -207,7 +210,7 @@ def report(
     if no_run and sets:
         raise RequestError("--set applies to runs to execute, and --no-run executes none")
     check_measures()
-    profile = profile or (_recorded_profile(output) if no_run and output else None)
+    profile = profile or (_recorded_profile(output) if no_run else None)
     request = requested(None if no_run else experiments, profile, seeds, output, sets)
     names, chosen, code = request.experiments, request.seeds, DONE
     if no_run:
@@ -238,7 +241,7 @@ def status(
     """Show the status of each planned run (complete, stale, failed, unfinished, missing), why, and who executes it."""
     from cifar_report.records.lock import holder, is_locked
 
-    profile = profile or (_recorded_profile(output) if output else None)
+    profile = profile or _recorded_profile(output)
     plan = requested(experiments, profile, seeds, output, sets).plan(read_only=True)
     counts: Counter[str] = Counter()
     for planned in plan:
@@ -383,7 +386,7 @@ def verify(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
 ) -> int:
     """Train complete runs again and check that they reproduce. Without experiments: the quickest run."""
-    profile = profile or (_recorded_profile(output) if output else None)
+    profile = profile or _recorded_profile(output)
     plan = requested(experiments, profile, seeds, output, sets).plan()
     from cifar_report.execution.verify import verify_runs
 
@@ -429,13 +432,13 @@ def predict(
     return DONE if predictions else REQUEST_WRONG
 
 
-def _recorded_profile(output: Path) -> str | None:
+def _recorded_profile(output: Path | None) -> str | None:
     """The profile that an output folder is named after, or that its first run of the journal is nearest to."""
     from cifar_report.journal.work import nearest_profile
     from cifar_report.records.record import read_runs
 
-    if output.name in profiles():
-        return output.name
+    if output is None or output.name in profiles():
+        return output.name if output else None
     found = (run for name in load_catalog().entries for run in read_runs(output / "runs" / name.lower()))
     return next((nearest_profile(run)[0] for run in found), None)
 

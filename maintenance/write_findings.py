@@ -862,16 +862,18 @@ def answers(journal: Journal, family: str) -> str:
     ]
     others = [f"*{f.statement.says.rstrip('.')}*" for f in found if f.answer not in DECIDED]
     rest = f"Open, or not testable there: {'; '.join(others)}." if others else ""
-    return "\n\n".join(["**On our own records**, at full budget:", *filter(None, ["\n".join(lines), rest])])
+    said = list(filter(None, ["\n".join(lines), rest]))
+    return "\n\n".join(["**On our own records**, at full budget:", *said]) if said else ""
 
 
 def with_answers(notebook: str, text: str) -> str:
-    """A notebook with `text` in its cell `our-records`, which follows what the runs at hand show."""
+    """A notebook with `text` in its cell `our-records`, which follows what the runs at hand show; no text, no cell."""
     content = json.loads(notebook)
     cells = [cell for cell in content["cells"] if cell["id"] != "our-records"]
     at = 1 + [cell["id"] for cell in cells].index("shown")
     cell = {"cell_type": "markdown", "id": "our-records", "metadata": {"tags": ["lesson"]}}
-    content["cells"] = [*cells[:at], cell | {"source": text.splitlines(keepends=True)}, *cells[at:]]
+    cell |= {"source": text.splitlines(keepends=True)}
+    content["cells"] = [*cells[:at], *([cell] if text else []), *cells[at:]]
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 

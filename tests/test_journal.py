@@ -216,9 +216,18 @@ def test_runs_that_diverged_are_named_where_their_experiment_is_compared(tmp_pat
     for seed in range(4):
         write_run(tmp_path, "EXP001", 0.70 + seed / 100, seed=seed)
         write_run(tmp_path, "EXP003", 0.80 + seed / 100, seed=seed, failed=error if seed == 3 else None)
+    write_run(tmp_path, "EXP003", seed=4, failed=error, parameters={"lr": 100})  # another experiment by this name
     found = Journal(tmp_path).comparisons["EXP003"]
     assert found.caveat == "1 of 4 runs of EXP003 diverged and are left out"
     assert found.verdict == "higher"
+
+
+def test_more_seeds_than_a_thousand_are_not_named(tmp_path):
+    for seed, accuracy in enumerate((0.1, 0.9, 0.5)):
+        write_run(tmp_path, "EXP001", accuracy, seed=seed)
+        write_run(tmp_path, "EXP003", 1 - accuracy, seed=seed)
+    found = Journal(tmp_path).comparisons["EXP003"]
+    assert (found.outcome, found.seeds_needed) == ("open", None)
 
 
 def test_of_many_seeds_that_guess_one_may_be_above_chance_by_chance(tmp_path):

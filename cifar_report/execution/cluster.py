@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -163,6 +162,9 @@ def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folde
                 return record
             if worker.process.exitcode == BROKEN:
                 time.sleep(PAUSE)
-                failure = ErrorRecord(type="BrokenGPU", message=f"its GPU on {platform.node()} does not work")
-                return record_failure(run, failure, worker.started)
+                failed, failure = (
+                    read_record(run.folder),
+                    ErrorRecord(type="BrokenGPU", message="its GPU does not work"),
+                )
+                return failed if failed and failed.error else failed_record(run, failure, worker.started)
             time.sleep(POLL)  # another process has the run, perhaps one whose node is dying

@@ -225,9 +225,8 @@ def longest_first(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
 
     def cost(run: PlannedRun) -> float:
         e = run.parameters
-        return (
-            RELATIVE_COST.get(e.model, UNKNOWN_COST) * e.image_size**2 * min(e.train_limit or 50_000, 50_000) * e.epochs
-        )
+        images = min(e.train_limit or 50_000, 50_000) * e.epochs
+        return RELATIVE_COST.get(e.model, UNKNOWN_COST) * e.image_size**2 * images
 
     return sorted(runs, key=cost, reverse=True)
 

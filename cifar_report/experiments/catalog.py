@@ -48,9 +48,8 @@ class Statement(BaseModel, extra="forbid"):
     ours: bool = False  # a question of this journal, not a statement of the original report
     caveat: str | None = None  # what beside the statement's cause differs, too
     contrasts: list[str] = []
-    figures: dict[
-        str, float
-    ] = {}  # of accuracy in percent: the original's figure of an experiment, to agree with where one run is expected
+    # Accuracies in percent. The original's figure of an experiment, to agree with where one run of ours is expected:
+    figures: dict[str, float] = {}
     at_least: dict[str, float] = {}  # what an experiment, or the `best` by accuracy, is to be above
     untested: str | None = None  # why no record of this journal tests it
 

@@ -298,8 +298,8 @@ def shown(value: Any) -> str:
 
 def _check_name(name: Any, where: str) -> None:
     if name not in Experiment.model_fields:  # papermill writes names into the notebook, as code
-        words = str(name).replace("_", " ").lower()  # `learning_rate` is how a description begins
-        known = {n for n, field in Experiment.model_fields.items() if str(field.description).lower().startswith(words)}
+        words = re.compile(re.escape(str(name).replace("_", " ")) + r"\b", re.IGNORECASE)  # as a description begins
+        known = {n for n, field in Experiment.model_fields.items() if words.match(str(field.description))}
         see = f"'{min(known)}', or `cifar-report parameters`" if known else "`cifar-report parameters`"
         raise unknown("parameter", str(name), Experiment.model_fields, where, see=see)
 

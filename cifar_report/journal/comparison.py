@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import counted, listing, p_text, points
-from cifar_report.journal.statistics import (
-    MOST_SEEDS,
-    SIGNIFICANCE,
-    Contrast,
-    contrast,
-    holm,
-    mcnemar,
-    paired_interval,
-    verdict,
-)
+from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, contrast, holm, mcnemar, paired_interval, verdict
 from cifar_report.journal.work import unlike
 
 if TYPE_CHECKING:
@@ -55,13 +46,14 @@ class Comparison:
     def seeds_needed(self) -> int | None:
         """Of an open comparison, how many seeds would show a difference of the margin, or equivalence if there is none.
 
-        With 80 % power, after the correction; `None` where so many seeds left it open.
+        With 80 % power, after the correction; `None` where so many seeds left it open, or more than 1,000 are needed.
         """
         if self.verdict != "open" or self.contrast is None:
             return None
         margin, alpha = load_catalog().margin / 100, SIGNIFICANCE / self.among
-        both = (self.contrast.seeds_needed(margin, alpha=alpha, equivalence=e) or MOST_SEEDS for e in (False, True))
-        return n if (n := max(both)) > self.seeds else None
+        both = [self.contrast.seeds_needed(margin, alpha=alpha, equivalence=e) for e in (False, True)]
+        known = [n for n in both if n]
+        return max(known) if len(known) == 2 and max(known) > self.seeds else None
 
     @property
     def verdict(self) -> str:
@@ -93,8 +85,8 @@ class Comparison:
 
     def __str__(self) -> str:
         over = "" if self.contrast else f" over test images, {p_text(self.p)}"
-        test = f"{points(self.interval[0])} to {points(self.interval[1])}{over}, "
-        test = test if self.changed else ""  # the same training, done twice
+        interval = f"{points(self.interval[0])} to {points(self.interval[1])}{over}, "
+        test = interval if self.changed else ""  # the same training, done twice
         needed = f", needs {self.seeds_needed}" if self.seeds_needed else ""
         return (
             f"{self.experiment} against {self.base} {points(self.difference)} ({test}n = {self.seeds}{needed})"
@@ -167,7 +159,9 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
 def caveats_of_runs(*results: Result) -> Iterator[str]:
     """What to say where runs diverged, were tested on other images, or were trained by several versions of the code."""
     for result in results:
-        if diverged := sum(run.error is not None and run.error.type == DIVERGED for run in result.failed):
+        same, ignored = with_defaults(result.runs[0].parameters), ("experiment", "seed", "fold")
+        alike = [run for run in result.failed if not differences(with_defaults(run.parameters), same, ignored=ignored)]
+        if diverged := sum(run.error is not None and run.error.type == DIVERGED for run in alike):
             yield f"{diverged} of {diverged + len(result.runs)} runs of {result.entry.id} diverged and are left out"
     tested = sorted({run.test.total for result in results for run in result.runs if run.test})
     if len(tested) > 1 and any(result.spread for result in results):  # of single models only the shared images are

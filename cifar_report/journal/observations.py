@@ -56,7 +56,7 @@ def observe(results: Sequence[Result], journal: Journal) -> list[Observation]:
 
 def _guesses(result: Result) -> str | None:
     """A sentence if no run of an experiment is shown to be above chance."""
-    level = 1 - SIGNIFICANCE / len(result.runs)  # one of them shall be above chance by chance in 5 of 100 cases
+    level = 1 - SIGNIFICANCE / len(result.runs)  # so that one is above chance by luck in at most 5 of 100 cases
     intervals = [wilson_interval(run.test.correct, run.test.total, level) for run in result.runs if run.test]
     if (predictions := result.predictions(result.runs[0])) is None:
         return None
