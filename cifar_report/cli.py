@@ -238,7 +238,7 @@ def report(
 def status(
     experiments: Names = None, profile: Profile = None, seeds: Seeds = None, output: Output = None, sets: Sets = None
 ) -> None:
-    """Show the status of each planned run (complete, stale, failed, unfinished, missing), why, and who executes it."""
+    """Show the status of each planned run (complete, stale, diverged, failed, unfinished, missing), and why."""
     from cifar_report.records.lock import holder, is_locked
 
     profile = profile or _recorded_profile(output)
@@ -322,10 +322,9 @@ def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None
         print("  " + " ".join(f"{name}={shown(value)}" for name, value in record.parameters.items()))
         for e in record.epochs:
             best = "  lowest validation loss" if e.epoch == record.best_epoch else ""
-            print(
-                f"  epoch {e.epoch:3}  training {e.train_loss:.3f} {e.train_accuracy:7.2%}  "
-                f"validation {e.validation_loss:.3f} {e.validation_accuracy:7.2%}  {e.seconds:.1f} s{best}"
-            )
+            training = f"training {e.train_loss:.3f} {e.train_accuracy:7.2%}"
+            validation = f"validation {e.validation_loss:.3f} {e.validation_accuracy:7.2%}"
+            print(f"  epoch {e.epoch:3}  {training}  {validation}  {e.seconds:.1f} s{best}")
 
 
 @app.command(
@@ -509,7 +508,8 @@ def _chosen_profile(profile: str | None) -> str:
 def _dry_run(request: Request) -> int:
     from cifar_report.execution.speed import measured_seconds
 
-    plan = [(run, state) for run in request.plan(read_only=True) if (state := run.state()).status != "complete"]
+    states = [(run, run.state()) for run in request.plan(read_only=True)]
+    plan = [(run, state) for run, state in states if state.status not in ("complete", "diverged")]
     total = 0.0
     for planned, state in plan:
         try:

@@ -212,7 +212,13 @@ def test_failed_run_is_recorded_and_does_not_stop_the_others(tmp_path, said):
     assert f"FAILED in cell {on_disk.error.cell}: DivergedError" in said()[1]
     journal = Journal(tmp_path / "out")
     assert [run.seed for run in journal.results["EXP000"].runs] == [1]
-    assert plan(tmp_path, "EXP000", overrides=wild)[0].state().status == "failed"  # to be tried again
+    assert plan(tmp_path, "EXP000", overrides=wild)[0].state().status == "diverged"
+    assert execute_plan(runs) == []  # nothing is trained twice
+    *_, why, counts = said()
+    assert why.startswith("EXP000 seed 0: diverged before, and is not trained again")
+    assert counts == "2 runs planned, 1 complete, 0 to execute"
+    milder = plan(tmp_path, "EXP000", overrides={**wild, "lr": "0.001"})[0].state()
+    assert (milder.status, "since then lr is 0.001, was 100" in milder.reason) == ("failed", True)
 
 
 @pytest.mark.slow

@@ -162,9 +162,7 @@ def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folde
                 return record
             if worker.process.exitcode == BROKEN:
                 time.sleep(PAUSE)
-                failed, failure = (
-                    read_record(run.folder),
-                    ErrorRecord(type="BrokenGPU", message="its GPU does not work"),
-                )
+                failed = read_record(run.folder)
+                failure = ErrorRecord(type="BrokenGPU", message="its GPU does not work")
                 return failed if failed and failed.error else failed_record(run, failure, worker.started)
             time.sleep(POLL)  # another process has the run, perhaps one whose node is dying

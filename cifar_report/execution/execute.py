@@ -64,17 +64,24 @@ def execute_plan(plan: Sequence[PlannedRun], *, jobs: int | None = None, runs_pe
 
 
 def missing_runs(plan: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The runs of the plan that are not complete; those of the others are cleared of what killed processes left."""
-    missing = []
+    """The runs of the plan that are not complete, except those that diverged, and would again.
+
+    Complete ones are cleared of what killed processes left.
+    """
+    missing, diverged = [], 0
     for run in plan:
         state = run.state()
         if state.status == "complete":
             remove_traces(run.folder)
+        elif state.status == "diverged":
+            diverged += 1
+            print(f"{run.name}: diverged before, and is not trained again (remove {run.folder} to try)")
         else:
             missing.append(run)
             if state.status == "stale":
                 print(f"{run.name}: its earlier result is replaced ({state.reason})")
-    print(f"{counted(len(plan), 'run')} planned, {len(plan) - len(missing)} complete, {len(missing)} to execute")
+    complete = len(plan) - len(missing) - diverged
+    print(f"{counted(len(plan), 'run')} planned, {complete} complete, {len(missing)} to execute")
     return missing
 
 

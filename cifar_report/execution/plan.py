@@ -31,7 +31,7 @@ RESERVED = {"experiment": "name the experiment instead", "seed": "use --seeds", 
 
 @dataclass(frozen=True)
 class RunState:
-    """`status` is complete, stale, failed, unfinished or missing; `reason` says why."""
+    """`status` is complete, stale, failed, diverged, unfinished or missing; `reason` says why."""
 
     status: str
     reason: str = ""
@@ -75,6 +75,8 @@ class PlannedRun:
         changed = "; ".join(stale_because(record, self.parameters, facts))
         if record.status == "failed":
             error = f"{record.error.type}: {record.error.message}".splitlines()[0] if record.error else ""
+            if record.diverged and not changed:
+                return RunState("diverged", error)
             return RunState("failed", f"{error} (since then {changed})" if changed else error)
         if run_key(self.parameters, facts) not in valid_keys(self.folder, record):
             return RunState("stale", changed)

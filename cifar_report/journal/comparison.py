@@ -15,7 +15,6 @@ from cifar_report.journal.work import unlike
 if TYPE_CHECKING:
     from cifar_report.journal.journal import Journal, Result
 
-DIVERGED = "DivergedError"  # of a run whose loss became infinite
 WIDE = 0.02  # half the width of a prediction interval beyond which nothing is said to agree
 
 
@@ -161,7 +160,7 @@ def caveats_of_runs(*results: Result) -> Iterator[str]:
     for result in results:
         same, ignored = with_defaults(result.runs[0].parameters), ("experiment", "seed", "fold")
         alike = [run for run in result.failed if not differences(with_defaults(run.parameters), same, ignored=ignored)]
-        if diverged := sum(run.error is not None and run.error.type == DIVERGED for run in alike):
+        if diverged := sum(run.diverged for run in alike):
             yield f"{diverged} of {diverged + len(result.runs)} runs of {result.entry.id} diverged and are left out"
     tested = sorted({run.test.total for result in results for run in result.runs if run.test})
     if len(tested) > 1 and any(result.spread for result in results):  # of single models only the shared images are

@@ -133,11 +133,9 @@ class Journal:
         entries = {name: (catalog.entries[name], catalog.family_of[name]) for name in listed}
         # on record, of families that the catalog does not have
         self.foreign = tuple(name for name, (_, family) in own.items() if family is None)
-        entries |= {
-            n: (e, f)
-            for n, (e, f) in own.items()
-            if f and (not experiments or n in experiments or e.builds_on in entries)
-        }
+        mine = {name: (entry, family) for name, (entry, family) in own.items() if family}
+        asked = experiments or [*mine]
+        entries |= {name: of for name, of in mine.items() if name in asked or of[0].builds_on in entries}
         for name, (entry, family) in entries.items():
             found = read_runs(root / "runs" / name.lower())
             records = sorted((r for r in found if not seeds or r.seed in seeds), key=lambda r: r.seed)

@@ -23,6 +23,7 @@ from cifar_report.records.files import CHECKPOINT, HISTORY, PROGRESS, RECORD, wr
 SCHEMA_VERSION = 2
 # How a record begins to warn that its sessions were not alike, so that it need not reproduce to the last bit.
 RESUMED_ELSEWHERE = "its epochs were trained under different conditions"
+DIVERGED = "DivergedError"  # of a run whose loss became infinite
 
 
 class _Record(BaseModel, extra="forbid"):
@@ -162,6 +163,11 @@ class RunRecord(_Record):
     training_pflop: float | None = None  # 10^15 operations, forward and backward
     warnings: list[str] = []
     environment: EnvironmentRecord | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss became infinite; trained again, it would do so again."""
+        return self.error is not None and self.error.type == DIVERGED
 
 
 class Progress(_Record):
