@@ -218,6 +218,10 @@ def test_a_journal_of_ones_own_pictures(fruit, tmp_path, capsys, no_pdf):
     assert record.test.accuracy > 0.9
     html = (output / "report/report.html").read_text()
     assert "Not CIFAR-10." in html
+    assert ("<title>What changes the score on these images?</title>" in html, "score on CIFAR-10" in html) == (
+        True,
+        False,
+    )
     assert "a folder of pictures, decoded to 32 pixels in place of CIFAR-10" in html
     assert '<th scope="col">plum</th>' in html
     assert "data_dir=FOLDER" in html  # in the command that does it again

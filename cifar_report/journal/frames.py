@@ -62,6 +62,7 @@ def family_frame(journal: Journal, family: str) -> pd.DataFrame:
 
 def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
     test, data = run.test, run.data
+    plain = test.accuracy_without_flip if test else None
     row = {
         "experiment": run.experiment,
         "family": run.family,
@@ -69,9 +70,7 @@ def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
         "fold": run.parameters.get("fold"),
         "status": run.status,
         "accuracy": 100 * test.accuracy if test else None,
-        "views_gain": 100 * (test.accuracy - plain)
-        if test and (plain := test.accuracy_without_flip) is not None
-        else None,
+        "views_gain": 100 * (test.accuracy - plain) if test and plain is not None else None,
         **_of(test, correct="correct", test_images="total", test_loss="loss"),
         "epochs": len(run.epochs) or None,
         "best_epoch": run.best_epoch,

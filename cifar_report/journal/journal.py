@@ -192,6 +192,11 @@ class Journal:
         """Whether no run is on CIFAR-10, of which statements speak."""
         return bool(self.records) and all(run.data and run.data.name != "cifar10" for run in self.records)
 
+    @property
+    def title(self) -> str:
+        """Of its report."""
+        return "What changes the score on these images?" if self.without_cifar10 else load_catalog().title
+
     def families(self) -> list[tuple[Family, list[Result]]]:
         """Families with their results, in reading order; families without any planned experiment are left out."""
         return [(f, results) for f in load_catalog().families if (results := self.family_results(f.name))]

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cifar_report.experiments.catalog import load_catalog, packaged_folder
+from cifar_report.experiments.catalog import packaged_folder
 from cifar_report.formatting import as_text, counted
 from cifar_report.journal.frames import results_frame
 from cifar_report.journal.journal import Journal
@@ -74,9 +74,9 @@ def make_report(
             exported.result()
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
         # A report shows no code; papermill names its cell anew each time.
-        without = {"parameters", "injected-parameters"} | ({"cifar10"} if journal.without_cifar10 else set())
+        without = {"parameters", "injected-parameters", "cifar10" if journal.without_cifar10 else "other-images"}
         cover = _cover(journal, profile)
-        page = _to_html(executed, "report.html.j2", load_catalog().title, without, script=script, cover=cover)
+        page = _to_html(executed, "report.html.j2", journal.title, without, script=script, cover=cover)
         page = page.replace("<!-- contents -->", _contents(page))
         write_if_changed(folder / "report.html", page)
         table = results_frame(journal)

@@ -260,9 +260,8 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         handles = [Line2D([], [], label=label, ls="", color="#444444", **look) for label, here, look in kinds if here]
         figure.legend(handles=handles, loc="outside upper right", ncols=3)
         # The whole name, however long that of a sweep is.
-        labels = [
-            shorten(f"{r.entry.id} {r.entry.title}", max(44, len(r.entry.id) + 1), placeholder="…") for r in results
-        ]
+        entries = [r.entry for r in results]
+        labels = [shorten(f"{e.id} {e.title}", max(44, len(e.id) + 1), placeholder="…") for e in entries]
         axes.set_yticks(rows, labels, parse_math=False)
         axes.set(xlabel="test accuracy (%)", ylim=(len(results) - 0.4, -0.6))
         for row, result in enumerate(results):

@@ -375,12 +375,11 @@ def citation(journal: Journal) -> Fragment:
     records = b"".join((recorded_folder(journal.output_dir, run) / RECORD).read_bytes() for run in runs)
     return fragment(
         "citation.html.j2",
+        journal=journal,
         version=__version__,
         commit=commit,
         changed=changed,
         year=max((run.finished_at for run in runs), default=now())[:4],
-        runs=len(runs),
-        experiments=len(journal.complete),
         digest=hashlib.sha256(records).hexdigest(),
     )
 
