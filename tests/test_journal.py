@@ -58,7 +58,7 @@ def test_a_run_that_failed_at_once_takes_nothing_from_the_tables(tmp_path):
     write_record(run_folder(tmp_path, "EXP003", 1), died)
     table = results_frame(Journal(tmp_path))
     assert list(table.columns).index("last_accuracy") < list(table.columns).index("settings")
-    page = sections.headline(Journal(tmp_path)).html
+    page = sections.results_at_a_glance(Journal(tmp_path)).html
     assert ">10 min<" in page
     assert ">0 s<" not in page
 

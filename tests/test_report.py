@@ -235,12 +235,12 @@ def test_records_of_before_a_parameter_existed_are_shown(tmp_path, no_data):
 
 def test_of_other_pictures_no_figure_of_the_originals_is_shown(tmp_path):
     run = write_run(tmp_path, "EXP003", 0.7)
-    assert "75.70" in sections.headline(Journal(tmp_path)).html
+    assert "75.70" in sections.results_at_a_glance(Journal(tmp_path)).html
     assert "Statements of the original" in sections.statement_table(Journal(tmp_path)).html
     assert run.data is not None
     other = run.data.model_copy(update={"name": "folder"})
     write_record(run_folder(tmp_path, "EXP003", 0), run.model_copy(update={"data": other}))
-    assert "75.70" not in sections.headline(Journal(tmp_path)).html
+    assert "75.70" not in sections.results_at_a_glance(Journal(tmp_path)).html
     assert 'id="statements">These statements' in sections.statement_table(Journal(tmp_path)).html  # the abstract's link
 
 
@@ -314,7 +314,7 @@ def test_the_table_of_results_gives_times_of_one_kind_of_machine_only(tmp_path):
     assert environment == other.environment
     for cost, shown in ((0.0190123, "0.019"), (0.0004, "&lt;0.001"), (None, "–")):
         write_record(run_folder(tmp_path, "EXP003", 0), run.model_copy(update={"training_pflop": cost}))
-        assert f">{shown}<small>10 min</small></td>" in sections.headline(Journal(tmp_path)).html
+        assert f">{shown}<small>10 min</small></td>" in sections.results_at_a_glance(Journal(tmp_path)).html
     elsewhere = environment.model_copy(update={"device_name": "another processor"})
     write_record(run_folder(tmp_path, "EXP004", 0), other.model_copy(update={"environment": elsewhere}))
-    assert "10 min" not in sections.headline(Journal(tmp_path)).html
+    assert "10 min" not in sections.results_at_a_glance(Journal(tmp_path)).html

@@ -10,11 +10,11 @@ from cifar_report.cli import main
 from cifar_report.execution.plan import make_plan
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.sweep import expand, split_sweep_name, sweep_name
+from cifar_report.experiments.sweep import combinations, split_sweep_name, sweep_name
 from cifar_report.journal.journal import Journal, sweeps
 from cifar_report.journal.statistics import wilson_interval
 from cifar_report.records.record import read_record, run_folder, write_record
-from cifar_report.report.sections import banner, family_section, headline
+from cifar_report.report.sections import banner, family_section, results_at_a_glance
 
 
 @pytest.mark.parametrize(
@@ -36,18 +36,18 @@ from cifar_report.report.sections import banner, family_section, headline
     ],
 )
 def test_several_values_are_a_grid(overrides, swept):
-    assert [own for own, _ in expand(overrides)] == swept
-    for own, given in expand(overrides):
+    assert [own for own, _ in combinations(overrides)] == swept
+    for own, given in combinations(overrides):
         assert given.keys() == overrides.keys()
         assert own.items() <= given.items()
 
 
 def test_folds_without_one_are_all_of_them():
-    found = expand({"validation": "fold", "folds": "3"})
+    found = combinations({"validation": "fold", "folds": "3"})
     assert [given["fold"] for _, given in found] == [0, 1, 2]
     assert [own for own, _ in found] == [{}] * 3
-    assert len(expand({"validation": "fold", "folds": "3", "fold": "1"})) == 1
-    assert len(expand({"validation": "fold", "folds": "0"})) == 1  # which the schema refuses
+    assert len(combinations({"validation": "fold", "folds": "3", "fold": "1"})) == 1
+    assert len(combinations({"validation": "fold", "folds": "0"})) == 1  # which the schema refuses
 
 
 def test_a_sweeps_experiment_is_named_after_what_it_varies():
@@ -226,7 +226,7 @@ def test_folds_are_one_result_with_a_range(tmp_path):
     assert result.accuracy == pytest.approx(0.72)
     assert result.interval == (0.70, 0.74)
     assert result.interval_kind == "range of 3 runs, 3 folds"
-    assert "95 % intervals (of folds, the range of their runs)" in headline(journal).html
+    assert "95 % intervals (of folds, the range of their runs)" in results_at_a_glance(journal).html
     assert sorted(journal.runs.fold) == [0, 1, 2]
     write_run(tmp_path, "EXP001", 0.7)
     assert "folds share training images" in str(Journal(tmp_path).comparisons["EXP003"].caveat)

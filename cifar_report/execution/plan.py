@@ -16,7 +16,7 @@ from cifar_report.execution.resources import RELATIVE_COST, UNKNOWN_COST, gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, validate
-from cifar_report.experiments.sweep import expand, split_sweep_name, sweep_name
+from cifar_report.experiments.sweep import combinations, split_sweep_name, sweep_name
 from cifar_report.records import record as records
 from cifar_report.records.files import CHECKPOINT, RECORD, WEIGHTS
 from cifar_report.records.key import key_facts, run_key, stale_because
@@ -167,7 +167,7 @@ def make_plan(
     place = {"output_dir": str(output_dir.resolve())}
     resolved = []
     for name in load_catalog().select(experiments):
-        for swept, given in expand(overrides or {}):
+        for swept, given in combinations(overrides or {}):
             e = load_experiment(name, profile=profile, overrides=given | place)
             values = {parameter: getattr(e, parameter) for parameter in swept}
             resolved.append(e.model_copy(update={"experiment": sweep_name(name, values)}))
@@ -179,7 +179,7 @@ def make_plan(
             raise RequestError(f"device={device} is for notebooks; set CUDA_VISIBLE_DEVICES to choose GPUs here")
         if device == "cuda" and not (remote or read_only or gpus()):
             raise RequestError("device=cuda is set, but this machine has no NVIDIA GPU; set device=auto")
-    plan = [run for runs in seeded for run in _looked_up(runs, read_only=read_only)]
+    plan = [run for runs in seeded for run in _with_inputs(runs, read_only=read_only)]
     folders: set[Path] = set()
     for run in plan:
         if run.folder in folders:
@@ -189,7 +189,7 @@ def make_plan(
     return plan
 
 
-def _looked_up(seeded: Sequence[Experiment], *, read_only: bool) -> list[PlannedRun]:
+def _with_inputs(seeded: Sequence[Experiment], *, read_only: bool) -> list[PlannedRun]:
     """The runs of one experiment, which differ in their seeds only: data and weights are looked up once.
 
     `read_only`: nothing is downloaded, and what is not found, or cannot be read, is a problem and no error.

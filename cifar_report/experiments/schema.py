@@ -273,11 +273,11 @@ def differences(
     base: Mapping[str, Any], current: Mapping[str, Any], *, ignored: Container[str] = ("experiment", "seed")
 ) -> dict[str, tuple[Any, Any]]:
     """Parameters whose values differ, and act on either side: name -> (value in `base`, value in `current`)."""
-    names = [name for name in {**effective(base), **effective(current)} if name not in ignored]
+    names = [name for name in {**acting_only(base), **acting_only(current)} if name not in ignored]
     return {name: (base.get(name), current.get(name)) for name in names if base.get(name) != current.get(name)}
 
 
-def effective(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def acting_only(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that have an effect beside the others."""
     idle = {
         "holdout_size": parameters.get("validation") != "holdout",

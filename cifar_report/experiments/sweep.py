@@ -11,7 +11,7 @@ from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import PLACE_PARAMETERS, Experiment, shown
 
 
-def expand(overrides: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def combinations(overrides: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """What overrides mean, one item a combination: the values that a sweep set, and all overrides with them.
 
     `lr=0.001,0.003` are two values, `augment=[crop],[crop,horizontal_flip]` two lists; several such make a grid.
@@ -19,8 +19,8 @@ def expand(overrides: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str,
     """
     choices = {name: _values(name, value) for name, value in overrides.items()}
     swept = [name for name, values in choices.items() if len(values) > 1 and name != "fold"]
-    combinations = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
-    return [({name: given[name] for name in swept}, given | fold) for given in combinations for fold in _folds(given)]
+    grid = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    return [({name: given[name] for name in swept}, given | fold) for given in grid for fold in _folds(given)]
 
 
 def sweep_name(base: str, values: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ Answer = Literal["holds", "does not hold", "below the margin", "open", "cannot b
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestedContrast:
     """One contrast of a statement. Figures are in the measure's written unit; p values are adjusted."""
 
     text: str
@@ -34,7 +34,7 @@ class Tested:
     p: float = 1.0
     p_equivalent: float = 1.0
     missing: tuple[str, ...] = ()  # experiments that are not on record
-    small: tuple[str, ...] = ()  # those that are, but not at full budget
+    reduced: tuple[str, ...] = ()  # those that are, but not at full budget
 
     @property
     def direction(self) -> Literal["higher", "lower", ""]:
@@ -65,7 +65,7 @@ class Finding:
     statement: Statement
     answer: Answer
     reason: str
-    tested: tuple[Tested, ...] = ()
+    tested: tuple[TestedContrast, ...] = ()
     lacks_runs: bool = False  # whether it is open because runs are missing, or not at full budget
 
     @property
@@ -127,7 +127,7 @@ def _group(statement: Statement) -> tuple[bool, str]:
     return statement.post_hoc, families[-1] if statement.ours and families else ""
 
 
-def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
+def _tested(journal: Journal, statement: Statement, text: str) -> TestedContrast:
     relation = next(sign for sign in "<>=" if sign in text)
     sides, _, offset = text.partition("+")
     above, below = (side.split() for side in sides.split(relation))
@@ -135,17 +135,17 @@ def _tested(journal: Journal, statement: Statement, text: str) -> Tested:
     values, spreads = _values(journal, statement.measure, statement.seeds_from)
     found = contrast(above, below, values, spreads, journal.kinds)
     found = found and replace(found, difference=found.difference - float(offset or 0))
-    small = _small(journal, names)
+    reduced = _reduced(journal, names)
     asked = (tuple(above), tuple(below), offset) if offset else frozenset({frozenset(above), frozenset(below)})
-    return Tested(
+    return TestedContrast(
         text=text,
         relation=relation,  # type: ignore[arg-type]
         names=names,
         margin=statement.margin or load_catalog().margin,
-        contrast=None if small else found,
+        contrast=None if reduced else found,
         hypothesis=(_group(statement), asked, statement.measure, statement.seeds_from),
-        missing=tuple(name for name in names if name not in values and name not in small),
-        small=tuple(small),
+        missing=tuple(name for name in names if name not in values and name not in reduced),
+        reduced=tuple(reduced),
     )
 
 
@@ -163,7 +163,7 @@ def _values(journal: Journal, measured: str, seeds_from: int) -> tuple[Values, M
 UNKNOWN = "spread unknown: only one run of {}"
 
 
-def _small(journal: Journal, names: Iterable[str]) -> list[str]:
+def _reduced(journal: Journal, names: Iterable[str]) -> list[str]:
     """The experiments that are on record, but not at full budget: of them nothing is said."""
     return [name for name in names if name in journal.complete and not journal.complete[name].full_budget]
 
@@ -181,29 +181,29 @@ def _caveats(journal: Journal, names: Iterable[str]) -> Iterator[str]:
         yield f"the seeds of {listing(mixed)} used different versions of torch or devices"
 
 
-def _finding(journal: Journal, statement: Statement, tested: tuple[Tested, ...], alpha: float) -> Finding:
+def _finding(journal: Journal, statement: Statement, tested: tuple[TestedContrast, ...], alpha: float) -> Finding:
     if statement.untested:
         return Finding(statement, "cannot be tested", statement.untested)
     if statement.figures or statement.at_least:
         return _bounds(journal, statement)
-    answer = _together([t.answer for t in tested])
-    missing, small = (dict.fromkeys(n for t in tested for n in getattr(t, why)) for why in ("missing", "small"))
-    reasons = [_words(t, journal, MEASURES[statement.measure].unit) for t in tested if not t.missing and not t.small]
+    answer = _joint([t.answer for t in tested])
+    missing, reduced = (dict.fromkeys(n for t in tested for n in getattr(t, why)) for why in ("missing", "reduced"))
+    reasons = [_words(t, journal, MEASURES[statement.measure].unit) for t in tested if not t.missing and not t.reduced]
     if missing:
         later = f" from seed {statement.seeds_from}" if statement.seeds_from else ""
         reasons.append(f"not on record{later}: {listing(missing)}")
-    if small:
-        reasons.append(f"not at full budget: {listing(small)}")
+    if reduced:
+        reasons.append(f"not at full budget: {listing(reduced)}")
     if answer == "open":
         reasons += _to_decide(journal, statement, tested, alpha)
-    reasons += _caveats(journal, [name for t in tested if not t.missing and not t.small for name in t.names])
+    reasons += _caveats(journal, [name for t in tested if not t.missing and not t.reduced for name in t.names])
     if statement.caveat:
         reasons.append(statement.caveat)
     reason = "; ".join(dict.fromkeys(reasons))
-    return Finding(statement, answer, reason, tested, lacks_runs=answer == "open" and bool(missing or small))
+    return Finding(statement, answer, reason, tested, lacks_runs=answer == "open" and bool(missing or reduced))
 
 
-def _words(t: Tested, journal: Journal, unit: str) -> str:
+def _words(t: TestedContrast, journal: Journal, unit: str) -> str:
     if t.contrast is None:
         single = [name for name in t.names if len(journal.complete[name].runs) == 1]
         return f"{t.text}: {UNKNOWN.format(listing(single or ['each']))}"
@@ -217,7 +217,7 @@ def _words(t: Tested, journal: Journal, unit: str) -> str:
     return f"{t.text}: {figure}, {word}, n = {t.contrast.seeds}"
 
 
-def _to_decide(journal: Journal, statement: Statement, tested: Sequence[Tested], alpha: float) -> list[str]:
+def _to_decide(journal: Journal, statement: Statement, tested: Sequence[TestedContrast], alpha: float) -> list[str]:
     """How many seeds would show a difference of the margin, or that there is none, and what they would cost."""
     undecided, needed, names = [t for t in tested if t.answer == "open"], 0, dict[str, None]()
     what, else_ = f"a difference of the margin ({undecided[0].margin:g})", "this one may be smaller"
@@ -254,15 +254,15 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
         best = word == "best"
         name = max(on_cifar10, key=lambda n: journal.complete[n].accuracy, default="") if best else word
         spread, runs = spreads.get(name), list(values.get(name, {}).values())
-        small = not best and bool(_small(journal, [name]))
+        reduced = not best and bool(_reduced(journal, [name]))
         unit = "%" if measure.column.endswith("accuracy") else measure.unit
         mean, n = sum(runs) / max(1, len(runs)), f"n = {len(runs)}"
-        if not runs or small or (spread is None and not best):
+        if not runs or reduced or (spread is None and not best):
             answers.append("open")
-            lacking |= small or not runs
+            lacking |= reduced or not runs
             missing = f"not on record: {name or 'any run on CIFAR-10'}"
             single = f"{name}: {mean:.1f} {unit}, {UNKNOWN.format(name)}"
-            reasons.append(missing if not runs else f"not at full budget: {name}" if small else single)
+            reasons.append(missing if not runs else f"not at full budget: {name}" if reduced else single)
             continue
         caveats += _caveats(journal, [name])
         if statement.figures and spread:
@@ -291,11 +291,11 @@ def _bounds(journal: Journal, statement: Statement) -> Finding:
             lacking = True
         elif answers[-1] == "open":
             reasons.append(f"{bound:g} lies in this interval")
-    answer, reason = _together(answers), "; ".join(filter(None, dict.fromkeys([*reasons, *caveats, statement.caveat])))
+    answer, reason = _joint(answers), "; ".join(filter(None, dict.fromkeys([*reasons, *caveats, statement.caveat])))
     return Finding(statement, answer, reason, lacks_runs=lacking and answer == "open")
 
 
-def _together(answers: Sequence[str]) -> Answer:
+def _joint(answers: Sequence[str]) -> Answer:
     """Several parts hold together, or not at all."""
     decisive: tuple[Answer, ...] = ("does not hold", "open", "below the margin")
     return next((answer for answer in decisive if answer in answers), "holds")

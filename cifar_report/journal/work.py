@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment, profiles
-from cifar_report.experiments.schema import differences, effective, shown, with_defaults
+from cifar_report.experiments.schema import acting_only, differences, shown, with_defaults
 from cifar_report.experiments.sweep import split_sweep_name
 from cifar_report.formatting import ranges
 from cifar_report.records.record import RunRecord
@@ -27,7 +27,7 @@ def parameters_of(run: RunRecord) -> dict[str, Any]:
 
 def work_of(run: RunRecord) -> tuple[dict, tuple[str, str] | None, str | None]:
     """What a run did, its seed and fold aside: parameters, data with its split, and weights."""
-    parameters = effective(parameters_of(run))
+    parameters = acting_only(parameters_of(run))
     parameters = {n: value for n, value in parameters.items() if n not in ("experiment", "seed", "fold")}
     split = run.data.split_sha256 if run.data and run.parameters.get("fold") is None else ""
     data = (run.data.sha256, split) if run.data else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_report.experiments.schema import Experiment, differences, effective, shown, with_defaults
+from cifar_report.experiments.schema import Experiment, acting_only, differences, shown, with_defaults
 from cifar_report.records.code_digest import code_digest
 from cifar_report.records.record import KeyFacts, RunRecord
 
@@ -36,7 +36,7 @@ def key_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     So a parameter that is added later leaves every key as it was.
     """
     plain = with_defaults({})
-    acting = effective(with_defaults(parameters))
+    acting = acting_only(with_defaults(parameters))
     return {n: value for n, value in acting.items() if n != "experiment" and value != plain.get(n)}
 
 

@@ -133,7 +133,7 @@ def _by_answer(found: Iterable[Finding]) -> dict[str, list[Finding]]:
     return {answer: answers[answer] for answer in get_args(Answer) if answer in answers}
 
 
-def headline(journal: Journal) -> Fragment:
+def results_at_a_glance(journal: Journal) -> Fragment:
     """Every experiment's accuracy: a picture of the original's and one of ours, and one table."""
     results = list(journal.complete.values())
     if not results:
