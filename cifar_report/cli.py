@@ -70,7 +70,10 @@ app = typer.Typer(
 Names = Annotated[list[str] | None, typer.Argument(metavar="EXPERIMENT", help="EXP003, EXP003-EXP006; default: all")]
 Profile = Annotated[
     str | None,
-    typer.Option(help="quick, reference or full; default: full with a GPU, else quick; to look at --output: its runs'"),
+    typer.Option(
+        help="quick, reference or full; default: full with a GPU, else quick; status, verify and report --no-run take "
+        "that of --output"
+    ),
 ]
 Seeds = Annotated[str | None, typer.Option(help="0,1,2 or 0-9; default: 0; for show and report --no-run: all")]
 Output = Annotated[

@@ -44,7 +44,7 @@ they learn a little faster from turned ones. EXP020 has a run on a smaller subse
 EXP016 starts from the same MobileNetV2 weights, whose frozen features are nearly all zero at 32 pixels: it is not
 compared. The three VGG-16 experiments were not run: there are no weights for them. Of our own experiments, some runs of
 EXP068 to EXP072 used two threads. Settings of EXP049 to EXP051, EXP067 and EXP075 were chosen on held-out images, those
-of EXP011B and EXP014B by curves on the test images (EXP068 to EXP072 and EXP074 take EXP011B's rate on average), and
+of EXP011B and EXP014B by curves on the test images (the mean rate of EXP068 to EXP072 and EXP074 is EXP011B's), and
 the parts of EXP073 by test accuracies.
 
 Intervals of means, and of one new run, follow from the spread between seeds. Runs of one kind share one estimate of it:
@@ -138,21 +138,21 @@ def page(journal: Journal) -> str:
         "*does not hold* if there is a difference that may be above it. A statement that one is better *does not "
         "hold* if the other is shown to be. It is *below the margin* if neither is shown to be better, and the "
         "difference is shown to be less than the margin: a small advantage is still possible.\n"
-        "- A figure of the original's *holds* if it lies in the 95 % prediction interval of one new run of ours, as "
-        "others in that range would. An interval of more than two points either way, or five epochs, is too wide to "
+        "- A figure of the original's *holds* if it lies in the 95 % prediction interval of one new run of ours; any "
+        "other figure in it would, too. An interval of more than two points either way, or five epochs, is too wide to "
         "tell.",
         "## What of the original report holds up",
         _reproduced(journal),
         _list(finding for finding in original if finding.answer == "holds"),
-        "## What does not",
+        "## What does not hold up",
         _list(finding for finding in original if finding.answer == "does not hold"),
         *_differ(journal),
         "Below the margin are the stated advantages that are shown to be that small, if there are any:",
         _list(finding for finding in original if finding.answer == "below the margin"),
-        "## What it could not have known",
+        "## What the original could not have known",
         *_spread(journal),
         _expected(found, None),
-        "## What goes beyond it",
+        "## What goes beyond the original",
         *_beyond(journal, found),
         "## What is open",
         _open(original),
@@ -192,7 +192,7 @@ def _short(journal: Journal, found: Sequence[Finding]) -> str:
         f"{load_catalog().entries['EXP011'].reference_accuracy:.2f} (EXP011).",
         f"**From scratch.** {from_scratch(journal)}",
         f"**Augmentation.** {_augmentations(journal)}",
-        "**ImageNet's weights help, and the size of the images matters.** To one ResNet-18, trained alike at 32 "
+        "**ImageNet's weights help, and the size of the images matters.** For ResNet-18, trained alike at 32 "
         f"pixels with Adam at 0.001, the weights bring {points(-alone.difference)} points (EXP076, n = "
         f"{alone.seeds}); at 0.0001 they do better still (EXP011B; random "
         "weights were not tried at this rate). For nearly the same operations, two epochs at 64 "
@@ -349,7 +349,7 @@ def _one_run(journal: Journal) -> str:
         for name in ("EXP017", "EXP019")
     ]
     return (
-        f"One run judges no figure, as its spread is unknown: {'; '.join(ends)} ([readings]"
+        f"A single run cannot judge a figure, because its spread is unknown: {'; '.join(ends)} ([readings]"
         "(readings.md#adam-with-learning-rate-0001-on-all-layers))."
     )
 
@@ -624,7 +624,7 @@ def _pretrained_or_not(journal: Journal) -> str:
     return (
         f"Pretrained or from scratch, for nearly the same operations: from ImageNet's weights {ends[0]}; from scratch "
         f"{ends[1]}. For fewer, {ends[2]}; {ends[3]}. The networks from scratch score several views of a test image; "
-        f"with one, as the others, they have {plain[0]:.2f} and {plain[1]:.2f}; the pretrained less these: "
+        f"with one view, as the others, they have {plain[0]:.2f} and {plain[1]:.2f}; the pretrained networks lead by "
         f"{_one_view_difference(journal, *names[:2])} and {_one_view_difference(journal, *names[2:])} points. What "
         f"training on ImageNet took is not counted, and the networks{' and their precision' if mixed else ''} differ"
         + ("; EXP074 is a single run." if len(results[0].runs) == 1 else ".")
@@ -674,7 +674,7 @@ def _search() -> str:
         f"5,000 held-out images, one training each. The original's own settings (but for a weight decay of 1e-6) had "
         f"{listing(f'{a:.2f}' for a in last)} % of them right after the last three epochs, "
         f"{max(last) - min(last):.2f} points apart. The best of {len(proposed)} proposals had "
-        f"{100 * best['accuracy']:.2f} % after {best['epochs']} epochs ({ties} of them alike). The sampling error of "
+        f"{100 * best['accuracy']:.2f} % after {best['epochs']} epochs ({ties} proposals tied). The sampling error of "
         f"one accuracy is {error:.1f} points. Trials that fell behind were stopped after {listing(map(str, ended))} "
         "epochs, so the search prefers settings that learn fast."
     )
@@ -742,8 +742,8 @@ def _calibrated(journal: Journal) -> str:
         f"the error goes from {plain.error:.1f} to {smoothed.error:.1f} points (n = {smoothed.n:.0f}), both "
         f"underconfident; LeNet, overconfident in EXP003, is underconfident in EXP062 ({lenet.error:.1f}).\n\n"
         "**Is a rising validation loss overfitting?** The last losses of LeNet with each optimizer, as they are and "
-        f"with temperature scaling, in nats: {listing(losses)}. Nearly all of what Adam's loss is above SGD's is "
-        f"overconfidence ({excess:.3f} nats, scaled {left:.3f}), at the original's rates and after 20 epochs."
+        f"with temperature scaling, in nats: {listing(losses)}. Nearly all of Adam's excess over SGD is "
+        f"overconfidence ({excess:.3f} nats, after scaling {left:.3f}), at the original's rates and after 20 epochs."
     )
 
 

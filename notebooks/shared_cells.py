@@ -53,7 +53,7 @@ del DRIVE_FOLDER
 #
 # To repeat another experiment of this family, write its name in `experiment`, and run that cell and the one below it, which lists every parameter that the experiment's file sets differently. Set those here, and run both again. For a change of your own, give `experiment` a new name, such as `"MINE1"`: the comparison at the end then shows it beside the others. Under the old name it would replace the earlier run. To start anew, always begin with the parameters: later cells reuse the names `dataset` and `model` for the images and the network.
 #
-# On a CPU the small networks take minutes, the wide fast network half an hour and more, EfficientNet-B0, ResNet-18 and MobileNetV2 one to two and a half hours, VGG-16 about a day (estimated from its operations), and one epoch at 224 pixels hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5`; with pretrained networks 2,000 images and two epochs, and in notebooks 6 and 7 `image_size = 64`.
+# On a CPU the small networks take minutes, the wide fast network half an hour and more, EfficientNet-B0, ResNet-18 and MobileNetV2 one to two and a half hours, VGG-16 about a day (estimated from its operations), and one epoch at 224 pixels half an hour to two hours. For a first look: `train_limit = 5000`, `test_limit = 500`, `epochs = 5`; with pretrained networks 2,000 images and two epochs, and in notebooks 6 and 7 `image_size = 64`.
 
 # %% id="start"
 from cifar_report.run import Run
@@ -140,7 +140,7 @@ plots.learning_curves(plots.histories(journal.family_runs(run.family)))
 # %% [markdown] id="shown-text"
 # ## What this shows
 #
-# The sentences below are computed from the runs above. Then come the statements on experiments of this family that the runs here decide; each needs runs at full budget, most need several seeds. What our own records say: [findings](https://github.com/{repository}/blob/{ref}/docs/findings.md).
+# The sentences below are computed from the runs above. The statements on this family that the runs here can test follow; each needs runs at full budget, most need several seeds. What our own records say: [findings](https://github.com/{repository}/blob/{ref}/docs/findings.md).
 
 # %% id="shown" tags=["show"]
 for sentence in observe(journal.family_results(run.family), journal):

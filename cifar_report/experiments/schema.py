@@ -110,7 +110,8 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         None, description="folder with <model>.safetensors; null: $CIFAR_REPORT_WEIGHTS, then download"
     )
     trainable: Literal["all", "head", "last_two_layers"] = Field(
-        "all", description="layers that learn: all, head, last_two_layers; the last two need pretrained weights"
+        "all",
+        description="layers that learn: all, head, last_two_layers; head and last_two_layers need pretrained weights",
     )
     frozen_batchnorm: Literal["evaluate", "train"] = Field(
         "evaluate",
@@ -118,7 +119,7 @@ class Experiment(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     )
     init: Initialization = Field(
         "default",
-        description="initialization of convolution and linear weights, biases then zero; default (PyTorch's own), "
+        description="initialization of convolutions and linear layers: default (PyTorch's own); with zero biases: "
         + ", ".join(get_args(Initialization)[1:]),
     )
     init_layers: Literal["all", "linear"] = Field(
