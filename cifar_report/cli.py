@@ -509,14 +509,13 @@ def _chosen_profile(profile: str | None) -> str:
 
 
 def _dry_run(request: Request) -> int:
-    from cifar_report.execution.speed import measured_seconds
+    from cifar_report.execution.speed import seconds_left
 
-    states = [(run, run.state()) for run in request.plan(read_only=True)]
-    plan = [(run, state) for run, state in states if state.status not in ("complete", "diverged")]
+    plan = [(p, s) for p in request.plan(read_only=True) if (s := p.state()).status not in ("complete", "diverged")]
     total = 0.0
     for planned, state in plan:
         try:
-            seconds = measured_seconds(planned)
+            seconds = seconds_left(planned)
             total, length = total + seconds, f"about {duration(seconds)}"
         except RequestError as error:
             length = str(error)

@@ -22,7 +22,7 @@ from cifar_report.experiments.schema import Experiment, from_variables, shown
 from cifar_report.records import files
 from cifar_report.records import record as records
 from cifar_report.records.backup import Backup
-from cifar_report.records.code_digest import sources
+from cifar_report.records.code_digest import library_code
 from cifar_report.records.key import key_facts, run_key
 from cifar_report.records.lock import keep_lock, release_lock
 from cifar_report.records.predictions import Predictions, read_predictions
@@ -36,7 +36,7 @@ from cifar_report.training.memory import batch_that_fits, keep_freed_memory, sup
 from cifar_report.training.precision import amp_dtype, choose_precision, exact_float32
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
-sources()
+library_code()
 
 
 class Run:
@@ -128,8 +128,7 @@ class Run:
             weights_sha256 = self._weights.sha256 if self._weights else None
             self._facts = key_facts(self.parameters, notebook, self.dataset.record.sha256, weights_sha256)
         self._warn(warning)
-        if self._weights:
-            weights = self._weights
+        if weights := self._weights:
             print(f"ImageNet weights of {self.parameters.model}: {weights.source}, SHA-256 {weights.sha256[:16]}…")
         return self.model
 
@@ -161,7 +160,7 @@ class Run:
             environments=[self._environment.model_dump(exclude={"git_commit", "git_dirty"})],  # code is in the key
             facts=self._facts,
         )
-        self._backup.restore(self._checkpoint.key, self._checkpoint.device)
+        self._backup.restore_state(self._checkpoint.key, self._checkpoint.device)
         trained = None
         with self._phase("train"), suppress_out_of_memory():
             trained = train(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from notebook_cell import execute_cell
+from execute_cell import execute_cell
 from torch import nn
 
 from cifar_report.data.dataset import load_dataset

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 import pandas as pd
 import torch
-from notebook_cell import execute_cell
+from execute_cell import execute_cell
 
 from cifar_report.data.dataset import load_dataset
 from cifar_report.experiments.catalog import load_experiment

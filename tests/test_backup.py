@@ -184,7 +184,7 @@ def test_without_a_backup_nothing_is_copied(tmp_path, monkeypatch):
     backup = Backup(tmp_path / "runs" / "exp003" / "seed-0")
     backup.save_state()
     assert not backup.save(RESULT_FILES)
-    backup.restore("key", "cpu")
+    backup.restore_state("key", "cpu")
     assert restore_runs(tmp_path) == 0
     assert not list(tmp_path.iterdir())
 
@@ -283,7 +283,7 @@ def test_the_state_of_more_epochs_is_gone_on_from(tmp_path, drive, key, device, 
         if epochs:
             of = {"key": key, "device": device} if name == "kept" else {"key": "of this run", "device": "cpu, float32"}
             (at / PROGRESS).write_text(json.dumps({**of, "epochs": epochs}))
-    Backup(folder).restore("of this run", "cpu, float32")
+    Backup(folder).restore_state("of this run", "cpu, float32")
     assert (folder / CHECKPOINT).read_text() == goes_on_from
 
 

@@ -14,7 +14,7 @@ from cifar_report.execution import cluster
 from cifar_report.execution.cluster import _lost_by_ray, execute_on_ray, resource_request
 from cifar_report.execution.execute import summary
 from cifar_report.execution.plan import PlannedRun, make_plan
-from cifar_report.execution.worker import BROKEN, Worker, failed_record, record_failure
+from cifar_report.execution.worker import BROKEN, Worker, failed_record, write_failed_record
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import ErrorRecord, read_record
@@ -189,7 +189,7 @@ def test_a_task_whose_gpu_does_not_work_pauses_and_says_how_it_failed(tmp_path, 
     monkeypatch.setattr(cluster.time, "sleep", paused.append)
     given = 1, {}, str(tmp_path)
     assert cluster._execute_here(run, *given).error.type == "BrokenGPU"
-    failure = record_failure(run, ErrorRecord(type="AcceleratorError", message="an ECC error"), 0.0)
+    failure = write_failed_record(run, ErrorRecord(type="AcceleratorError", message="an ECC error"), 0.0)
     assert cluster._execute_here(run, *given) == failure
     assert paused == [cluster.PAUSE] * 2
 

@@ -20,17 +20,17 @@ CORE = {
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A copy of the library, to be edited; digests are computed of it, anew whenever `sources` forgets them."""
+    """A copy of the library, to be edited; digests are computed of it, anew whenever `library_code` forgets them."""
     copy = tmp_path / "cifar_report"
     shutil.copytree(PACKAGE, copy)
     monkeypatch.setattr(module, "PACKAGE", copy)
-    module.sources.cache_clear()
+    module.library_code.cache_clear()
     yield copy
-    module.sources.cache_clear()
+    module.library_code.cache_clear()
 
 
 def digest(**parameters) -> str:
-    module.sources.cache_clear()
+    module.library_code.cache_clear()
     return code_digest(Experiment.model_construct(**{**validate({}).model_dump(), **parameters}))
 
 
@@ -50,7 +50,7 @@ def test_files_of_a_run_are_the_core_and_its_choices():
 
 def test_every_file_of_the_training_layer_either_counts_or_is_named():
     """A new file that the loop or the network imports counts by itself; one that neither imports shows nothing."""
-    everything = set(module.sources())
+    everything = set(module.library_code())
     choices = {f"training/{folder}/{name}.py" for p, folder in CHOICES.items() for name in allowed_values(p)}
     some = {"training/cropped.py"}  # which some networks import
     apart = {"training/environment.py", "training/memory.py"}  # which neither imports

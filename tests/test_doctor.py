@@ -15,7 +15,7 @@ from cifar_report.training.precision import require_supported
 def machine(monkeypatch, tmp_path):
     """One without a GPU and without a network, whose speed is known."""
     monkeypatch.setattr(doctor, "gpus", tuple)
-    monkeypatch.setattr(doctor, "measured_seconds", lambda run: 480.0)
+    monkeypatch.setattr(doctor, "seconds_left", lambda run: 480.0)
     monkeypatch.setenv("CIFAR_REPORT_OFFLINE", "1")
     monkeypatch.setenv("CIFAR_REPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))

@@ -25,7 +25,7 @@ from cifar_report.journal.work import (
     changed_parameters,
     less_work,
     reproduce_command,
-    unlike,
+    unlike_because,
 )
 from cifar_report.records.record import ErrorRecord, SecondsRecord, read_record, run_folder, write_record
 from cifar_report.report import sections
@@ -777,9 +777,11 @@ def test_what_an_experiment_of_ones_own_changes_makes_no_comparison_unlike(tmp_p
     base = write_run(tmp_path, "EXP003", 0.7)
     changed = {**base.parameters, "experiment": "MINE", "lr": 0.02}
     mine = base.model_copy(update={"experiment": "MINE", "parameters": changed})
-    assert unlike(base, mine) is None
-    assert unlike(mine, base) is None
-    assert unlike(base, mine.model_copy(update={"weights": None, "parameters": {**changed, "weights": "imagenet"}}))
+    assert unlike_because(base, mine) is None
+    assert unlike_because(mine, base) is None
+    assert unlike_because(
+        base, mine.model_copy(update={"weights": None, "parameters": {**changed, "weights": "imagenet"}})
+    )
 
 
 def test_a_sweep_with_fewer_images_is_less_work(tmp_path):
@@ -904,9 +906,9 @@ def test_experiments_of_different_versions_of_the_code_are_not_ranked(tmp_path, 
 def test_a_limit_above_the_number_of_images_makes_no_difference(tmp_path):
     one = write_run(tmp_path, "EXP003", parameters={"train_limit": 5000}, train_size=144)
     other = write_run(tmp_path, "EXP007", parameters={"train_limit": 2000}, train_size=144)
-    assert unlike(one, other) is None
+    assert unlike_because(one, other) is None
     fewer = write_run(tmp_path, "EXP007", parameters={"train_limit": 100}, train_size=100)
-    assert unlike(one, fewer) == "train_limit is 5000 and 100"
+    assert unlike_because(one, fewer) == "train_limit is 5000 and 100"
 
 
 def test_an_empty_journal_has_the_columns_to_ask_for(tmp_path):

@@ -10,7 +10,7 @@ from cifar_report.data.sources import SIZES
 from cifar_report.execution import speed
 from cifar_report.execution.plan import PlannedRun, make_plan
 from cifar_report.execution.resources import STARTUP
-from cifar_report.execution.speed import measured_seconds
+from cifar_report.execution.speed import seconds_left
 from cifar_report.experiments.errors import RequestError
 from cifar_report.training.build import build_model
 from cifar_report.training.environment import find_device
@@ -35,20 +35,20 @@ def test_sizes_are_those_of_the_datasets():
 
 
 def test_seconds_are_those_of_all_images_in_all_epochs(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "_measured", lambda parameters, validation: [0.5, 0.01 + 0.01 * validation])
-    assert measured_seconds(planned(tmp_path, epochs="2")) == pytest.approx(STARTUP + 50_000 * (0.5 + 2 * 0.012))
+    monkeypatch.setattr(speed, "_speed", lambda parameters, validation: [0.5, 0.01 + 0.01 * validation])
+    assert seconds_left(planned(tmp_path, epochs="2")) == pytest.approx(STARTUP + 50_000 * (0.5 + 2 * 0.012))
     limited = planned(tmp_path, train_limit="100", test_limit="50", epochs="1")
-    assert measured_seconds(limited) == pytest.approx(STARTUP + 100 * (0.5 + 0.015))
+    assert seconds_left(limited) == pytest.approx(STARTUP + 100 * (0.5 + 0.015))
     fold = planned(tmp_path, validation="fold", fold="0", folds="5", epochs="1")
-    assert measured_seconds(fold) == pytest.approx(STARTUP + 40_000 * (0.5 + 0.01 * 1.25))
+    assert seconds_left(fold) == pytest.approx(STARTUP + 40_000 * (0.5 + 0.01 * 1.25))
     digits = planned(tmp_path, dataset="digits", validation="holdout", holdout_size="442", epochs="1")
-    assert measured_seconds(digits) == pytest.approx(STARTUP + 1000 * (0.5 + 0.01 * 1.442))
+    assert seconds_left(digits) == pytest.approx(STARTUP + 1000 * (0.5 + 0.01 * 1.442))
 
 
 def test_a_device_that_this_machine_lacks_is_not_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(speed.torch.cuda, "is_available", lambda: False)
     with pytest.raises(RequestError, match="device=cuda is set, but this machine lacks it"):
-        measured_seconds(planned(tmp_path, device="cuda"))
+        seconds_left(planned(tmp_path, device="cuda"))
 
 
 def test_what_does_not_fit_is_said_and_the_next_run_is_measured(tmp_path, monkeypatch, capsys):
@@ -67,14 +67,14 @@ def test_what_does_not_fit_is_said_and_the_next_run_is_measured(tmp_path, monkey
 def test_a_measurement_is_kept_for_what_takes_the_same_time(tmp_path, cache, monkeypatch):
     measured = []
     monkeypatch.setattr(speed, "_measure", lambda e, device: measured.append(e) or (0.0, 1.0))
-    first = measured_seconds(planned(tmp_path, "EXP003"))
-    assert measured_seconds(planned(tmp_path, "EXP003", lr="0.1")) == first
+    first = seconds_left(planned(tmp_path, "EXP003"))
+    assert seconds_left(planned(tmp_path, "EXP003", lr="0.1")) == first
     assert len(measured) == 1
-    measured_seconds(planned(tmp_path, "EXP003", batch_size="32"))
+    seconds_left(planned(tmp_path, "EXP003", batch_size="32"))
     assert len(measured) == 2
     for damaged in ("{", "null"):  # measured again
         (cache / "speed.json").write_text(damaged)
-        assert measured_seconds(planned(tmp_path, "EXP003")) == first
+        assert seconds_left(planned(tmp_path, "EXP003")) == first
     assert len(measured) == 4
 
 
@@ -87,7 +87,7 @@ def test_the_estimate_is_the_time_within_a_factor_of_one_and_a_half(tmp_path, ca
     ratios = []
     for _ in range(3):  # on a busy machine a measurement may go wrong
         (cache / "speed.json").unlink(missing_ok=True)
-        estimated = measured_seconds(run)
+        estimated = seconds_left(run)
         assert estimated is not None
         model, dataset = build_model(e)[0].to(device), load_dataset(e, device)
         started = speed._clock(device)
@@ -104,11 +104,11 @@ def test_what_is_slow_is_trained_once(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "train", lambda *a, on_epoch, **k: trained.append(1) or on_epoch(None))
     monkeypatch.setattr(speed, "SLOW", -1.0)
     run = planned(tmp_path, "EXP000", dataset="digits", train_limit="20", test_limit="20")
-    assert measured_seconds(run) is not None
+    assert seconds_left(run) is not None
     assert len(trained) == 1
 
 
 def test_the_epochs_that_an_unfinished_run_has_done_are_not_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "_measured", lambda parameters, validation: [0.0, 0.01])
+    monkeypatch.setattr(speed, "_speed", lambda parameters, validation: [0.0, 0.01])
     monkeypatch.setattr(PlannedRun, "finished_epochs", lambda run: 18)
-    assert measured_seconds(planned(tmp_path)) == pytest.approx(STARTUP + 50_000 * 2 * 0.01)
+    assert seconds_left(planned(tmp_path)) == pytest.approx(STARTUP + 50_000 * 2 * 0.01)

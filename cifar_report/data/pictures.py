@@ -126,6 +126,6 @@ def _read_pictures(
 
 def _classes_in(folder: Path) -> dict[str, list[Path]]:
     """The folders in a folder, by name, and the pictures in each."""
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    folders = [path for path in folders if path.name != "__MACOSX"]  # which a Mac's zip files bring
+    # A Mac's zip files bring `__MACOSX`.
+    folders = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "__MACOSX")
     return {path.name: pictures_in(path) for path in folders}

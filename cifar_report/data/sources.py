@@ -85,9 +85,8 @@ def find_local_copy(data_dir: str | None) -> tuple[tuple[Path, ...], Callable[[]
     for batches in (folder / ARCHIVE_FOLDER, folder):
         files = tuple(batches / name for name in BATCH_MD5)
         if any(file.is_file() for file in files):
-            for file in files:
-                if not file.is_file():
-                    raise _damaged(file, "is missing")
+            if absent := next((file for file in files if not file.is_file()), None):
+                raise _damaged(absent, "is missing")
             return files, partial(_read_batches, files)
     if (archive := folder / ARCHIVE_NAME).is_file():
         return (archive,), partial(read_archive, archive, "official archive, local copy")

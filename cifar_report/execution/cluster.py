@@ -14,7 +14,7 @@ from typing import Any
 from cifar_report.execution.execute import POLL, missing_runs, summary
 from cifar_report.execution.plan import PlannedRun, longest_first
 from cifar_report.execution.resources import THREAD_VARIABLES
-from cifar_report.execution.worker import BROKEN, Worker, failed_record, record_failure
+from cifar_report.execution.worker import BROKEN, Worker, failed_record, write_failed_record
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import HeldError, folder_lock
@@ -111,7 +111,7 @@ def _lost_by_ray(run: PlannedRun, error: Exception, started: float) -> RunRecord
         with folder_lock(run.folder):
             if run.is_complete() and (record := read_record(run.folder)):
                 return record
-            return record_failure(run, failure, started)
+            return write_failed_record(run, failure, started)
     except HeldError:
         return failed_record(run, failure, started)
 

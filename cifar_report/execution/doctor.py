@@ -20,7 +20,7 @@ from cifar_report.data.sources import ARCHIVE_URL
 from cifar_report.execution.plan import check_writable, make_plan
 from cifar_report.execution.requirements import unmet_requirements
 from cifar_report.execution.resources import cores, gpus
-from cifar_report.execution.speed import measured_seconds
+from cifar_report.execution.speed import seconds_left
 from cifar_report.experiments.catalog import load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import PRETRAINED_MODELS
@@ -166,4 +166,4 @@ def _pdf() -> str:
 
 def _speed(output_dir: Path) -> str:
     (run,) = make_plan(["EXP003"], profile="full", output_dir=output_dir, read_only=True)
-    return f"LeNet for 20 epochs on 50,000 images (EXP003) takes about {duration(measured_seconds(run))}"
+    return f"LeNet for 20 epochs on 50,000 images (EXP003) takes about {duration(seconds_left(run))}"

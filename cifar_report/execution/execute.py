@@ -68,19 +68,18 @@ def missing_runs(plan: Sequence[PlannedRun]) -> list[PlannedRun]:
 
     Complete ones are cleared of what killed processes left.
     """
-    missing, diverged = [], 0
+    missing, complete = [], 0
     for run in plan:
         state = run.state()
         if state.status == "complete":
+            complete += 1
             remove_traces(run.folder)
         elif state.status == "diverged":
-            diverged += 1
             print(f"{run.name}: diverged before, and is not trained again (remove {run.folder} to try)")
         else:
             missing.append(run)
             if state.status == "stale":
                 print(f"{run.name}: its earlier result is replaced ({state.reason})")
-    complete = len(plan) - len(missing) - diverged
     print(f"{counted(len(plan), 'run')} planned, {complete} complete, {len(missing)} to execute")
     return missing
 

@@ -164,11 +164,10 @@ def make_plan(
     for name in overrides or {}:
         if name in RESERVED:
             raise RequestError(f"'{name}' cannot be set: {RESERVED[name]}")
-    place = {"output_dir": str(output_dir.resolve())}
     resolved = []
     for name in load_catalog().select(experiments):
         for swept, given in combinations(overrides or {}):
-            e = load_experiment(name, profile=profile, overrides=given | place)
+            e = load_experiment(name, profile=profile, overrides=given | {"output_dir": str(output_dir.resolve())})
             values = {parameter: getattr(e, parameter) for parameter in swept}
             resolved.append(e.model_copy(update={"experiment": sweep_name(name, values)}))
     seeded = [[validate({**parameters.model_dump(), "seed": seed}) for seed in seeds] for parameters in resolved]

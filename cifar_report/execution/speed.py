@@ -27,7 +27,7 @@ SLOW = 10.0  # seconds of an epoch beside which warming up counts for nothing
 SIZES = {"cifar10": (50_000, 10_000), "digits": (1442, 355)}  # training and test images
 
 
-def measured_seconds(run: PlannedRun) -> float:
+def seconds_left(run: PlannedRun) -> float:
     """Seconds that are left of a run that has this machine for itself.
 
     Measurements are kept in the cache folder, by machine and by what is trained. `compile` is not considered.
@@ -43,11 +43,11 @@ def measured_seconds(run: PlannedRun) -> float:
     test = min(test, e.test_limit or test)
     held_out = {"test": 0, "holdout": e.holdout_size, "fold": images // (e.folds or 1)}[e.validation]
     images = min(images - held_out, e.train_limit or images)
-    once, epoch = _measured(e, (held_out or test) / images)
+    once, epoch = _speed(e, (held_out or test) / images)
     return STARTUP + images * (once + epoch * (e.epochs - run.finished_epochs()))
 
 
-def _measured(e: Experiment, validation: float) -> list[float]:
+def _speed(e: Experiment, validation: float) -> list[float]:
     """Seconds a training image that computing the frozen part takes, once, and that every epoch takes."""
     device, file = find_device(e.device), cache_folder() / "speed.json"
     machine = describe_environment(device)

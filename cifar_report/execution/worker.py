@@ -56,22 +56,20 @@ class Worker:
         if self.process.exitcode in (BUSY, BROKEN):
             return None
         if self.process.exitcode != 0 and not self.run.is_complete():
-            return record_failure(self.run, _death(self), self.started)
+            return write_failed_record(self.run, _death(self), self.started)
         record = read_record(self.run.folder)
         if record and (record.key == self.run.key or self.run.is_complete()):
             return record
         if record is None and is_locked(self.run.folder):
             return None  # another command executes it already, with other settings
         lost = f"the run could not write its record in {self.run.folder}; is its disk full?"
-        error = ErrorRecord(type="RecordLost", message=lost)
-        return record_failure(self.run, error, self.started)
+        return write_failed_record(self.run, ErrorRecord(type="RecordLost", message=lost), self.started)
 
 
 def remove_traces(folder: Path) -> None:
     """Remove what a process that was killed at the last moment left beside a complete run."""
-    left = [folder / name for name in (LOG, HOLDER) if (folder / name).exists()]
-    if left and not is_locked(folder):
-        for path in left:
+    for path in (folder / LOG, folder / HOLDER):
+        if path.exists() and not is_locked(folder):
             path.unlink(missing_ok=True)
 
 
@@ -154,7 +152,7 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
         failure = describe_error(error, kernel)
     complete = read_record(run.folder)
     if complete is None or complete == before or complete.status == "failed" or complete.key != run.key:
-        return record_failure(run, failure, started)
+        return write_failed_record(run, failure, started)
     # A later cell failed, which only compares and shows: the result stands.
     warning = f"its notebook failed after the run was complete, in cell {failure.cell}: {failure.type}: "
     complete = complete.model_copy(update={"warnings": [*complete.warnings, warning + failure.message]})
@@ -162,7 +160,7 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
     return complete
 
 
-def record_failure(run: PlannedRun, error: ErrorRecord, started: float) -> RunRecord:
+def write_failed_record(run: PlannedRun, error: ErrorRecord, started: float) -> RunRecord:
     """Write a failed run's record and return it; it is only returned where it cannot be written.
 
     An earlier result with other parameters or code stays, as it does until another result replaces it.

@@ -25,7 +25,6 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "", *, see:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'epochs'?"` for the nearest known name, or an empty text."""
-    known = list(known)
     folded = {candidate.lower(): candidate for candidate in known}
     nearest = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return f"; did you mean '{folded[nearest[0]]}'?" if nearest else ""

@@ -51,12 +51,10 @@ def _null_from_text(value: Any) -> Any:
 
 def _list_from_text(value: Any) -> Any:
     """Accept `a, b`, `[a, b]`, `none` and real lists: papermill's `-p` passes every list as text."""
-    if value is None:
-        return ()
     if isinstance(value, str):
         names = (name.strip(" \"'") for name in value.strip().strip("[]").split(","))
         return tuple(name for name in names if name and name.lower() not in ("none", "null"))
-    return value
+    return () if value is None else value
 
 
 Count = Annotated[int, BeforeValidator(_refuse_bool)]
@@ -311,8 +309,7 @@ def _sentence(error: ValidationError, where: str) -> str:
     if not first["loc"]:  # a contradiction between parameters
         return f"{problem} (in {where})"
     name, value = str(first["loc"][0]), first["input"]
-    allowed = allowed_values(name)
-    if allowed:
+    if allowed := allowed_values(name):
         problem = f"allowed: {', '.join(allowed)}" + did_you_mean(str(value), allowed)
     elif first["type"] == "string_pattern_mismatch":
         problem = f"expected {Experiment.model_fields[name].description}"

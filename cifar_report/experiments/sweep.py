@@ -25,12 +25,8 @@ def combinations(overrides: Mapping[str, Any]) -> list[tuple[dict[str, Any], dic
 
 def sweep_name(base: str, values: Mapping[str, Any]) -> str:
     """The experiment of one combination of values: `EXP003-LR-0_02`; of none `base`. Refuses what is too long."""
-    words = [
-        word
-        for name, value in values.items()
-        for word in (name, re.sub(r"[^\w]+", "_", shown(value)).strip("_") or "none")
-    ]
-    name = "-".join([base, *words]).upper()
+    pairs = ((name, re.sub(r"\W+", "_", shown(value)).strip("_") or "none") for name, value in values.items())
+    name = "-".join([base, *map("-".join, pairs)]).upper()
     if len(name) > 64:
         raise RequestError(f"too many parameters are swept together: {', '.join(values)}")
     return name

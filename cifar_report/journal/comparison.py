@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.experiments.schema import differences, with_defaults
 from cifar_report.formatting import counted, listing, p_text, points
 from cifar_report.journal.statistics import SIGNIFICANCE, Contrast, contrast, holm, mcnemar, paired_interval, verdict
-from cifar_report.journal.work import unlike
+from cifar_report.journal.work import unlike_because
 
 if TYPE_CHECKING:
     from cifar_report.journal.journal import Journal, Result
@@ -41,7 +42,7 @@ class Comparison:
     p_equivalent: float | None = None
     among: int = 1
 
-    @property
+    @cached_property
     def seeds_needed(self) -> int | None:
         """Of an open comparison, how many seeds would show a difference of the margin, or equivalence if there is none.
 
@@ -118,8 +119,7 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
     pairs = [(before[seed], after[seed]) for seed in seeds] or [(base.runs[0], result.runs[0])]
     if any(old.data is None or new.data is None or old.data.sha256 != new.data.sha256 for old, new in pairs):
         return None
-    names = result.entry.id, base.entry.id
-    found = contrast(names[:1], names[1:], journal.accuracies, journal.accuracy_spreads, journal.kinds)
+    found = contrast([result.entry.id], [base.entry.id], journal.accuracies, journal.accuracy_spreads, journal.kinds)
     p_equivalent = None
     if found:
         difference, p, interval, n = found.difference, found.p, found.interval, found.seeds
@@ -131,12 +131,12 @@ def compare(result: Result, base: Result, journal: Journal) -> Comparison | None
         shared = answers[0].shared_with(answers[1]) if answers[0] and answers[1] and seeds else None
         if shared is None:
             return None
-        labels, first, second = shared
+        first, second = shared
         n, difference, p = 1, float(second.mean() - first.mean()), mcnemar(first, second)
         interval = paired_interval(first, second)
-        test = f"McNemar, {len(labels):,} images, n = 1 seed"
+        test = f"McNemar, {len(first):,} images, n = 1 seed"
     caveats = [
-        unlike(*pairs[0]),
+        unlike_because(*pairs[0]),
         *caveats_of_runs(result, base),
         *(a.entry.caveat for a, b in ((result, base), (base, result)) if a.entry.builds_on == b.entry.id),
     ]

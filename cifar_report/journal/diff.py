@@ -201,11 +201,10 @@ def _test(old: Row, new: Row, folders: list[Path | None]) -> tuple[float | None,
         return None, None, "not tested: on different pictures"
     first, second = (folder and read_predictions(folder) for folder in folders)
     if first and second and (shared := first.shared_with(second)):
-        _, right_before, right_after = shared
-        difference = float(right_after.mean() - right_before.mean())
+        right_before, right_after = shared
         apart = len(right_after) < max(old["test_images"], new["test_images"])
         test = f"McNemar, {'the ' if apart else ''}{len(right_after):,} images{' that both have' if apart else ''}"
-        return difference, mcnemar(right_before, right_after), test
+        return float(right_after.mean() - right_before.mean()), mcnemar(right_before, right_after), test
     counts = [[int(row["correct"]), int(row["test_images"]) - int(row["correct"])] for row in (old, new)]
     return after - before, float(stats.fisher_exact(counts).pvalue), "Fisher's exact test on the counts"
 

@@ -35,10 +35,9 @@ def runs_frame(results: Iterable[Result]) -> pd.DataFrame:
 
 def epochs_frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row an epoch of a complete run: `experiment`, `seed`, `fold`, `epoch`, losses, accuracies, rate, seconds."""
-    columns = ["experiment", "seed", "fold", *EpochRecord.model_fields]
     runs = [run for result in results for run in result.runs]
     rows = [(r.experiment, r.seed, r.parameters.get("fold"), *dict(e).values()) for r in runs for e in r.epochs]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=["experiment", "seed", "fold", *EpochRecord.model_fields])
     return frame.assign(**{name: 100 * frame[name] for name in ("train_accuracy", "validation_accuracy")})
 
 

@@ -22,7 +22,7 @@ from cifar_report.journal.statistics import Spread, Values, wilson_interval
 from cifar_report.journal.work import at_full_budget, full_budget_parameters, images_of, parameters_of, work_of
 from cifar_report.records.predictions import Predictions, read_predictions
 from cifar_report.records.record import RunRecord, read_runs, recorded_folder
-from cifar_report.records.verified import code_digests, is_of_this_code
+from cifar_report.records.verified import is_of_this_code, recorded_code
 
 LOCAL_WEIGHTS = "weights from a local file"  # of the user's own
 
@@ -101,7 +101,7 @@ class Result:
     @property
     def mixed_code(self) -> bool:
         """Whether the seeds were trained by versions of the code that are not known to give the same."""
-        return len({code_digests(self.folder(run), run) for run in self.runs}) > 1
+        return len({recorded_code(self.folder(run), run) for run in self.runs}) > 1
 
     @property
     def mixed_environment(self) -> bool:
@@ -352,14 +352,13 @@ def _own_experiments(root: Path) -> dict[str, tuple[Entry, Family | None]]:
     for folder in sorted(path for path in (root / "runs").glob("*") if path.name.upper() not in catalog.entries):
         for run in read_runs(folder):
             base, swept = split_sweep_name(run.experiment)
-            values = [parameters_of(run)[name] for name in swept]
+            values = {name: parameters_of(run)[name] for name in swept}
             title, builds_on = run.title or "your own experiment", run.builds_on
             if base in catalog.entries and swept:
-                pairs = zip(swept, values, strict=True)
-                title, builds_on = ", ".join(f"{name} = {shown(value)}" for name, value in pairs), base
-            place = base, swept, [(False, v) if isinstance(v, int | float) else (True, shown(v)) for v in values]
+                title, builds_on = ", ".join(f"{name} = {shown(value)}" for name, value in values.items()), base
+            order = [(False, v) if isinstance(v, int | float) else (True, shown(v)) for v in values.values()]
             entry = Entry(id=run.experiment, title=title, builds_on=builds_on)
-            found[run.experiment] = place, entry, families.get(run.family)
+            found[run.experiment] = (base, swept, order), entry, families.get(run.family)
     return {name: (entry, family) for name, (_, entry, family) in sorted(found.items(), key=lambda item: item[1][0])}
 
 

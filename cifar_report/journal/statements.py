@@ -197,9 +197,7 @@ def _finding(journal: Journal, statement: Statement, tested: tuple[TestedContras
     if answer == "open":
         reasons += _to_decide(journal, statement, tested, alpha)
     reasons += _caveats(journal, [name for t in tested if not t.missing and not t.reduced for name in t.names])
-    if statement.caveat:
-        reasons.append(statement.caveat)
-    reason = "; ".join(dict.fromkeys(reasons))
+    reason = "; ".join(filter(None, dict.fromkeys([*reasons, statement.caveat])))
     return Finding(statement, answer, reason, tested, lacks_runs=answer == "open" and bool(missing or reduced))
 
 

@@ -81,7 +81,7 @@ def altered_parameters(run: RunRecord) -> dict[str, tuple[Any, Any]]:
     return {name: pair for name, pair in changed_parameters(run).items() if name not in (*AMOUNT, *SPEED)}
 
 
-def unlike(base: RunRecord, run: RunRecord) -> str | None:
+def unlike_because(base: RunRecord, run: RunRecord) -> str | None:
     """What makes trainings unlike: any difference but the one between the two experiments at full budget."""
     found = differences(parameters_of(base), parameters_of(run))
     if base.data and run.data and base.data.train_size == run.data.train_size:
@@ -95,8 +95,7 @@ def unlike(base: RunRecord, run: RunRecord) -> str | None:
         for name, (before, after) in found.items()
         if meant.get(name) != (before, after) and name != "test_limit"
     ]
-    same = parameters_of(run)
-    reasons += [f"{name} is {shown(same.get(name))} in both" for name in meant if name not in found]
+    reasons += [f"{name} is {shown(parameters_of(run).get(name))} in both" for name in meant if name not in found]
     asked = meant.keys() & {"train_limit", "validation", "holdout_size", "folds"}  # how many images are trained on
     if base.data and run.data and base.data.train_size != run.data.train_size and not (reasons or asked):
         reasons.append(f"trained on {base.data.train_size:,} and {run.data.train_size:,} images")

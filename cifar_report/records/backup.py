@@ -25,7 +25,7 @@ class Backup:
         self._saved = 0  # when the state that the copy has was written
         self.warnings: list[str] = []
 
-    def restore(self, key: str, device: str) -> None:
+    def restore_state(self, key: str, device: str) -> None:
         """Fetch the state of an interrupted run, if this machine has none, or one of fewer epochs."""
 
         def epochs(folder: Path) -> int:

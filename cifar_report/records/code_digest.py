@@ -28,10 +28,8 @@ NO_RESULT = {
 
 def code_digest(parameters: Experiment) -> str:
     """SHA-256 of the code that decides the result of a run with these parameters; alike on every version of Python."""
-    digest = hashlib.sha256()
-    for name in code_files(parameters):
-        digest.update(f"{name}\n{sources()[name][0]}\n".encode())
-    return digest.hexdigest()
+    code = "".join(f"{name}\n{library_code()[name][0]}\n" for name in code_files(parameters))
+    return hashlib.sha256(code.encode()).hexdigest()
 
 
 def code_files(parameters: Experiment) -> list[str]:
@@ -42,14 +40,14 @@ def code_files(parameters: Experiment) -> list[str]:
     found: set[str] = set()
     while todo:
         name = todo.pop()
-        if name not in found and name in sources() and name not in NO_RESULT:
+        if name not in found and name in library_code() and name not in NO_RESULT:
             found.add(name)
-            todo += sources()[name][1]
+            todo += library_code()[name][1]
     return sorted(found)
 
 
 @cache
-def sources() -> dict[str, tuple[str, list[str]]]:
+def library_code() -> dict[str, tuple[str, list[str]]]:
     """Of each file of `data/` and `training/` its code in canonical form, and the files that it imports.
 
     Read once: by whoever trains when it imports them, so that an edit meanwhile does not pass for what it trains with.

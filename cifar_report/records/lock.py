@@ -58,7 +58,7 @@ def keep_lock(folder: Path) -> None:
         try:
             stack.enter_context(folder_lock(folder))
         except HeldError:
-            pid, host = _holder(folder)
+            pid, host = _read_holder(folder)
             if host != socket.gethostname() or pid not in [process.pid for process in psutil.Process().parents()]:
                 raise
         for given_up in list(_kept):
@@ -85,7 +85,7 @@ def is_locked(folder: Path) -> bool:
 
 def holder(folder: Path) -> str:
     """Who holds the lock: `process 123 on node7`."""
-    pid, host = _holder(folder)
+    pid, host = _read_holder(folder)
     return f"process {pid} on {host}" if pid else "another process"
 
 
@@ -107,7 +107,7 @@ def require_locks(folder: Path) -> None:
         raise RequestError(f"cannot write to {folder}: {error.strerror}") from None
 
 
-def _holder(folder: Path) -> tuple[int, str]:
+def _read_holder(folder: Path) -> tuple[int, str]:
     with suppress(OSError, ValueError):
         pid, host = (folder / HOLDER).read_text().split()
         return int(pid), host

@@ -50,15 +50,15 @@ class Predictions:
         wrong = np.flatnonzero(~self.correct)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
 
-    def shared_with(self, other: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Of the test images that both answered: labels, and whether this and the other are right, each (M,).
+    def shared_with(self, other: Predictions) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of the test images that both answered, whether this and the other are right, each bool (M,).
 
         `None` where they share no image, or number the images differently.
         """
         _, i, j = np.intersect1d(self.index, other.index, return_indices=True)
         if len(i) == 0 or not np.array_equal(self.labels[i], other.labels[j]):
             return None
-        return self.labels[i], self.correct[i], other.correct[j]
+        return self.correct[i], other.correct[j]
 
     def write(self, path: Path) -> None:
         """Write them as a run's `predictions.npz`."""

@@ -46,7 +46,7 @@ def valid_keys(folder: Path, record: RunRecord) -> set[str]:
     return {key for key in (record.key, verification and verification.key) if key}
 
 
-def code_digests(folder: Path, record: RunRecord) -> tuple[str, str] | None:
+def recorded_code(folder: Path, record: RunRecord) -> tuple[str, str] | None:
     """Digests of the notebook's and the library's code that give this record, as last verified; `None` if unknown."""
     verification = read_verification(folder, record)
     facts = verification.facts if verification else record.key_facts

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cifar_report.journal.statistics import wilson_interval
-from cifar_report.report.fragments import Fragment, fragment, scrolling
+from cifar_report.report.fragments import Fragment, fragment
 
-MOST_CLASSES = 20  # that a table is wide enough for
+MOST_COLUMNS = 20  # that a table is wide enough for
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = "") -> Fragment:
@@ -25,11 +25,10 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], caption: str = 
     rows = []
     for name, row, right in zip(classes, counts.tolist(), np.diag(counts).tolist(), strict=True):
         total = sum(row)
-        cells = [(count, _shade(count / max(total, 1))) for count in row if len(classes) <= MOST_CLASSES]
+        cells = [(count, _shade(count / max(total, 1))) for count in row if len(classes) <= MOST_COLUMNS]
         interval = wilson_interval(right, total) if total else (0.0, 1.0)
         rows.append((name, cells, right / total if total else None, interval))
-    table = fragment("confusion.html.j2", caption=caption or f"{text}.", rows=rows)
-    return scrolling(table.html, f"{text}.")
+    return fragment("confusion.html.j2", f"{text}.", caption=caption or f"{text}.", rows=rows)
 
 
 def _shade(share: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,9 @@ class Fragment:
         return {"text/html": self.html, "text/plain": self.text}
 
 
-def fragment(template: str, **values: object) -> Fragment:
+def fragment(template: str, text: str = "", **values: object) -> Fragment:
     """Fill a template of `templates/fragments`; whatever is not a `Fragment` or made by a template is escaped."""
-    return Fragment(_environment.get_template(template).render(**values))
+    return Fragment(_environment.get_template(template).render(text=text, **values), text)
 
 
 def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
@@ -49,12 +48,6 @@ def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
     number = _number("Figure", anchor)
     values = json.dumps(picture.panels) if isinstance(picture, Picture) and picture.panels else None
     return fragment("figure.html.j2", number=number, image=picture, caption=caption, anchor=anchor, values=values)
-
-
-def scrolling(inner: str, text: str) -> Fragment:
-    """HTML in a box that scrolls where it is too wide, named by the text that says what it shows."""
-    box = '<div class="scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="{}">{}</div>'
-    return Fragment(box.format(escape(text), inner), text)
 
 
 def inline(page: Path) -> Fragment:
@@ -88,12 +81,10 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.globals |= {"reference": reference, "table_number": table_number, "run_name": run_name}
-_environment.globals["catalog"] = load_catalog
+_environment.globals.update(catalog=load_catalog, reference=reference, run_name=run_name, table_number=table_number)
+_environment.filters |= {f.__name__: f for f in (counted, duration, number, pflop, points, ranges, shown)}
 _environment.filters |= {
-    **{"number": number, "points": points, "p_value": p_text, "pflop": pflop, "duration": duration, "shown": shown},
+    "p_value": p_text,
     "in_percent": lambda fraction: f"{100 * fraction:.2f}",
-    "counted": counted,
-    "ranges": ranges,
     "moment": lambda text: datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M UTC"),
 }

@@ -12,8 +12,8 @@ from PIL import Image
 
 from cifar_report.formatting import percent
 from cifar_report.records.predictions import Predictions
-from cifar_report.report.confusion_matrix import MOST_CLASSES
-from cifar_report.report.fragments import Fragment, fragment, scrolling
+from cifar_report.report.confusion_matrix import MOST_COLUMNS
+from cifar_report.report.fragments import Fragment, fragment
 
 
 def image_grid(
@@ -32,8 +32,7 @@ def image_grid(
     if len(images) == 0:
         return Fragment(f"<p>{escape(alt)}</p>", alt)
     cells = [(_png(image), title.split("\n")) for image, title in zip(images, titles, strict=True)]
-    grid = fragment("grid.html.j2", cells=cells, columns=columns, captions=captions, wrap=wrap)
-    return scrolling(grid.html, alt)
+    return fragment("grid.html.j2", alt, cells=cells, columns=columns, captions=captions, wrap=wrap)
 
 
 def _png(image: np.ndarray) -> str:
@@ -47,7 +46,7 @@ def _png(image: np.ndarray) -> str:
 
 def classes_grid(pixels: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Fragment:
     """The first three images (uint8, (N, 3, S, S)) of every class, of the first twenty, a column each."""
-    classes = classes[:MOST_CLASSES]
+    classes = classes[:MOST_COLUMNS]
     members = [np.flatnonzero(labels == label)[:3] for label in range(len(classes))]
     blank = np.full(pixels.shape[1:], 255, dtype=np.uint8)  # where a class has fewer
     height = max(map(len, members))

@@ -28,11 +28,10 @@ from cifar_report.records.files import NOTEBOOK, RECORD
 from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, now, recorded_folder, run_name
 from cifar_report.report import image_grids, plots
-from cifar_report.report.confusion_matrix import MOST_CLASSES, confusion_matrix
+from cifar_report.report.confusion_matrix import MOST_COLUMNS, confusion_matrix
 from cifar_report.report.fragments import Fragment, figure, fragment, reference, table_number
 from cifar_report.training.environment import git_state
 
-NOTEBOOK_FOLDER = "notebooks"  # executed notebooks as HTML, beside report.html
 NOTE = "note.md"  # in an output folder: what its owner says of the records, for their report's introduction
 LADDERS = ("ladder", "ladder-beyond")  # anchors: the figure of the original's experiments, and of ours
 
@@ -43,7 +42,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
     return fragment(
         "banner.html.j2",
         profile=profile,
-        shown=sum(bool(result.runs or result.failed) for result in journal.results.values()),
+        experiments=sum(bool(result.runs or result.failed) for result in journal.results.values()),
         runs=runs,
         full=sum(map(work.at_full_budget, runs)),
         less_work=any(map(work.less_work, runs)),
@@ -194,7 +193,7 @@ def dataset_figure(journal: Journal) -> Fragment:
     if images is None:
         return fragment("note.html.j2", text="There is no picture of the data here: this machine does not have it.")
     picture = image_grids.classes_grid(images.pixels, images.labels[: images.train_size], images.classes)
-    of = "each class" if len(images.classes) <= MOST_CLASSES else f"the first {MOST_CLASSES} classes"
+    of = "each class" if len(images.classes) <= MOST_COLUMNS else f"the first {MOST_COLUMNS} classes"
     return figure(picture, f"Up to three training images of {of} ({images.source}).", "classes")
 
 
@@ -291,7 +290,7 @@ def _detail(result: Result) -> Fragment:
         assert run.data is not None  # a complete run has data
         which = run_name(f"{name},", run.parameters) if len(result.runs) > 1 else name
         number, counts = table_number(f"confusion-{name}"), predictions.confusion_matrix()
-        columns = "; rows are labels, columns what the model took them for" if len(counts) <= MOST_CLASSES else ""
+        columns = "; rows are labels, columns what the model took them for" if len(counts) <= MOST_COLUMNS else ""
         caption = Markup("<b>Table {}.</b> {}: classes{}.").format(number, which, columns)
         confusion = confusion_matrix(counts, run.data.class_names, caption)
         curve = calibration(predictions.confidence, predictions.correct)
@@ -402,7 +401,7 @@ def notebook_link(output_dir: Path, run: RunRecord) -> str | None:
     """Where the report keeps a run's executed notebook, as HTML; `None` where the run has left no notebook."""
     if not (recorded_folder(output_dir, run) / NOTEBOOK).is_file():
         return None
-    return f"{NOTEBOOK_FOLDER}/{run.experiment.lower()}-{recorded_folder('', run).name}.html"
+    return f"notebooks/{run.experiment.lower()}-{recorded_folder('', run).name}.html"
 
 
 def _dataset_text(run: RunRecord) -> str:
