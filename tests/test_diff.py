@@ -180,6 +180,11 @@ def test_what_is_nothing_is_refused(tmp_path):
     (tmp_path / "empty" / "runs").mkdir(parents=True)
     with pytest.raises(RequestError, match="no run in"):
         read_side(str(tmp_path / "empty"))
+    write_run(tmp_path, "EXP003")
+    damaged = results_frame(Journal(tmp_path)).assign(test_images=0)
+    damaged.to_csv(tmp_path / "results.csv", index=False)
+    with pytest.raises(RequestError, match="is not a table of results"):
+        read_side(str(tmp_path / "results.csv"))
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     with pytest.raises(RequestError, match="it has no column"):

@@ -148,7 +148,7 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
     assert state(overrides={**TINY, "lr": "0.02"}) == "stale: lr is 0.02, was 0.01"
     missing_runs(plan(tmp_path, "EXP000", overrides={**TINY, "lr": "0.02"}))
     assert capfd.readouterr().out.splitlines() == [
-        "EXP000 seed 0: its earlier result is replaced (lr is 0.02, was 0.01)",
+        "EXP000 seed 0: its earlier result will be replaced (lr is 0.02, was 0.01)",
         "1 run planned, 0 complete, 1 to execute",
     ]
     flipped = bytearray((folder / "predictions.npz").read_bytes())
@@ -213,10 +213,10 @@ def test_failed_run_is_recorded_and_does_not_stop_the_others(tmp_path, said):
     journal = Journal(tmp_path / "out")
     assert [run.seed for run in journal.results["EXP000"].runs] == [1]
     assert plan(tmp_path, "EXP000", overrides=wild)[0].state().status == "diverged"
-    assert execute_plan(runs) == []  # nothing is trained twice
+    assert execute_plan(runs) == [on_disk]  # nothing is trained twice
     *_, why, counts = said()
     assert why.startswith("EXP000 seed 0: diverged before, and is not trained again")
-    assert counts == "2 runs planned, 1 complete, 0 to execute"
+    assert counts == "2 runs planned, 1 complete, 1 diverged, 0 to execute"
     milder = plan(tmp_path, "EXP000", overrides={**wild, "lr": "0.001"})[0].state()
     assert (milder.status, "since then lr is 0.001, was 100" in milder.reason) == ("failed", True)
 
@@ -257,6 +257,7 @@ def test_dead_kernel_is_a_failed_run(tmp_path, short_notebook):
 def test_an_earlier_result_stays_when_the_next_is_interrupted(tmp_path, short_notebook, monkeypatch):
     (run,) = plan(tmp_path, "EXP000")
     earlier = write_run(tmp_path / "out", "EXP000")
+    notebook = (run.folder / "notebook.ipynb").read_bytes()
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -267,8 +268,19 @@ def test_an_earlier_result_stays_when_the_next_is_interrupted(tmp_path, short_no
             execute_run(run)
     assert read_record(run.folder) == earlier
     short_notebook("1 / 0")
-    assert execute_run(run).status == "failed"
+    failed = execute_run(run)
+    assert (failed.status, failed.error.type) == ("failed", "ZeroDivisionError")
     assert read_record(run.folder) == earlier
+    assert worker.Worker(run, SimpleNamespace(exitcode=0)).result() == failed
+    assert {"failed.json", "failed.ipynb"} <= {path.name for path in run.folder.iterdir()}
+    assert (run.folder / "notebook.ipynb").read_bytes() == notebook
+    short_notebook("from cifar_report.training.loop import DivergedError; raise DivergedError('inf')")
+    diverged = execute_run(run)
+    assert diverged.diverged
+    assert read_record(run.folder) == diverged  # which is a result of its own
+    assert run.state().status == "diverged"
+    assert not {"failed.json", "failed.ipynb", "checkpoint.pt"} & {path.name for path in run.folder.iterdir()}
+    assert "DivergedError" in (run.folder / "notebook.ipynb").read_text()
 
 
 @pytest.mark.slow
@@ -593,12 +605,21 @@ def test_a_divided_gpu_is_each_of_its_slices(tmp_path, monkeypatch):
     assert resources.gpus.__wrapped__() == ("MIG-bb-1", "MIG-bb-2", "GPU-aa-2")
 
 
-@pytest.mark.parametrize(("works", "code"), [(False, BROKEN), (True, None)])
-def test_a_run_that_fails_asks_whether_its_gpu_works(tmp_path, monkeypatch, works, code):
+@pytest.mark.parametrize(
+    ("works", "error", "code"),
+    [
+        (False, "AcceleratorError", BROKEN),
+        (False, "DivergedError", BROKEN),  # of sums that are wrong
+        (True, "AcceleratorError", None),
+        (False, "RequestError", None),  # out of memory, or a PyTorch that is not built for it: its sentence says more
+    ],
+)
+def test_a_run_that_fails_asks_whether_its_gpu_works(tmp_path, monkeypatch, works, error, code):
     (run,) = plan(tmp_path, "EXP000")
     monkeypatch.setattr(worker, "gpus", lambda: ("0",))
     monkeypatch.setattr(worker, "_gpu_works", lambda: works)
-    monkeypatch.setattr(worker, "execute_run", lambda run, kernel: SimpleNamespace(status="failed"))
+    failure = worker.ErrorRecord(type=error, message="")
+    monkeypatch.setattr(worker, "execute_run", lambda run, kernel: worker.write_failed_record(run, failure, 0.0))
     monkeypatch.setattr(worker, "_keep_output", lambda log: None)
     monkeypatch.setattr(worker, "end_with", lambda *processes: None)
     monkeypatch.setattr(worker.ForkedKernel, "possible", lambda: False)
@@ -607,6 +628,7 @@ def test_a_run_that_fails_asks_whether_its_gpu_works(tmp_path, monkeypatch, work
         _work(run, dict(os.environ), os.getpid())
     assert ended is None or ended.value.code == code
     assert not is_locked(run.folder)
+    assert run.state().status == ("missing" if (error, code) == ("DivergedError", BROKEN) else "failed")
 
 
 def test_a_gpu_that_does_not_work_gets_one_run_and_the_others_get_the_rest(tmp_path, monkeypatch, said):
@@ -728,7 +750,7 @@ def test_threads_do_not_depend_on_how_many_runs_are_left(tmp_path, monkeypatch):
     monkeypatch.setattr("cifar_report.execution.execute._Crew.start_what_can_start", lambda crew: crew.waiting.clear())
     runs = plan(tmp_path, "EXP000", seeds=[0, 1, 2], overrides=TINY)
     execute_plan(runs)
-    monkeypatch.setattr("cifar_report.execution.execute.missing_runs", lambda plan: list(plan[:1]))
+    monkeypatch.setattr("cifar_report.execution.execute.missing_runs", lambda plan: (list(plan[:1]), []))
     execute_plan(runs)
     execute_plan(runs[:1])
     assert asked == [2, 2, 1]

@@ -203,7 +203,7 @@ def test_what_a_killed_process_left_beside_a_complete_run_is_removed(tmp_path):
         assert all(path.exists() for path in traces)
     for path in traces:
         path.write_text("1 vm")
-    assert missing_runs([run]) == []
+    assert missing_runs([run]) == ([], [])
     assert not any(path.exists() for path in traces)
 
 

@@ -222,6 +222,14 @@ def test_runs_that_diverged_are_named_where_their_experiment_is_compared(tmp_pat
     assert found.verdict == "higher"
 
 
+def test_a_journal_of_failures_is_of_the_images_that_they_asked_for(tmp_path):
+    error = ErrorRecord(type="DivergedError", message="try a smaller lr", cell=None, cell_source=None)
+    write_run(tmp_path, "EXP003", failed=error, parameters={"dataset": "folder"})
+    assert Journal(tmp_path).title == "What changes the score on these images?"
+    write_run(tmp_path, "EXP004", 0.7)
+    assert Journal(tmp_path).title == "What changes the score on CIFAR-10?"
+
+
 def test_more_seeds_than_a_thousand_are_not_named(tmp_path):
     for seed, accuracy in enumerate((0.1, 0.9, 0.5)):
         write_run(tmp_path, "EXP001", accuracy, seed=seed)

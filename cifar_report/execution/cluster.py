@@ -42,9 +42,9 @@ def execute_on_ray(
     Raises:
         RequestError: Ray is not installed or there is no cluster at the address.
     """
-    missing = missing_runs(plan)
+    missing, diverged = missing_runs(plan)
     if not missing:
-        return []
+        return diverged
     ray = _connect(address)
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -65,7 +65,7 @@ def execute_on_ray(
         settings = {n: v for n, v in os.environ.items() if n.startswith("CIFAR_REPORT_") or n == "TORCH_HOME"}
         given = threads, settings, str(Path.cwd())
         tasks = {task.options(name=run.name).remote(run, *given): run for run in longest_first(missing)}
-        return _collect(ray, tasks)
+        return diverged + _collect(ray, tasks)
     finally:
         ray.shutdown()
 

@@ -22,7 +22,7 @@ from cifar_report.execution.worker import BROKEN, Worker, remove_traces
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import counted, duration
 from cifar_report.records.lock import holder, is_locked
-from cifar_report.records.record import RunRecord, read_history, read_progress, run_name
+from cifar_report.records.record import RunRecord, read_history, read_progress, read_record, run_name
 
 POLL = 0.5  # seconds between two looks at the workers
 
@@ -32,11 +32,12 @@ def execute_plan(plan: Sequence[PlannedRun], *, jobs: int | None = None, runs_pe
 
     A failed run is recorded and does not stop the others. A run that another process is executing is waited for, and
     executed only if it did not become complete. When interrupted, all workers are ended; what they finished is kept.
-    Returns the records of the runs that were missing; of some, another command may have executed them.
+    Returns the records of the runs that were missing, of some of which another command may have executed them, and of
+    those that diverged before.
     """
-    missing = missing_runs(plan)
+    missing, diverged = missing_runs(plan)
     if not missing:
-        return []
+        return diverged
     remove_leftovers()
     devices = () if all(run.parameters.device == "cpu" for run in missing) else gpus()
     # Of the whole plan, not of what is missing: a run has as many threads whether or not others are complete already.
@@ -60,28 +61,30 @@ def execute_plan(plan: Sequence[PlannedRun], *, jobs: int | None = None, runs_pe
                 live.update(table_of_running([worker for worker, _ in crew.running], title), refresh=True)
         finally:
             crew.end()
-    return records
+    return diverged + records
 
 
-def missing_runs(plan: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The runs of the plan that are not complete, except those that diverged, and would again.
+def missing_runs(plan: Sequence[PlannedRun]) -> tuple[list[PlannedRun], list[RunRecord]]:
+    """The runs of the plan that are not complete; and the records of those that diverged, and would again.
 
     Complete ones are cleared of what killed processes left.
     """
-    missing, complete = [], 0
+    missing, diverged, complete = [], list[RunRecord](), 0
     for run in plan:
         state = run.state()
         if state.status == "complete":
             complete += 1
             remove_traces(run.folder)
         elif state.status == "diverged":
+            diverged += filter(None, [read_record(run.folder)])
             print(f"{run.name}: diverged before, and is not trained again (remove {run.folder} to try)")
         else:
             missing.append(run)
             if state.status == "stale":
-                print(f"{run.name}: its earlier result is replaced ({state.reason})")
-    print(f"{counted(len(plan), 'run')} planned, {complete} complete, {len(missing)} to execute")
-    return missing
+                print(f"{run.name}: its earlier result will be replaced ({state.reason})")
+    others = f"{complete} complete" + (f", {len(diverged)} diverged" if diverged else "")
+    print(f"{counted(len(plan), 'run')} planned, {others}, {len(missing)} to execute")
+    return missing, diverged
 
 
 @dataclass

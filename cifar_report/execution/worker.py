@@ -22,7 +22,7 @@ from cifar_report.execution.kernel import ForkedKernel, end_with, execute_notebo
 from cifar_report.execution.plan import PlannedRun
 from cifar_report.execution.resources import gpus
 from cifar_report.records.backup import Backup
-from cifar_report.records.files import NOTEBOOK, RECORD
+from cifar_report.records.files import CHECKPOINT, FAILED, FAILED_NOTEBOOK, NOTEBOOK, PROGRESS, RECORD
 from cifar_report.records.key import stale_because
 from cifar_report.records.lock import HOLDER, HeldError, folder_lock, is_locked
 from cifar_report.records.record import ErrorRecord, RunRecord, SecondsRecord, now, read_record, write_record
@@ -60,6 +60,8 @@ class Worker:
         record = read_record(self.run.folder)
         if record and (record.key == self.run.key or self.run.is_complete()):
             return record
+        if (failed := read_record(self.run.folder, FAILED)) and failed.key == self.run.key:
+            return failed
         if record is None and is_locked(self.run.folder):
             return None  # another command executes it already, with other settings
         lost = f"the run could not write its record in {self.run.folder}; is its disk full?"
@@ -95,7 +97,7 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which the fork server ignores
     try:
         with folder_lock(run.folder):
-            if not run.is_complete():
+            if run.state().status not in ("complete", "diverged"):
                 _keep_output(run.folder / LOG)
                 kernel = ForkedKernel() if ForkedKernel.possible() else None  # before this process has threads
                 end_with(parent, works_for)  # the fork server outlives it while a worker lives
@@ -104,7 +106,10 @@ def _work(run: PlannedRun, environment: dict[str, str], command: int) -> None:
                 _keep_output(Path(os.devnull))  # Windows deletes no open file
                 with suppress(OSError):  # which there a kernel may still have open; `remove_traces` is for that
                     (run.folder / LOG).unlink(missing_ok=True)
-                if record.status == "failed" and run.parameters.device != "cpu" and gpus() and not _gpu_works():
+                on_gpu = run.parameters.device != "cpu" and bool(gpus())
+                if record.error and record.error.type != "RequestError" and on_gpu and not _gpu_works():
+                    if record.diverged:  # on a GPU that computes nothing right
+                        (run.folder / RECORD).unlink()
                     raise SystemExit(BROKEN)
     except HeldError:
         raise SystemExit(BUSY) from None
@@ -136,7 +141,10 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
     if before is None or before.key == run.key:  # damaged; or of the same work: a failure, or without its other files
         (run.folder / RECORD).unlink(missing_ok=True)
         before = None  # a copy of it that the backup brings back is a result of this execution
-    target, values = run.folder / NOTEBOOK, run.parameters.model_dump(mode="json")
+    for name in (FAILED, FAILED_NOTEBOOK):  # of an earlier attempt
+        (run.folder / name).unlink(missing_ok=True)
+    target = run.folder / (FAILED_NOTEBOOK if before and before.status == "completed" else NOTEBOOK)
+    values = run.parameters.model_dump(mode="json")
     try:
         execute_notebook(run.family.notebook_path, target, values, kernel=kernel)
         record = read_record(run.folder)
@@ -146,13 +154,15 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
             (run.folder / RECORD).unlink()
             changed = stale_because(record, run.parameters, run.facts) or ["other parameters"]
             raise RuntimeError(f"the run was not executed as planned: {'; '.join(changed)}")
-        Backup(run.folder).save((target.name,))
+        target.replace(run.folder / NOTEBOOK)
+        Backup(run.folder).save((NOTEBOOK,))
         return record
     except Exception as error:  # whatever went wrong in a run belongs into its record
         failure = describe_error(error, kernel)
     complete = read_record(run.folder)
     if complete is None or complete == before or complete.status == "failed" or complete.key != run.key:
         return write_failed_record(run, failure, started)
+    target.replace(run.folder / NOTEBOOK)
     # A later cell failed, which only compares and shows: the result stands.
     warning = f"its notebook failed after the run was complete, in cell {failure.cell}: {failure.type}: "
     complete = complete.model_copy(update={"warnings": [*complete.warnings, warning + failure.message]})
@@ -163,13 +173,17 @@ def execute_run(run: PlannedRun, *, kernel: ForkedKernel | None = None) -> RunRe
 def write_failed_record(run: PlannedRun, error: ErrorRecord, started: float) -> RunRecord:
     """Write a failed run's record and return it; it is only returned where it cannot be written.
 
-    An earlier result with other parameters or code stays, as it does until another result replaces it.
+    An earlier result with other parameters or code stays, and the failure is written beside it, unless the run
+    diverged: that is its result.
     """
     record, earlier = failed_record(run, error, started), read_record(run.folder)
-    if earlier and earlier.status == "completed" and earlier.key != run.key:
-        return record
+    stays = earlier and earlier.status == "completed" and earlier.key != run.key and not record.diverged
     try:
-        write_record(run.folder, record)
+        write_record(run.folder, record, FAILED if stays else RECORD)
+        if not stays and (notebook := run.folder / FAILED_NOTEBOOK).exists():
+            notebook.replace(run.folder / NOTEBOOK)
+        for name in (CHECKPOINT, PROGRESS) if record.diverged else ():  # there is nothing to go on from
+            (run.folder / name).unlink(missing_ok=True)
     except OSError as full:
         reason = f"{error.message} (and this could not be recorded: {full.strerror} in {run.folder})"
         return record.model_copy(update={"error": error.model_copy(update={"message": reason})})

@@ -109,7 +109,7 @@ def read_results(table: Path) -> dict[Key, Row]:
         if missing := NEEDED - set(frame.columns):
             raise ValueError(f"it has no column '{min(missing)}'; an older version of cifar-report may have made it")
         return rows_by_run(frame)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, ArithmeticError, OSError) as error:
         raise RequestError(f"{table} is not a table of results: {error}") from None
 
 
@@ -118,6 +118,7 @@ def rows_by_run(frame: pd.DataFrame) -> dict[Key, Row]:
     found = {}
     for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
         settings = row["settings"] = with_defaults(json.loads(row["settings"]))
+        _accuracy(row)  # which a damaged row has not
         fold = () if settings["fold"] is None else (settings["fold"], settings["folds"])
         found[row["experiment"], int(row["seed"]), *fold] = row
     return found

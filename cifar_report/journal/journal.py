@@ -190,7 +190,9 @@ class Journal:
     @property
     def without_cifar10(self) -> bool:
         """Whether no run is on CIFAR-10, of which statements speak."""
-        return bool(self.records) and all(run.data and run.data.name != "cifar10" for run in self.records)
+        runs = self.records or self.failures
+        names = {run.data.name if run.data else run.parameters.get("dataset", "cifar10") for run in runs}
+        return bool(names) and "cifar10" not in names
 
     @property
     def title(self) -> str:

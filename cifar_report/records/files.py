@@ -16,6 +16,7 @@ PREDICTIONS = "predictions.npz"
 WEIGHTS = "model.safetensors"
 RESULT_FILES = (HISTORY, PREDICTIONS, WEIGHTS, RECORD)
 NOTEBOOK = "notebook.ipynb"
+FAILED, FAILED_NOTEBOOK = "failed.json", "failed.ipynb"  # of a later run that failed, beside a result that stays
 CHECKPOINT = "checkpoint.pt"  # while a run is unfinished
 PROGRESS = ".checkpoint.json"  # what the checkpoint is of
 

@@ -166,7 +166,7 @@ class RunRecord(_Record):
 
     @property
     def diverged(self) -> bool:
-        """Whether its loss became infinite; trained again, it would do so again."""
+        """Whether its loss became infinite; trained again on the same machine, it would do so again."""
         return self.error is not None and self.error.type == DIVERGED
 
 
@@ -206,10 +206,10 @@ def read_runs(experiment_folder: Path) -> list[RunRecord]:
     return [record for folder, record in found if record and recorded_folder(output_dir, record) == folder]
 
 
-def read_record(folder: Path) -> RunRecord | None:
+def read_record(folder: Path, name: str = RECORD) -> RunRecord | None:
     """Read a run folder's record; `None` where there is none or it is not one this version can read."""
     try:
-        return RunRecord.model_validate_json((folder / RECORD).read_bytes())
+        return RunRecord.model_validate_json((folder / name).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
     except OSError as error:
@@ -245,9 +245,9 @@ def refuse_newer(folder: Path) -> None:
         )
 
 
-def write_record(folder: Path, record: RunRecord) -> None:
+def write_record(folder: Path, record: RunRecord, name: str = RECORD) -> None:
     """Write `run.json`, the last file of a run, in one step."""
-    write_text(folder / RECORD, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
+    write_text(folder / name, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
 
 
 def now() -> str:
