@@ -176,7 +176,7 @@ def test_banner_says_when_data_or_budget_are_not_the_originals(tmp_path):
     assert "not the full budget" not in sections.banner(Journal(tmp_path), "full").html
     write_run(tmp_path, "EXP011", 0.7, lacks_weights=True)
     html = sections.banner(Journal(tmp_path), "quick").html
-    assert "1 of 2 runs did the" in html
+    assert "1 of 2 runs had the" in html
     assert "Not CIFAR-10." not in html
     assert run.data is not None
     digits = run.data.model_copy(update={"name": "digits"})
