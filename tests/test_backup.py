@@ -10,7 +10,7 @@ from records import write_run
 from safetensors.numpy import load_file
 
 from cifar_report.cli import main
-from cifar_report.execution.plan import make_plan
+from cifar_report.execution.plan import damaged_results, make_plan
 from cifar_report.execution.worker import execute_run
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.backup import BACKUP, Backup, restore_runs
@@ -58,7 +58,7 @@ def test_a_machine_that_was_taken_away_goes_on_elsewhere_to_the_same_result(
     parameters = tiny(experiment="EXP003", model="lenet", epochs=3, output_dir=str(tmp_path / "a" / "quick"))
     with interrupted(2):
         play(parameters)
-    assert {path.name for path in drive.iterdir()} == {"checkpoint.pt", ".checkpoint.json", "history.csv"}
+    assert {path.name for path in drive.iterdir()} == {"checkpoint.pt", ".checkpoint.json"}
     second = play(parameters.model_copy(update={"output_dir": str(tmp_path / "b" / "quick")}))
     assert "going on after epoch 2 of 3" in capsys.readouterr().out
     assert {path.name for path in drive.iterdir()} == set(RESULT_FILES)
@@ -171,12 +171,24 @@ def test_a_resumed_run_copies_no_epoch_twice(interrupted, tiny, tmp_path, monkey
     assert copied.count(CHECKPOINT) == 2  # fetched once, saved once: after the fourth epoch
 
 
-def test_an_unfinished_run_takes_the_place_of_an_earlier_complete_one(interrupted, tiny, tmp_path, drive):
+def test_an_earlier_result_stays_until_a_run_with_other_parameters_is_complete(
+    interrupted, tiny, tmp_path, drive, capsys
+):
     parameters = tiny(experiment="EXP003", model="lenet", epochs=2, output_dir=str(tmp_path / "a" / "quick"))
     play(parameters)
     with interrupted(1):
         play(parameters.model_copy(update={"lr": 0.02, "output_dir": str(tmp_path / "b" / "quick")}))
-    assert restore_runs(tmp_path / "c" / "quick") == 0
+    assert restore_runs(tmp_path / "c" / "quick") == 1
+    folder = tmp_path / "c" / "quick" / "runs" / "exp003" / "seed-0"
+    record = read_record(folder)
+    assert record.parameters["lr"] == parameters.lr
+    assert damaged_results(folder, record) == ""
+    other = play(parameters.model_copy(update={"lr": 0.02, "output_dir": str(tmp_path / "c" / "quick")}))
+    assert "going on from the copy" in capsys.readouterr().out
+    assert restore_runs(tmp_path / "d" / "quick") == 1
+    kept = tmp_path / "d" / "quick" / "runs" / "exp003" / "seed-0"
+    assert read_record(kept).key == other.key
+    assert not (kept / CHECKPOINT).exists()
 
 
 def test_without_a_backup_nothing_is_copied(tmp_path, monkeypatch):

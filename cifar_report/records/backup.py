@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from cifar_report.experiments.errors import RequestError
-from cifar_report.records.files import CHECKPOINT, HISTORY, PROGRESS, RECORD, copy_file, remove_half_written
+from cifar_report.records.files import CHECKPOINT, PROGRESS, RECORD, copy_file, remove_half_written
 from cifar_report.records.lock import is_locked
 from cifar_report.records.record import read_progress, read_record, refuse_newer
 
 BACKUP = "CIFAR_REPORT_BACKUP"  # environment variable: the folder that holds the copies
-UNFINISHED = (CHECKPOINT, PROGRESS, HISTORY)
+UNFINISHED = (CHECKPOINT, PROGRESS)  # the first holds the history, too
 
 
 class Backup:
@@ -37,7 +37,7 @@ class Backup:
             return
         try:
             if (self.copy_folder / CHECKPOINT).is_file():
-                for name in (CHECKPOINT, PROGRESS):  # the first holds the history too
+                for name in UNFINISHED:
                     if (self.copy_folder / name).is_file():
                         copy_file(self.copy_folder / name, self.folder / name)
                 self._saved = (self.folder / CHECKPOINT).stat().st_mtime_ns
@@ -54,7 +54,7 @@ class Backup:
                 return False
             (self.folder / RECORD).unlink(missing_ok=True)  # of an earlier result, whose files are replaced now
             for path in sorted(self.copy_folder.iterdir(), key=lambda path: path.name == RECORD):  # which comes last
-                if path.is_file() and not path.name.startswith("."):
+                if path.is_file() and path.name != CHECKPOINT and not path.name.startswith("."):
                     copy_file(path, self.folder / path.name)
         except (OSError, RequestError) as error:
             self._not_fetched(error)
@@ -78,19 +78,19 @@ class Backup:
     def save(self, names: tuple[str, ...]) -> bool:
         """Copy files of the run, each in one step; say whether all were copied.
 
-        The copy has a result or the state of an unfinished run, never both: the one that is copied replaces the other.
+        Beside the state of an unfinished run, an earlier result stays. A result replaces both.
         """
         if self.copy_folder is None:
             return False
         try:
             remove_half_written(self.copy_folder)
-            if CHECKPOINT in names:  # a result there is of an earlier run: this one is not complete
+            if RECORD in names:  # of an earlier result, whose files are replaced now
                 (self.copy_folder / RECORD).unlink(missing_ok=True)
             for name in names:
                 if (self.folder / name).is_file():
                     copy_file(self.folder / name, self.copy_folder / name)
             if RECORD in names:  # of a complete run the state is needed no more
-                for name in (PROGRESS, CHECKPOINT):
+                for name in reversed(UNFINISHED):
                     (self.copy_folder / name).unlink(missing_ok=True)
         except OSError as error:
             self._warn(error, "this result has no copy" if RECORD in names else "the run goes on and tries again")
