@@ -1,5 +1,6 @@
 """The records that the documentation speaks of are what it says they are."""
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
@@ -77,7 +79,7 @@ def test_the_figures_in_the_tables_are_those_of_the_records(journal):
     for name, result in journal.complete.items():
         p = result.runs[0].parameters
         key = tuple(p[n] for n in ("model", "weights", "trainable", "image_size", "optimizer", "epochs"))
-        key += (p.get("schedule", "constant") == "constant", result.runs[0].precision)
+        key += (p.get("schedule", "constant") == "constant", result.runs[0].precision, result.runs[0].data.train_size)
         alike.setdefault(key, []).append(name)
     groups = {name: members for members in alike.values() for name in members}
     for name, *figures in rows:
@@ -92,6 +94,79 @@ def test_the_figures_in_the_tables_are_those_of_the_records(journal):
             low, high = (100 * x for x in proportion_confint(tests[0].correct, tests[0].total, method="wilson"))
         stated = [float(figure) for figure in figures]
         assert stated == pytest.approx([np.mean(accuracies[name]), low, high, len(tests)], abs=0.0051), name
+
+
+@pytest.fixture(scope="module")
+def scores():
+    """A row for each run on record, read from the files alone; `kind`: runs that share a spread."""
+    rows = []
+    for path in REFERENCE.glob("runs/*/seed-*/run.json"):
+        run = json.loads(path.read_text())
+        p = {"schedule": "constant"} | run["parameters"]
+        parts = [p[n] for n in ("model", "weights", "trainable", "image_size", "optimizer", "epochs")]
+        kind = str((*parts, p["schedule"] == "constant", run["precision"], run["data"]["train_size"]))
+        accuracy = 100 * run["test"]["correct"] / run["test"]["total"]
+        rows.append({"experiment": run["experiment"], "seed": p["seed"], "kind": kind, "accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+def test_prediction_intervals_in_the_readme_are_those_of_the_records(scores):
+    rows = re.findall(
+        r"(?m)^\| (EXP\w+), .*?, n = \d+ \| ([\d.]+) \| ([\d.]+)-([\d.]+) \| ([\w ]+) \| [\d.]+ \|$", README
+    )
+    assert len(rows) == 14
+    for name, original, low, high, verdict in rows:
+        own = scores[scores.experiment == name].accuracy
+        kind = scores[(scores.kind == scores.kind[own.index[0]]) & (scores.experiment != "EXP009")]  # EXP003's runs
+        model = smf.ols("accuracy ~ C(experiment)", kind).fit()
+        half = (model.mse_resid * (1 + 1 / len(own))) ** 0.5
+        expected = stats.t.interval(0.95, model.df_resid, own.mean(), half)
+        assert (float(low), float(high)) == pytest.approx(expected, abs=0.051), name
+        if expected[0] <= float(original) <= expected[1]:
+            assert verdict == ("too wide to tell" if expected[1] - expected[0] > 4 else "agrees")
+        else:
+            assert verdict == f"ours is {'below' if expected[1] < float(original) else 'above'}"
+
+
+@pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")  # one experiment has those seeds alone
+def test_differences_in_the_findings_are_those_of_the_records(scores):
+    """Each interval is one of two: of all seeds, as independent, or of shared seeds, on what the seeds leave."""
+    figure = r"([+\u2212]\d+\.\d\d)"
+    pattern = rf"(EXP\w+) [<>=] (EXP\w+)(?: \+ \d+)?: {figure} \({figure} to {figure}\) points, .*?, n = (\d+)"
+    rows = set(re.findall(pattern, FINDINGS.read_text(encoding="utf-8")))
+    assert len(rows) > 50
+    paired = 0
+    for first, second, *stated, seeds in rows:
+        stated = [float(text.replace("\u2212", "-")) for text in stated]
+        a, b = (scores[scores.experiment == name].set_index("seed") for name in (first, second))
+        models = {}
+        for kind in {a.kind.iloc[0], b.kind.iloc[0]}:
+            alike = scores[(scores.kind == kind) & (scores.experiment != "EXP009")]
+            models[kind] = (
+                smf.ols("accuracy ~ C(experiment)", alike).fit(),
+                smf.ols("accuracy ~ C(experiment) + C(seed)", alike).fit(),
+            )
+        totals = [(models[side.kind.iloc[0]][0], len(side)) for side in (a, b)]
+        candidates = []
+        parts = [model.mse_resid / n for model, n in totals]
+        if len(models) == 1:
+            df = totals[0][0].df_resid
+        else:  # Welch
+            df = sum(parts) ** 2 / sum(part**2 / model.df_resid for part, (model, _) in zip(parts, totals, strict=True))
+        candidates.append((a.accuracy.mean() - b.accuracy.mean(), df, sum(parts) ** 0.5, min(len(a), len(b))))
+        shared = sorted({*a.index} & {*b.index})
+        if len(models) == 1 and shared:
+            residual = models[a.kind.iloc[0]][1]
+            difference = (a.accuracy[shared] - b.accuracy[shared]).mean()
+            error = (2 * residual.mse_resid / len(shared)) ** 0.5
+            candidates.append((difference, residual.df_resid, error, len(shared)))
+        found = [
+            [difference, *stats.t.interval(0.95, df, difference, error), n] for difference, df, error, n in candidates
+        ]
+        fits = [[*stated, int(seeds)] == pytest.approx(row, abs=0.0051) for row in found]
+        assert any(fits), (first, second, stated, found)
+        paired += fits == [False, True]
+    assert paired > 10
 
 
 def test_readme_says_how_much_is_on_record(journal):
