@@ -162,13 +162,13 @@ class Run:
         )
         self._backup.restore_state(self._checkpoint.key, self._checkpoint.device)
         trained = None
-        with self._phase("train"), suppress_out_of_memory():
+        with self._phase("train"), suppress_out_of_memory() as lacking:
             trained = train(
                 self.model, self.dataset, self.parameters, checkpoint=self._checkpoint, on_epoch=self._append_epoch
             )
         if trained is None:
             fits = batch_that_fits(self.model, self.dataset, self.parameters)
-            remedy = f"batch_size={fits} fits, or let fewer runs share the GPU" if fits else "not even two images fit"
+            remedy = f"batch_size={fits} fits, or let fewer runs share the GPU" if fits else f"not even two images fit: {lacking[0]}"
             raise RequestError(f"{self.device} is out of memory with batch_size={self.parameters.batch_size}; {remedy}")
         self.history, self._last_validation, self._pflop = trained
         self._started_at = self._checkpoint.started_at

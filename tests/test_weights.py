@@ -22,19 +22,24 @@ def test_torch_hub_folder_is_torchs(monkeypatch, tmp_path):
     assert weights._torch_hub() == weights.Path(torch.hub.get_dir())
 
 
-def test_local_weights_are_loaded_and_the_head_is_new(no_data, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "first", "head", "inputs"),
+    [("resnet18", "conv1.weight", "fc", 512), ("vgg16", "features.0.weight", "classifier.6", 4096)],
+)
+def test_local_weights_are_loaded_and_the_head_is_new(no_data, tmp_path, name, first, head, inputs):
     torch.manual_seed(1)
-    state = chosen("model", "resnet18").build().state_dict()
-    half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    save_file(half, tmp_path / "resnet18.safetensors")
-    model, record, warning = build_model(validate({**RESNET, "weights_dir": str(tmp_path)}))
+    state = chosen("model", name).build().state_dict()
+    half = {key: t.half() if t.is_floating_point() else t for key, t in state.items()}
+    save_file(half, tmp_path / f"{name}.safetensors")
+    parameters = validate({"model": name, "weights": "imagenet", "weights_dir": str(tmp_path)})
+    model, record, warning = build_model(parameters)
     assert warning is None
     assert record is not None
     assert record.source == "local file"
-    assert record.sha256 == hashlib.sha256((tmp_path / "resnet18.safetensors").read_bytes()).hexdigest()
-    assert torch.equal(model.conv1.weight, state["conv1.weight"].half().float())
-    assert model.conv1.weight.dtype == torch.float32
-    assert model.fc.weight.shape == (10, 512)
+    assert record.sha256 == hashlib.sha256((tmp_path / f"{name}.safetensors").read_bytes()).hexdigest()
+    assert torch.equal(model.get_parameter(first), state[first].half().float())
+    assert model.get_parameter(first).dtype == torch.float32
+    assert model.get_submodule(head).weight.shape == (10, inputs)
 
 
 def test_damaged_local_weights_are_named(no_data, tmp_path):

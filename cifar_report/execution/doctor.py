@@ -100,7 +100,8 @@ def _gpu(index: int) -> str:
     device = torch.device("cuda", index)
     require_supported(device)
     model = build_model(load_experiment("EXP011").model_copy(update={"weights": None}))[0].to(device)
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    with torch.cuda.device(index):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
     types = {name: dtype for name, dtype in TYPES.items() if native or name != "bfloat16"}
     for dtype in types.values():
         with torch.autocast("cuda", dtype=dtype, enabled=dtype is not None):

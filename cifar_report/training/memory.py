@@ -40,16 +40,18 @@ def keep_freed_memory() -> bool:
 
 
 @contextmanager
-def suppress_out_of_memory() -> Iterator[None]:
+def suppress_out_of_memory() -> Iterator[list[str]]:
     """Leave the block where a GPU lacks memory: for a tensor, for its context, or for cuBLAS.
 
-    The error goes at once, since its traceback holds the memory.
+    The error goes at once, since its traceback holds the memory; the list that the block gets has its first line then.
     """
+    lacking: list[str] = []
     try:
-        yield
+        yield lacking
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and not re.search(LACKS_MEMORY, str(error)):
             raise
+        lacking.append(str(error).splitlines()[0])
 
 
 def batch_that_fits(model: nn.Module, dataset: Dataset, parameters: Experiment) -> int | None:
