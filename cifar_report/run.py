@@ -168,7 +168,8 @@ class Run:
             )
         if trained is None:
             fits = batch_that_fits(self.model, self.dataset, self.parameters)
-            remedy = f"batch_size={fits} fits, or let fewer runs share the GPU" if fits else f"not even two images fit: {lacking[0]}"
+            none = f"not even two images fit: {lacking[0]}"
+            remedy = f"batch_size={fits} fits, or let fewer runs share the GPU" if fits else none
             raise RequestError(f"{self.device} is out of memory with batch_size={self.parameters.batch_size}; {remedy}")
         self.history, self._last_validation, self._pflop = trained
         self._started_at = self._checkpoint.started_at

@@ -63,7 +63,7 @@ print(faults() - before)
         (20, RuntimeError("CUDA error: out of memory"), "batch_size=16 fits"),
         (20, RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "batch_size=16 fits"),
         (20, RuntimeError("GET was unable to find an engine to execute this computation"), "batch_size=16 fits"),
-        (1, torch.OutOfMemoryError("CUDA out of memory"), "not even two images fit"),
+        (1, torch.OutOfMemoryError("CUDA out of memory"), "not even two images fit: CUDA out of memory"),
     ],
 )
 def test_out_of_memory_names_a_batch_size_that_fits(tiny, tmp_path, monkeypatch, most, error, remedy):
