@@ -365,6 +365,8 @@ def test_notebook_runs_by_itself_from_an_empty_folder(family, tmp_path):
     given = dict(QUICK)
     if load_experiment(entry.id).image_size > 32:
         given["image_size"] = 48
+    if load_experiment(entry.id).validation == "holdout":
+        given["holdout_size"] = 300
     file = packaged_folder("params") / f"{entry.id.lower()}.yaml"
     if family is FAMILIES[0]:  # as the guide says
         options = [text for name, value in given.items() for text in ("-p", name, str(value))]

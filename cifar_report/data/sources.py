@@ -21,7 +21,7 @@ import numpy as np
 
 from cifar_report.data.download import DownloadError, cache_folder, download, named_folder
 from cifar_report.data.splits import rank_in_class
-from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.errors import RequestError, first_line
 from cifar_report.experiments.schema import CLASSES
 from cifar_report.records.record import Provenance
 
@@ -145,7 +145,7 @@ def read_parquet(files: tuple[Path, ...], source: str) -> Images:
                 picture = np.asarray(Image.open(io.BytesIO(row["img"]["bytes"])).convert("RGB")).reshape(32, 32, 3)
                 found[file.name.startswith("train")].append((picture, row["label"]))
         except (pyarrow.ArrowException, KeyError, OSError, TypeError, ValueError, SyntaxError) as error:
-            raise _damaged(file, f"is damaged ({str(error).splitlines()[0]})") from None
+            raise _damaged(file, f"is damaged ({first_line(error)})") from None
     for split, size, rows, file in zip(("training", "test"), SIZES, found.values(), (files[0], files[-1]), strict=True):
         if Counter(label for _, label in rows) != dict.fromkeys(range(10), size // 10):
             raise _damaged(file, f"is incomplete: {len(rows):,} {split} images where CIFAR-10 has {size:,}")

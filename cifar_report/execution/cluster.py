@@ -15,7 +15,7 @@ from cifar_report.execution.execute import POLL, missing_runs, summary
 from cifar_report.execution.plan import PlannedRun, longest_first
 from cifar_report.execution.resources import THREAD_VARIABLES
 from cifar_report.execution.worker import BROKEN, Worker, failed_record, write_failed_record
-from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.errors import RequestError, first_line
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import HeldError, folder_lock
 from cifar_report.records.record import ErrorRecord, RunRecord, read_record
@@ -140,7 +140,7 @@ def _connect(address: str | None) -> Any:
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise RequestError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+        raise RequestError(f"no Ray cluster at {address}: {first_line(error)}") from None
     return ray
 
 

@@ -14,6 +14,11 @@ class RequestError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of the error's message, or the name of its class where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "", *, see: str = "") -> RequestError:
     """The error for a name that does not exist: `unknown parameter 'epoch' in exp003.yaml; did you mean 'epochs'?`.
 

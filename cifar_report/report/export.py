@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_report.experiments.catalog import packaged_folder
+from cifar_report.experiments.errors import first_line
 from cifar_report.formatting import as_text, counted
 from cifar_report.journal.frames import results_frame
 from cifar_report.journal.journal import Journal
@@ -108,7 +109,7 @@ def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
     try:
         page = _to_html(notebook, "notebook.html.j2", f"{run.experiment}, seed {run.seed}")
     except Exception as error:  # nbformat and nbconvert have many for a file that a full disk cut off
-        reason = html.escape(str(error).splitlines()[0] if str(error) else type(error).__name__)
+        reason = html.escape(first_line(error))
         page = f"<!DOCTYPE html><title>Damaged notebook</title><p>This notebook is damaged: {reason}.</p>"
         mark = ""  # so that it is tried again
     write_text(target, page.rstrip() + mark)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cifar_report.data.dataset import Dataset
+from cifar_report.experiments.errors import first_line
 from cifar_report.experiments.schema import Experiment
 from cifar_report.training.loop import train
 
@@ -51,7 +52,7 @@ def suppress_out_of_memory() -> Iterator[list[str]]:
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and not re.search(LACKS_MEMORY, str(error)):
             raise
-        lacking.append(str(error).splitlines()[0])
+        lacking.append(first_line(error))
 
 
 def batch_that_fits(model: nn.Module, dataset: Dataset, parameters: Experiment) -> int | None:

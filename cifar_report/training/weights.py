@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_report.data.download import DownloadError, download, named_folder
-from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.errors import RequestError, first_line
 from cifar_report.experiments.schema import Experiment
 from cifar_report.records.record import Provenance, WeightsRecord
 
@@ -68,7 +68,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
         # Stored in half precision or not, the model computes in float32.
         model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except Exception as error:  # every library has its own class for a damaged file
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RequestError(
             f"{file} does not hold the weights of {type(model).__name__} ({reason}); delete it and fetch it again"
         ) from None
