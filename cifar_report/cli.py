@@ -215,17 +215,20 @@ def report(
     check_measures()
     profile = profile or (_recorded_profile(output) if no_run else None)
     request = requested(None if no_run else experiments, profile, seeds, output, sets)
-    names, chosen, code = request.experiments, request.seeds, DONE
+    names, chosen, code, runs = request.experiments, request.seeds, DONE, request.output_dir / "runs"
     if no_run:
         from cifar_report.journal.journal import Journal
 
-        names = tuple(_recorded(experiments, request.output_dir / "runs")) if experiments else ()
+        names = tuple(_recorded(experiments, runs)) if experiments else ()
         chosen = request.seeds if seeds else ()  # none: all on record
         if Journal(request.output_dir, names, chosen).runs.empty:
-            these = " of these" if experiments or seeds else ""
-            raise RequestError(f"there are no runs{these} in {request.output_dir}")
+            raise RequestError(
+                f"there are no runs{' of these' if experiments or seeds else ''} in {request.output_dir}"
+            )
     else:
         code = _execute(request, jobs, runs_per_gpu, executor, ray_address)
+    built_on = {entry.builds_on or "" for entry in load_catalog().entries.values() if entry.id in names}
+    names += tuple(sorted(built_on & {*_recorded((), runs)} - {*names}))  # shown beside what builds on them
 
     from cifar_report.execution.kernel import notebook_executor
     from cifar_report.report.export import make_report
@@ -318,8 +321,7 @@ def show(experiments: Names = None, profile: Profile = None, seeds: Seeds = None
         print(f"  {record.started_at} to {record.finished_at}, {duration(record.seconds.total)}")
         for warning in record.warnings:
             print(f"  WARNING: {warning}")
-        if record.data and record.environment:
-            data, environment = record.data, record.environment
+        if (data := record.data) and (environment := record.environment):
             print(f"  {data.name}, {data.source}: {data.train_size:,} training, {data.test_size:,} test images")
             print(f"  {environment.device_name}, {environment.threads} threads, torch {environment.torch}")
         print("  " + " ".join(f"{name}={shown(value)}" for name, value in record.parameters.items()))

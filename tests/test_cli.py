@@ -263,6 +263,17 @@ def test_a_report_of_no_runs_replaces_none(capsys, tmp_path, monkeypatch):
     assert len(written) == 2
 
 
+def test_an_experiment_is_reported_beside_what_it_builds_on(tmp_path, monkeypatch):
+    """Where that has a run in the same folder: both build on EXP001."""
+    for name in ("EXP001", "EXP003", "EXP004"):
+        write_run(tmp_path, name)
+    written = []
+    monkeypatch.setattr("cifar_report.report.export.make_report", lambda *args, **more: written.append(more) or "page")
+    for words in (["EXP004"], ["EXP003-EXP004"], ["EXP005"], []):
+        assert main(["report", *words, "--no-run", "--output", str(tmp_path)]) == (2 if words == ["EXP005"] else 0)
+    assert [more["experiments"] for more in written] == [("EXP004", "EXP001"), ("EXP003", "EXP004", "EXP001"), ()]
+
+
 def test_a_statement_on_an_unknown_measure_is_refused_before_anything_runs(tmp_path, monkeypatch, capsys):
     one = Statement(of="EXP003", says="It is fast.", measure="accurracy", margin=1, contrasts=["EXP003 > EXP001"])
     only = load_catalog().model_copy(update={"statements": [one]})

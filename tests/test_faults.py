@@ -147,6 +147,7 @@ def test_a_users_start_up_files_reach_no_run(tmp_path, monkeypatch):
     startup.mkdir(parents=True)
     (startup / "00.py").write_text("x = 1\n")  # which would count as a misspelt parameter
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(startup / "00.py"))
     (done,) = execute_plan(plan(tmp_path / "out", "EXP000"))
     assert done.status == "completed", done.error
 

@@ -12,7 +12,7 @@ from records import write_run
 from cifar_report.cli import main
 from cifar_report.data import sources
 from cifar_report.data.cache import load_images
-from cifar_report.execution import verify
+from cifar_report.execution import plan, verify
 from cifar_report.execution.kernel import notebook_executor
 from cifar_report.execution.plan import make_plan
 from cifar_report.execution.verify import verify_runs
@@ -33,6 +33,11 @@ from cifar_report.report.export import make_report
 from cifar_report.training import weights
 
 FACTS = {"data": "ab" * 32, "weights": "ef" * 32}  # of the made-up records
+
+
+@pytest.fixture(autouse=True)
+def _the_torch_of_the_records(monkeypatch):
+    monkeypatch.setattr(plan, "version", lambda name: "2.11.0+cu130")
 
 
 def planned(output, experiment="EXP011", **given):
@@ -83,16 +88,18 @@ def test_verifying_has_the_records_threads_and_leaves_the_backup_alone(tmp_path,
     assert seen == [(None, "2")]
 
 
-def test_what_is_not_at_hand_is_no_obstacle_to_looking(tmp_path, no_data):
+def test_what_is_not_at_hand_is_no_obstacle_to_looking(tmp_path, no_data, monkeypatch):
     with pytest.raises(RequestError, match="CIFAR-10 is not on this machine"):
         planned(tmp_path)
     run = complete_run(tmp_path)
     assert set(run.problems) == {"data", "weights"}
     state = run.state()
-    assert (state.status, state.reason) == (
-        "complete",
-        "its data and weights are not on this machine and were not compared",
-    )
+    absent = "its data and weights are not on this machine and were not compared"
+    assert (state.status, state.reason) == ("complete", absent)
+    for installed, devices in (("2.14.1", []), ("2.11.0", ["0"])):  # neither is in the key
+        monkeypatch.setattr(plan, "version", lambda name, installed=installed: installed)
+        monkeypatch.setattr(plan, "gpus", lambda devices=devices: devices)
+        assert run.state().reason == f"{absent}; computed with torch 2.11.0 on A Processor"
     complete_run(tmp_path, library="cd" * 32)
     assert run.state().reason == "the library's code changed"
     complete_run(tmp_path, "EXP003")

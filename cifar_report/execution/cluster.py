@@ -105,8 +105,7 @@ def _seen_here(run: PlannedRun, record: RunRecord) -> RunRecord:
 def _lost_by_ray(run: PlannedRun, error: Exception, started: float) -> RunRecord:
     """The record of a run whose task has failed: it may be complete, or another process may be executing it."""
     cause = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines() or ["ended by Ray"]
-    failure = ErrorRecord(type=type(cause).__name__, message=lines[0])
+    failure = ErrorRecord(type=type(cause).__name__, message=first_line(cause))
     try:
         with folder_lock(run.folder):
             if run.is_complete() and (record := read_record(run.folder)):

@@ -24,7 +24,7 @@ from cifar_report.records.lock import folder_lock, is_locked
 
 FOLDER = "cifar-report-kernel-"  # what the names of kernels' temporary folders begin with
 # Use the kernel of this environment, whatever kernels the user has installed elsewhere.
-KERNEL_ENVIRONMENT = {"JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+KERNEL_ENVIRONMENT = {"JUPYTER_PREFER_ENV_PATH": "1", "PYTHONSTARTUP": "", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 
 def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: ForkedKernel | None = None) -> None:
@@ -51,7 +51,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict, *, kernel: 
         content = nbformat.read(notebook, as_version=4)
         content.cells = [cell for cell in content.cells if not {LESSON, COLAB} & {*cell.metadata.get("tags", [])}]
         nbformat.write(content, f"{folder}/{notebook.name}")
-        # IPython's own folder, so that a user's start-up files define no variables.
+        # IPython's own folder and no $PYTHONSTARTUP: a user's start-up files define no variables.
         with mock.patch.dict(os.environ, KERNEL_ENVIRONMENT | {"IPYTHONDIR": f"{folder}/ipython"}):
             papermill.execute_notebook(
                 _literal(f"{folder}/{notebook.name}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class PlannedRun:
             return RunState("stale", damage)
         # Only `predict` needs the trained weights, so records are kept and shared without them.
         not_stored = "" if (self.folder / WEIGHTS).exists() else "its trained weights are not stored here"
-        return RunState("complete", "; ".join(filter(None, [not_compared, not_stored])))
+        return RunState("complete", "; ".join(filter(None, [not_compared, self._computed_with(record), not_stored])))
 
     def is_complete(self) -> bool:
         """Whether the folder holds the complete result of exactly this run."""
@@ -98,6 +99,13 @@ class PlannedRun:
         recorded = progress.facts.model_dump(include=set(self.problems)) if progress.facts else {}
         facts = self.facts.model_copy(update=recorded)
         return progress.epochs if progress.key == run_key(self.parameters, facts) else 0
+
+    def _computed_with(self, record: records.RunRecord) -> str:
+        """The torch and the kind of device of a recorded run, where this machine has others: no key contains them."""
+        used, kind = record.environment, "cuda" if self.parameters.device != "cpu" and gpus() else "cpu"
+        mine = (version("torch").partition("+")[0], kind)
+        alike = used is None or (used.torch.partition("+")[0], used.device.partition(":")[0]) == mine
+        return "" if alike or used is None else f"computed with torch {used.torch} on {used.device_name}"
 
     def _unfinished(self) -> RunState:
         if epochs := self.finished_epochs():

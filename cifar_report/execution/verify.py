@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -48,10 +49,9 @@ def verify_runs(plan: Sequence[PlannedRun], *, named: bool) -> bool:
 
 
 def _verify(run: PlannedRun, record: RunRecord) -> bool:
-    with tempfile.TemporaryDirectory(prefix="cifar-report-verify-") as folder:
+    threads = {name: str(record.environment.threads) for name in THREAD_VARIABLES} if record.environment else {}
+    with tempfile.TemporaryDirectory(prefix="cifar-report-verify-") as folder, mock.patch.dict(os.environ, threads):
         again = replace(run, parameters=run.parameters.model_copy(update={"output_dir": folder}))
-        if record.environment:
-            os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(record.environment.threads)))
         os.environ.pop(BACKUP, None)  # the copy of the recorded run stays
         repeated = execute_run(again)
         if repeated.status == "failed" or repeated.test is None or record.test is None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from cifar_report.experiments.catalog import packaged_folder
 from cifar_report.experiments.errors import first_line
-from cifar_report.formatting import as_text, counted
+from cifar_report.formatting import as_text
 from cifar_report.journal.frames import results_frame
 from cifar_report.journal.journal import Journal
 from cifar_report.journal.work import at_full_budget
@@ -25,7 +25,7 @@ from cifar_report.records.files import NOTEBOOK, write_if_changed, write_text
 from cifar_report.records.key import COLAB
 from cifar_report.records.lock import folder_lock
 from cifar_report.records.record import RunRecord, refuse_newer
-from cifar_report.report.fragments import TEMPLATES
+from cifar_report.report.fragments import TEMPLATES, fragment
 from cifar_report.report.markdown import write_markdown
 from cifar_report.report.pdf import write_pdf
 from cifar_report.report.sections import notebook_link
@@ -76,8 +76,9 @@ def make_report(
         script = (TEMPLATES / "cifar_report" / "report.js").read_text(encoding="utf-8")
         # A report shows no code; papermill names its cell anew each time.
         without = {"parameters", "injected-parameters", "cifar10" if journal.without_cifar10 else "other-images"}
-        cover = _cover(journal, profile)
-        page = _to_html(executed, "report.html.j2", journal.title, without, script=script, cover=cover)
+        full = sum(map(at_full_budget, journal.records))
+        cover = fragment("cover.html.j2", journal=journal, profile=profile, full=full)
+        page = _to_html(executed, "report.html.j2", journal.title, without, script=script, cover=cover.html)
         page = page.replace("<!-- contents -->", _contents(page))
         write_if_changed(folder / "report.html", page)
         table = results_frame(journal)
@@ -116,7 +117,7 @@ def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:
 
 
 def _to_html(
-    path: Path, template: str, title: str, without: Iterable[str] = (), *, script: str = "", cover: Sequence[str] = ()
+    path: Path, template: str, title: str, without: Iterable[str] = (), *, script: str = "", cover: str = ""
 ) -> str:
     from nbconvert import HTMLExporter
     from traitlets.config import Config
@@ -160,17 +161,6 @@ def _code_colours() -> str:
         for style in ("default", "github-dark")
     )
     return f"{light}\n@media screen and (prefers-color-scheme: dark) {{ {dark} }}"
-
-
-def _cover(journal: Journal, profile: str) -> list[str]:
-    """The lines of the printed title page below the title."""
-    runs = journal.records
-    full = sum(at_full_budget(run) for run in runs)
-    return [
-        f"Experiment journal, profile {profile}",
-        f"{counted(len(journal.complete), 'experiment')}, {counted(len(runs), 'complete run')}, {full} at full budget",
-        *([f"Last run finished {max(run.finished_at for run in runs)[:10]}"] if runs else []),
-    ]
 
 
 def _contents(page: str) -> str:
