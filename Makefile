@@ -7,7 +7,7 @@ SOURCES := cifar_report benchmarks maintenance tests notebooks
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help report test bench lint lock pictures findings notebooks verify-code gpu-check docs mutants soak release-check
+.PHONY: help report test bench lint lock pictures findings notebooks archive verify-code gpu-check docs mutants soak release-check
 
 help:  ## show this help
 	@echo 'make report [PROFILE=quick|reference|full] [SEEDS=0,1,2] [ONLY="EXP003 EXP007-EXP010"] [SET="epochs=3 train_limit=1000"] [JOBS=2] [OUTPUT=folder]'
@@ -23,6 +23,7 @@ help:  ## show this help
 	@echo 'make findings  write docs/findings.md, README'"'"'s tables and the records'"'"' note anew, from the committed records'
 	@echo 'make mutants [COUNT=200 SEED=0]  change the code in one small way after another: do the tests notice?'
 	@echo 'make soak [COUNT=100 SEED=0]  kill runs at random, fill their disk, damage their files: is anything lost?'
+	@echo 'make archive [PROFILE=quick OUTPUT=folder]  pack code, records, report and versions into one file: outputs/cifar-report-quick.zip'
 	@echo 'make docs    write the documentation as a site, with the reference report: build/site/index.html'
 	@echo 'make release-check [ONLY="wheel colab site commands"]  the wheel alone, Colab'"'"'s versions, the site, the commands of the docs that a CPU can run'
 	@echo 'make pictures  take the pictures of README and guide anew, from the committed records (needs Chromium)'
@@ -88,6 +89,9 @@ soak: $(INSTALLED)
 
 release-check: $(INSTALLED)
 	@$(BIN)/python maintenance/release_check.py $(ONLY)
+
+archive: $(INSTALLED)
+	@$(BIN)/python maintenance/archive.py '$(or $(OUTPUT),outputs/$(or $(PROFILE),quick))'
 
 docs: $(INSTALLED)
 	@$(BIN)/python maintenance/write_site.py
