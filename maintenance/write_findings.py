@@ -106,6 +106,8 @@ FAMILIES = {
 TRIALS = ROOT / "outputs" / "reference" / "tuning" / "trials.csv"  # written by search.py
 MUON_TRIALS = TRIALS.with_name("muon.csv")  # the epochs of two runs of EXP051 with other settings and held-out images
 SPOILT = ROOT / "outputs" / "reference" / "robustness.csv"  # written by robustness.py
+MINUTES = ROOT / "outputs" / "reference" / "minutes.csv"  # written by minutes.py
+HOUR = 60  # minutes
 
 
 def page(journal: Journal) -> str:
@@ -199,6 +201,8 @@ def _short(journal: Journal, found: Sequence[Finding]) -> str:
         "weights were not tried at this rate). For nearly the same operations, two epochs at 64 "
         f"pixels gain {gains['EXP069']} over ten at 32. One epoch at 96 adds {gains['EXP070']} and reaches "
         f"{_interval(large)}. At 64 pixels, other statistics of normalization change less than a point.",
+        f"**An hour of two cores.** {_best_in_an_hour(journal)} The same machine needs "
+        f"{_minutes().minutes['EXP003']:.0f} minutes for the original's LeNet.",
         f"**Accuracy is not everything.** With noise added, the fast network is right on {kept[0]}, LeNet on "
         f"{kept[1]}.",
     ]
@@ -513,6 +517,7 @@ def _beyond(journal: Journal, found: Sequence[Finding]) -> Iterable[str]:
             yield _added_up(journal)
         if family == "transfer_images":
             yield _pretrained_or_not(journal)
+            yield from _hour(journal)
         if family == "optimizer_initialization":
             yield _interactions(journal, next(f for f in found if f.statement.of == "Question 4, EXP040-EXP048"))
         if family == "schedules":
@@ -653,6 +658,52 @@ def _pretrained_or_not(journal: Journal) -> str:
         + ("; EXP074 is a single run." if len(results[0].runs) == 1 else ".")
         + f"\n\n{_weights_alone(journal)}"
     )
+
+
+def _minutes() -> pd.DataFrame:
+    """How long a run of each experiment takes, by experiment, with the machine that it was measured on."""
+    return pd.read_csv(MINUTES, index_col="experiment")
+
+
+def _best_in_time(journal: Journal, *, pretrained: bool, limit: float = HOUR) -> list[str]:
+    """Experiments with three seeds or more that nothing of their kind beats in less time, the quickest first."""
+    minutes, best = _minutes().minutes, list[str]()
+    several = [name for name, result in journal.complete.items() if len(result.runs) > 2 and minutes[name] <= limit]
+    for name in sorted(several, key=lambda name: minutes[name]):
+        result = journal.complete[name]
+        higher = not best or result.accuracy > journal.complete[best[-1]].accuracy
+        if (result.runs[0].weights is not None) is pretrained and higher:
+            best.append(name)
+    return best
+
+
+def _best_in_an_hour(journal: Journal) -> str:
+    """The last of each kind of weights."""
+    names = [_best_in_time(journal, pretrained=pretrained)[-1] for pretrained in (False, True)]
+    ends = [f"{_interval(journal.complete[n])} ({n}, {_minutes().minutes[n]:.0f} minutes)" for n in names]
+    return f"From random weights {ends[0]}, from ImageNet's {ends[1]}."
+
+
+def _hour(journal: Journal) -> Iterable[str]:
+    """What an hour of two cores buys, from random weights and from ImageNet's."""
+    measured, rows = _minutes(), []
+    kinds = {"random": _best_in_time(journal, pretrained=False), "ImageNet's": _best_in_time(journal, pretrained=True)}
+    minutes, machine = measured.minutes, measured.iloc[0]
+    for name in sorted((name for of in kinds.values() for name in of), key=lambda name: minutes[name]):
+        weights = next(kind for kind, of in kinds.items() if name in of)
+        title = f"{name}, {journal.complete[name].entry.title}"
+        rows.append(f"| {minutes[name]:.1f} | {weights} | {title} | {_interval(journal.complete[name])} |")
+    yield "### What does an hour of two cores buy?"
+    yield (
+        f"{_best_in_an_hour(journal)} Of the experiments with three seeds or more, the table has those that no quicker "
+        "one with weights of the same kind exceeds, up to an hour. The original's "
+        f"LeNet (EXP003) takes {minutes['EXP003']:.1f} minutes. Times are those of a run that has two cores of an "
+        f"{machine.device} to itself, [measured](../outputs/reference/minutes.csv) on a few images of each training, "
+        f"on {machine.measured}, in the precision of our records; other machines, and GPUs, order them otherwise. "
+        "What training on ImageNet took is not counted. Experiments were chosen by test accuracy, and some score "
+        "several views of a test image."
+    )
+    yield "\n".join(["| minutes | weights | experiment | accuracy |", "|---|---|---|---|", *rows])
 
 
 def _one_view_difference(journal: Journal, above: str, below: str) -> str:
@@ -846,12 +897,13 @@ def beyond_table(journal: Journal, names: Iterable[str]) -> str:
 
 def original_table(journal: Journal) -> str:
     """The original's experiments, with what is on record at full budget beside its figures."""
-    rows = []
+    rows, minutes = [], _minutes().minutes
     for entry in (entry for family in load_catalog().families if not family.beyond for entry in family.experiments):
         name, result = entry.id, journal.complete.get(entry.id)
         if result is None or not result.full_budget:
             if entry.reference_accuracy:
-                rows.append(f"| {name}, {entry.title} | – | {entry.reference_accuracy:.2f} | – | – | – |")
+                cells = [f"{name}, {entry.title}", "–", f"{entry.reference_accuracy:.2f}", "–", "–", "–"]
+                rows.append(f"| {' | '.join([*cells, f'{minutes[name]:.0f}'])} |")
             continue
         found, original = journal.reproduction(name), entry.reference_accuracy
         expected, word = "–", found.verdict if found else "–"
@@ -859,10 +911,14 @@ def original_table(journal: Journal) -> str:
             expected = "-".join(f"{100 * end:.1f}" for end in found.interval)
         figure = f"{original:.2f}" if original else "–"
         cost = pflop(result.runs[0].training_pflop)
-        cells = [f"{name}, {entry.title}", _interval(result), figure, expected, word, cost]
+        cells = [f"{name}, {entry.title}", _interval(result), figure, expected, word, cost, f"{minutes[name]:.0f}"]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(
-        ["| experiment | ours | original | one run | verdict | PFLOP |", "|---|---|---|---|---|---|", *rows]
+        [
+            "| experiment | ours | original | one run | verdict | PFLOP | minutes |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+        ]
     )
 
 

@@ -106,13 +106,16 @@ def scores():
         parts = [p[n] for n in ("model", "weights", "trainable", "image_size", "optimizer", "epochs")]
         kind = str((*parts, p["schedule"] == "constant", run["precision"], run["data"]["train_size"]))
         accuracy = 100 * run["test"]["correct"] / run["test"]["total"]
-        rows.append({"experiment": run["experiment"], "seed": p["seed"], "kind": kind, "accuracy": accuracy})
+        weights = "random" if run["weights"] is None else "ImageNet's"
+        rows.append(
+            {"experiment": run["experiment"], "seed": p["seed"], "kind": kind, "accuracy": accuracy, "weights": weights}
+        )
     return pd.DataFrame(rows)
 
 
 def test_prediction_intervals_in_the_readme_are_those_of_the_records(scores):
     rows = re.findall(
-        r"(?m)^\| (EXP\w+), .*?, n = \d+ \| ([\d.]+) \| ([\d.]+)-([\d.]+) \| ([\w ]+) \| [\d.]+ \|$", README
+        r"(?m)^\| (EXP\w+), .*?, n = \d+ \| ([\d.]+) \| ([\d.]+)-([\d.]+) \| ([\w ]+) \| [\d.]+ \| \d+ \|$", README
     )
     assert len(rows) == 14
     for name, original, low, high, verdict in rows:
@@ -126,6 +129,24 @@ def test_prediction_intervals_in_the_readme_are_those_of_the_records(scores):
             assert verdict == ("too wide to tell" if expected[1] - expected[0] > 4 else "agrees")
         else:
             assert verdict == f"ours is {'below' if expected[1] < float(original) else 'above'}"
+
+
+def test_what_an_hour_buys_is_what_nothing_quicker_exceeds(scores):
+    minutes = pd.read_csv(REFERENCE / "minutes.csv", index_col="experiment").minutes
+    several = scores.groupby("experiment").agg({"accuracy": ["mean", "size"], "weights": "first"})
+    several.columns = ["mean", "n", "weights"]
+    several = several.join(minutes).query("n > 2 and minutes <= 60")
+    row = r"(?m)^\| ([\d.]+) \| (random|ImageNet's) \| (EXP\w+), .*? \| ([\d.]+) \(.*?, n = (\d+) \|$"
+    rows = re.findall(row, FINDINGS.read_text(encoding="utf-8"))
+    expected = []
+    for name, own in several.iterrows():
+        quicker = several[(several.weights == own.weights) & (several.minutes < own.minutes)]
+        if not (quicker["mean"] >= own["mean"]).any():
+            expected.append((f"{own.minutes:.1f}", own.weights, name, f"{own['mean']:.2f}", str(own.n)))
+    assert sorted(rows) == sorted(expected)
+    assert {weights for _, weights, *_ in rows} == {"random", "ImageNet's"}
+    for name, stated in re.findall(r"(?m)^\| (EXP\w+), .* \| (\d+) \|$", README):
+        assert abs(float(stated) - minutes[name]) <= 0.501, name
 
 
 @pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")  # one experiment has those seeds alone

@@ -65,8 +65,8 @@ def _fetched(url: str, folder: Path, filename: str, digest: str | None) -> Path:
             return file
         if offline:
             raise DownloadError(f"{url}: downloads are switched off ({OFFLINE})")
-        seen = sys.stderr.isatty()
-        fetch = pooch.HTTPDownloader(progressbar=seen, timeout=TIMEOUT, headers=headers, chunk_size=1 << 16)
+        on_terminal = sys.stderr.isatty()
+        fetch = pooch.HTTPDownloader(progressbar=on_terminal, timeout=TIMEOUT, headers=headers, chunk_size=1 << 16)
         with atomic_file(file) as part:
             fetch(url, part, None)
             if not pooch.file_hash(str(part), algorithm).startswith(wanted):

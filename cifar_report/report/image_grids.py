@@ -62,7 +62,7 @@ def confident_mistakes(images: np.ndarray, predictions: Predictions, classes: Se
     """
     wrong = predictions.confident_mistakes(10)
     given = zip(predictions.labels[wrong], predictions.predicted[wrong], predictions.confidence[wrong], strict=True)
-    told = [(classes[label], classes[other], percent(share)) for label, other, share in given]
-    titles = [f"{label}\ntaken for {other}\n{probability}" for label, other, probability in told]
-    words = "; ".join(f"{label} taken for {other} ({probability})" for label, other, probability in told)
+    answers = [(classes[label], classes[other], percent(share)) for label, other, share in given]
+    titles = [f"{label}\ntaken for {other}\n{probability}" for label, other, probability in answers]
+    words = "; ".join(f"{label} taken for {other} ({probability})" for label, other, probability in answers)
     return image_grid(images[wrong], titles, f"Most confident mistakes: {words or 'none'}.", wrap=True)

@@ -228,9 +228,9 @@ def reliability(curve: Calibration, name: str) -> Picture:
         area = 12 + 300 * counts / curve.counts.sum()
         axes.scatter(confidence, accuracy, s=area, color=colour, alpha=0.6, linewidths=0)
         axes.set(xlim=(0, 1.04), ylim=(0, 1.04), xlabel="probability given to the answer", ylabel="share that is right")
-        told = [f"given {percent(c)}, {percent(a)} are right" for c, a in zip(confidence, accuracy, strict=True)]
+        texts = [f"given {percent(c)}, {percent(a)} are right" for c, a in zip(confidence, accuracy, strict=True)]
         error = f"Reliability of {name}: expected calibration error {100 * curve.error:.1f} points"
-        return render(figure, f"{'; '.join([error, *told])}.")
+        return render(figure, f"{'; '.join([error, *texts])}.")
 
 
 def accuracy_ladder(results: Sequence[Any]) -> Picture:
@@ -310,10 +310,10 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
         axes.set(xscale="log", xlabel="training cost (PFLOP, logarithmic)", ylabel="test accuracy (%)")
         axes.margins(x=0.12)  # room for the first name
         figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-        told = ", ".join(
+        ends = ", ".join(
             f"{results[at].entry.id} {100 * results[at].accuracy:.1f} % for {cost[at]:.2g} PFLOP" for at in front
         )
-        return render(figure, f"Test accuracy against training cost of {len(results)} experiments. The front: {told}.")
+        return render(figure, f"Test accuracy against training cost of {len(results)} experiments. The front: {ends}.")
 
 
 def cheapest(cost: Sequence[float], accuracy: Sequence[float]) -> list[int]:

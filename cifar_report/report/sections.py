@@ -273,10 +273,10 @@ def _observations(family: Family, journal: Journal, *, of_classes: bool) -> list
     return [(o, _shown_in(o, family)) for o in found if (o.topic in ("Classes", "Confusions")) is of_classes]
 
 
-def _shown_in(seen: Observation, family: Family) -> Markup:
+def _shown_in(observation: Observation, family: Family) -> Markup:
     """Links to the figures and tables that show an observation."""
     named = {name: f"{name}-{family.name}" for name in ("curves", "learning")} | {"ladder": LADDERS[family.beyond]}
-    links = [reference(named.get(name) or f"confusion-{name}", f"classes of {name}") for name in seen.shown_by]
+    links = [reference(named.get(name) or f"confusion-{name}", f"classes of {name}") for name in observation.shown_by]
     return Markup(", ").join(filter(None, links))
 
 
