@@ -25,7 +25,7 @@ help:  ## show this help
 	@echo 'make soak [COUNT=100 SEED=0]  kill runs at random, fill their disk, damage their files: is anything lost?'
 	@echo 'make archive [PROFILE=quick OUTPUT=folder]  pack code, records, report and versions into one file: outputs/cifar-report-quick.zip'
 	@echo 'make docs    write the documentation as a site, with the reference report: build/site/index.html'
-	@echo 'make release-check [ONLY="wheel colab site commands"]  the wheel alone, Colab'"'"'s versions, the site, the commands of the docs that a CPU can run'
+	@echo 'make release-check [ONLY="wheel colab site quick commands"]  the wheel alone, Colab'"'"'s versions, the site, what the quick journal learns, the commands of the docs that a CPU can run'
 	@echo 'make pictures  take the pictures of README and guide anew, from the committed records (needs Chromium)'
 	@echo 'Each sets up a virtual environment in $(VENV) first, once; PYTHON=python3.12 chooses its Python.'
 

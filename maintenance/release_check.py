@@ -3,6 +3,8 @@
 - `wheel`: wheel and sdist are built; the wheel alone, in an environment and a folder of its own, makes a report.
 - `site`: the documentation is written as a site, and its links lead somewhere.
 - `colab`: two notebooks are executed as in Colab: in the versions of its image, without what it lacks.
+- `quick`: the quick journal is run, and every network learns something: the lower end of its Wilson interval is above
+  15 %. One whose ImageNet weights are not on this machine need not.
 - `commands`: the commands in fenced blocks of README and docs are executed as they are written, in a fresh clone. What
   is left out is named, with its reason.
 """
@@ -23,8 +25,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from cifar_report.journal.journal import Journal
+from cifar_report.journal.statistics import wilson_interval
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ABOVE = 0.15  # accuracy, a fraction, that the quick journal's networks exceed
 STARTS = ("make ", "cifar-report ", "papermill ")
 ELSEWHERE = {  # commands that are not executed, and why
     r"PROFILE=full|--profile full(?!.*dataset=folder)": "days of a CPU; for a GPU",
@@ -139,6 +145,24 @@ def check_colab(folder: Path) -> None:
         raise SystemExit(f"the report in Colab: {page[page.index('Warning: ') :][:500]}")
 
 
+def check_quick(folder: Path) -> None:
+    """Run the quick journal on CIFAR-10: each experiment must end above chance, or it shows nothing."""
+    started = perf_counter()
+    _run([sys.executable, "-m", "cifar_report", "run", "--profile", "quick", "--output", str(folder)], ROOT)
+    minutes, ends = (perf_counter() - started) / 60, {}
+    for record in Journal(folder).records:
+        assert record.test is not None  # a complete run has a score
+        if record.data is None or record.data.stand_in:
+            raise SystemExit("the quick journal needs CIFAR-10")
+        if record.weights is not None or record.parameters["weights"] is None:
+            ends[record.experiment] = wilson_interval(record.test.correct, record.test.total)[0]
+    if at_chance := [f"{name} ({end:.1%})" for name, end in ends.items() if end <= ABOVE]:
+        raise SystemExit(f"at chance in the quick journal: {', '.join(at_chance)}")
+    lowest = min(ends, key=lambda name: ends[name])
+    print(f"{len(ends)} runs of the quick journal in {minutes:.0f} minutes, all above {ABOVE:.0%}", flush=True)
+    print(f"the lowest: {lowest}, {ends[lowest]:.1%}", flush=True)
+
+
 def check_site(folder: Path) -> None:
     """Write the site, which fails where a link leads nowhere."""
     _run([sys.executable, str(ROOT / "maintenance/write_site.py")], ROOT)
@@ -155,7 +179,13 @@ def _run(words: Sequence[str], folder: Path, **given: str) -> str:
     return done.stdout
 
 
-CHECKS = {"wheel": check_wheel, "colab": check_colab, "site": check_site, "commands": check_commands}
+CHECKS = {
+    "wheel": check_wheel,
+    "colab": check_colab,
+    "site": check_site,
+    "quick": check_quick,
+    "commands": check_commands,
+}
 
 
 def main() -> None:
