@@ -33,7 +33,7 @@ def test_what_two_threads_import_is_imported_before_there_are_two(tmp_path):
         "    sys.exit('absent' if {'IPython.paths', 'nbconvert', 'papermill'} - set(sys.modules) else 'present')\n"
         f"make_report(pathlib.Path({str(tmp_path)!r}), profile='quick', executor=executor)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.stderr.strip().splitlines()[-1] == "present"
 
 
