@@ -29,6 +29,7 @@ def test_every_name_of_the_schema_is_implemented():
         ("lenet_without_dropout", 541_094),
         ("lenet_batchnorm", 541_318),
         ("efficientnet_b0", 4_020_358),
+        ("efficientnet_b0_without_dropout", 4_020_358),
         ("resnet18", 11_181_642),
         ("vgg16", 134_301_514),
         ("mobilenet_v2", 2_236_682),

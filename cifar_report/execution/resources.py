@@ -20,7 +20,7 @@ RELATIVE_COST = {
     "resnet18": 46,
     "fastnet": 51,
     "fastnet_wide": 181,
-    "efficientnet_b0": 49,
+    **dict.fromkeys(("efficientnet_b0", "efficientnet_b0_without_dropout"), 49),
     "vgg16": 664,
 }
 UNKNOWN_COST = 50  # of a model that is not in this table yet: about a ResNet-18's

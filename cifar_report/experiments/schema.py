@@ -15,7 +15,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from cifar_report.experiments.errors import RequestError, did_you_mean, unknown
 
 LeNet = Literal["lenet", "lenet_without_dropout", "lenet_batchnorm"]
-Model = Literal["net", LeNet, "efficientnet_b0", "resnet18", "vgg16", "mobilenet_v2", "fastnet", "fastnet_wide"]
+EfficientNet = Literal["efficientnet_b0", "efficientnet_b0_without_dropout"]
+Model = Literal["net", LeNet, EfficientNet, "resnet18", "vgg16", "mobilenet_v2", "fastnet", "fastnet_wide"]
 MODELS: tuple[str, ...] = get_args(Model)
 PRETRAINED_MODELS = ("resnet18", "vgg16", "mobilenet_v2")
 WHITENED_MODELS = ("fastnet", "fastnet_wide")
