@@ -75,7 +75,7 @@ def test_lenet_is_as_described():
     assert not torch.equal(lenet(x), lenet(x))  # dropout
 
 
-def test_variants_of_lenet_start_as_it_does_and_differ_in_what_they_are_called_after():
+def test_variants_of_a_network_start_as_it_does_and_differ_in_what_they_are_called_after():
     def built(name: str) -> nn.Module:
         torch.manual_seed(0)
         return chosen("model", name).build().train()
@@ -86,6 +86,11 @@ def test_variants_of_lenet_start_as_it_does_and_differ_in_what_they_are_called_a
     assert torch.equal(without(x), lenet.eval()(x))
     weights = {name.replace(".0.", "."): value for name, value in normalized.state_dict().items()}
     assert all(torch.equal(value, weights[name]) for name, value in lenet.state_dict().items())
+    drops, steady = map(built, ("efficientnet_b0", "efficientnet_b0_without_dropout"))
+    assert not torch.equal(drops(x), drops(x))
+    assert torch.equal(steady(x), steady(x))
+    drops, steady = (built(name) for name in ("efficientnet_b0", "efficientnet_b0_without_dropout"))
+    assert torch.equal(steady.eval()(x), drops.eval()(x))
     z = normalized.conv1(x)  # (16, 16, 32, 32), before ReLU
     assert z.mean((0, 2, 3)).abs().max() < 1e-5
     assert torch.allclose(z.var((0, 2, 3), correction=0), torch.ones(16), atol=1e-2)

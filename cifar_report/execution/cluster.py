@@ -50,11 +50,9 @@ def execute_on_ray(
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         with_gpus = any(run.parameters.device != "cpu" for run in missing)
         threads, gpu = resource_request(nodes, jobs=jobs, runs_per_gpu=runs_per_gpu, with_gpus=with_gpus)
-        print(
-            f"Ray: {len(nodes)} nodes, {sum(n.get('CPU', 0) for n in nodes):.0f} cores, "
-            f"{sum(n.get('GPU', 0) for n in nodes):.0f} GPUs; each run gets {threads} cores"
-            + (f", {gpu:g} of a GPU" if gpu else "")
-        )
+        cores, devices = (sum(node.get(what, 0) for node in nodes) for what in ("CPU", "GPU"))
+        share = f", {gpu:g} of a GPU" if gpu else ""
+        print(f"Ray: {len(nodes)} nodes, {cores:.0f} cores, {devices:.0f} GPUs; each run gets {threads} cores{share}")
         task = ray.remote(
             num_cpus=threads,
             num_gpus=gpu,
@@ -149,9 +147,7 @@ def _execute_here(run: PlannedRun, threads: int, settings: dict[str, str], folde
     Ray has set `CUDA_VISIBLE_DEVICES` to the task's GPU. A repeated task whose run is complete only returns its record.
     """
     if key_facts(run.parameters, run.family.notebook_path, run.facts.data, run.facts.weights) != run.facts:
-        raise RuntimeError(
-            "the node's version of cifar-report differs from that of the machine that made the plan; install the same"
-        )
+        raise RuntimeError("the node has another cifar-report than the machine that made the plan: install the same")
     environment = {**os.environ, **settings, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     with contextlib.chdir(folder) if Path(folder).is_dir() else contextlib.nullcontext():
         while True:

@@ -63,9 +63,7 @@ def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
     test, data = run.test, run.data
     plain = test.accuracy_without_flip if test else None
     row = {
-        "experiment": run.experiment,
-        "family": run.family,
-        "seed": run.seed,
+        **_of(run, experiment="experiment", family="family", seed="seed"),
         "fold": run.parameters.get("fold"),
         "status": run.status,
         "accuracy": 100 * test.accuracy if test else None,
@@ -78,8 +76,7 @@ def _run_row(run: RunRecord, result: Result) -> dict[str, Any]:
         **_of(data, train_images="train_size"),
         "train_seconds": run.seconds.train,
         "total_seconds": run.seconds.total,
-        "training_pflop": run.training_pflop,
-        "precision": run.precision,
+        **_of(run, training_pflop="training_pflop", precision="precision"),
         "full_budget": at_full_budget(run) if test else None,
         **_of(data, dataset="name", data_source="source", data_sha256="sha256"),
         **_of(run.weights, weights_source="source"),

@@ -156,10 +156,8 @@ def _code_colours() -> str:
     """The colours of highlighted code, light and dark."""
     from pygments.formatters import HtmlFormatter
 
-    light, dark = (
-        HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight")
-        for style in ("default", "github-dark")
-    )
+    formatters = (HtmlFormatter(style=style, nobackground=True) for style in ("default", "github-dark"))
+    light, dark = (formatter.get_style_defs(".highlight") for formatter in formatters)
     return f"{light}\n@media screen and (prefers-color-scheme: dark) {{ {dark} }}"
 
 

@@ -39,6 +39,7 @@ LADDERS = ("ladder", "ladder-beyond")  # anchors: the figure of the original's e
 def banner(journal: Journal, profile: str) -> Fragment:
     """What kind of report this is: profile, budgets, data, hardware, failures; the first thing to read."""
     runs = journal.records
+    altered = {name: found for name, r in journal.complete.items() if (found := work.altered_parameters(r.runs[0]))}
     return fragment(
         "banner.html.j2",
         profile=profile,
@@ -50,11 +51,7 @@ def banner(journal: Journal, profile: str) -> Fragment:
         left_out=_names(run for result in journal.results.values() for run in result.left_out),
         other_code=_names(run for result in journal.results.values() for run in result.other_code),
         local_weights=ranges(name for name, result in journal.complete.items() if LOCAL_WEIGHTS in result.substitutes),
-        altered={
-            name: altered
-            for name, result in journal.complete.items()
-            if (altered := work.altered_parameters(result.runs[0]))
-        },
+        altered=altered,
         other_data=sorted({run.data.source for run in runs if run.data and run.data.name != "cifar10"}),
         warnings=[
             f"{listing(_names(of))}: {warning}" if warning.startswith("its ") else warning
