@@ -384,8 +384,8 @@ def sentences() -> dict[str, str]:
         "wide": f"(EXP017B, seed 0, one epoch on all 50,000 images, bfloat16, in [`outputs/reference/readings/brief`]"
         f"(../outputs/reference/readings/brief)) reaches {100 * wide.test.accuracy:.2f} % with a validation loss of "
         f"{wide.epochs[0].validation_loss:.3f}.",
-        "SGD": f"SGD with 0.001 and momentum 0.9 (EXP017, seed 0, one epoch on all 50,000 images, bfloat16, in the same "
-        f"folder) reaches {100 * sgd.test.accuracy:.2f} % with a validation loss of "
+        "SGD": "SGD with 0.001 and momentum 0.9 (EXP017, seed 0, one epoch on all 50,000 images, bfloat16, in the "
+        f"same folder) reaches {100 * sgd.test.accuracy:.2f} % with a validation loss of "
         f"{sgd.epochs[0].validation_loss:.3f}: nearer still.",
         "SGD's training loss": f"But the training loss of that epoch is {sgd.epochs[0].train_loss:.3f}, where the "
         "original has 0.318.",
