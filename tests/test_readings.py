@@ -322,6 +322,24 @@ def test_what_the_text_says_of_exp002():
         f"are {accuracy:.1f} and {loss:.1f} for the first epoch, {lowest:.1f} for the lowest validation loss and "
         f"{last:.1f} for the last ({mean['last loss']:.3f}, the original's {original()['EXP002']['last loss']:.2f}):"
     ) in text()
+    steady = record("undropped", "EXP002")
+    assert (len(steady.epochs), steady.precision, steady.data.train_size) == (8, "float32", 50_000)
+    found = differences(load_experiment("EXP002").result_parameters(), with_defaults(steady.parameters))
+    assert found.keys() - {"precision"} == {"model", "epochs"}
+    first, (best, at) = steady.epochs[0], min((epoch.validation_loss, epoch.epoch) for epoch in steady.epochs)
+    spread = np.var([points(run)["lowest loss"] for run in runs], ddof=1)
+    away = abs(best - original()["EXP002"]["lowest loss"]) / np.sqrt(READING_ERROR["lowest loss"] ** 2 + 2 * spread)
+    assert away < lowest  # nearer
+    assert (
+        f"eight epochs, in [`outputs/reference/readings/undropped`](../outputs/reference/readings/undropped)), it has "
+        f"{100 * first.validation_accuracy:.1f} % after epoch 1, with a validation loss of {first.validation_loss:.2f} "
+        f"and a training loss of {first.train_loss:.2f} (EXP002 {np.mean([r.epochs[0].train_loss for r in runs]):.2f}, "
+        f"the original 1.33). Its lowest validation loss is {best:.3f} (epoch {at}), a distance of {away:.1f}; after "
+        f"epoch 8 its training loss is {steady.epochs[-1].train_loss:.2f} and its accuracy "
+        f"{100 * steady.test.accuracy:.2f} %, where EXP002's seeds have "
+        f"{np.mean([r.epochs[7].train_loss for r in runs]):.2f} and "
+        f"{100 * np.mean([r.epochs[7].validation_accuracy for r in runs]):.1f} %."
+    ) in text()
     low, _ = Journal(REFERENCE).reproduction("EXP002").interval
     assert f"39 of 40 new runs of ours are expected above {100 * low:.1f}" in text()
 
