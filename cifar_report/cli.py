@@ -222,9 +222,8 @@ def report(
         names = tuple(_recorded(experiments, runs)) if experiments else ()
         chosen = request.seeds if seeds else ()  # none: all on record
         if Journal(request.output_dir, names, chosen).runs.empty:
-            raise RequestError(
-                f"there are no runs{' of these' if experiments or seeds else ''} in {request.output_dir}"
-            )
+            these = " of these" if experiments or seeds else ""
+            raise RequestError(f"there are no runs{these} in {request.output_dir}")
     else:
         code = _execute(request, jobs, runs_per_gpu, executor, ray_address)
     built_on = {entry.builds_on or "" for entry in load_catalog().entries.values() if entry.id in names}

@@ -21,6 +21,7 @@ from cifar_report.experiments.errors import RequestError
 from cifar_report.records.files import CHECKPOINT, WEIGHTS, atomic_file
 from cifar_report.records.record import now
 
+EXTENDED = ("cifar_report", "notebooks", "params")  # folders in which one's own files are packed, too
 ROOT = Path(__file__).resolve().parents[1]
 README = """\
 # A journal of cifar-report {version}
@@ -43,9 +44,10 @@ def git(*words: str) -> str:
 
 def contents(output: Path) -> Iterator[tuple[str, bytes]]:
     """The archive's files: names, with / between folders, and bytes."""
-    tracked = [name for name in git("ls-files", "-z").split("\0") if name and not name.startswith("outputs/")]
-    for name in tracked:
-        if (ROOT / name).is_file():
+    # Also what Git does not know yet, such as the file of an experiment that `cifar-report new` has added.
+    new = git("ls-files", "-z", "--others", "--exclude-standard", *EXTENDED)
+    for name in (git("ls-files", "-z") + new).split("\0"):
+        if name and not name.startswith("outputs/") and (ROOT / name).is_file():
             yield name, (ROOT / name).read_bytes()
     folder = f"outputs/{output.name}"
     for path in sorted(output.rglob("*")):
@@ -55,7 +57,7 @@ def contents(output: Path) -> Iterator[tuple[str, bytes]]:
             yield f"{folder}/{inside.as_posix()}", path.read_bytes()
     packages = sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions())
     yield "environment.txt", "".join(f"{line}\n" for line in dict.fromkeys(packages)).encode()
-    changed = ", with changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+    changed = ", with changes" if git("status", "--porcelain") else ""
     facts = {"version": __version__, "commit": git("rev-parse", "HEAD").strip(), "changed": changed}
     yield "ARCHIVE.md", README.format(**facts, folder=folder, now=now()).encode()
 
@@ -72,7 +74,9 @@ def main() -> int:
         target = output.with_name(f"{top}.zip")
         with atomic_file(target) as temporary, ZipFile(temporary, "w", ZIP_DEFLATED) as archive:
             for name, content in contents(output):
-                archive.writestr(ZipInfo(f"{top}/{name}"), content, ZIP_DEFLATED)
+                entry = ZipInfo(f"{top}/{name}")
+                entry.external_attr = 0o644 << 16  # or `unzip` makes files that nobody may read
+                archive.writestr(entry, content, ZIP_DEFLATED)
     except (RequestError, OSError) as error:
         print(f"archive: {error}", file=sys.stderr)
         return 2

@@ -34,6 +34,7 @@ def test_the_report_can_be_written_again_from_the_archive_alone(tmp_path, monkey
     assert "cifar-report-mine.zip" in capsys.readouterr().out
     with ZipFile(tmp_path / "cifar-report-mine.zip") as packed:
         packed.extractall(tmp_path / "elsewhere")
+        assert {entry.external_attr >> 16 for entry in packed.infolist()} == {0o644}
     (clone,) = (tmp_path / "elsewhere").iterdir()
     assert not [path for path in clone.rglob("*") if path.name in {left.name for left in left_behind}]
     assert [path.name for path in (clone / "outputs").iterdir()] == ["mine"]
@@ -51,6 +52,25 @@ def test_the_report_can_be_written_again_from_the_archive_alone(tmp_path, monkey
     assert done.returncode == 0, done.stderr
     assert (again / "results.csv").read_bytes() == table
     assert "EXP003" in (again / "report.html").read_text()
+
+
+def test_what_one_added_is_packed_and_what_lies_about_is_not(tmp_path, monkeypatch):
+    clone, output = tmp_path / "clone", tmp_path / "clone" / "outputs" / "mine"
+    (clone / "params").mkdir(parents=True)
+    output.mkdir(parents=True)
+    for name in ("params/exp001.yaml", ".gitignore", "README.md"):
+        (clone / name).write_text("**/outputs/*\n")
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        subprocess.run(["git", "-C", str(clone), *words], check=True)
+    monkeypatch.setattr(archive, "ROOT", clone)
+    assert ", with changes" not in dict(archive.contents(output))["ARCHIVE.md"].decode()
+    for name in ("params/exp100.yaml", "password.txt", "outputs/mine/run.json", "outputs/other.json"):
+        (clone / name).touch()
+    found = dict(archive.contents(output))
+    generated = {"environment.txt", "ARCHIVE.md"}
+    kept = {"params/exp001.yaml", ".gitignore", "README.md", "params/exp100.yaml", "outputs/mine/run.json"}
+    assert found.keys() == kept | generated
+    assert ", with changes" in found["ARCHIVE.md"].decode()
 
 
 def test_what_cannot_be_packed_is_said(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
 import pytest
 
-from cifar_report.experiments.errors import RequestError
+from cifar_report.experiments.errors import RequestError, first_line
 from cifar_report.experiments.schema import (
     PLACE_PARAMETERS,
     Experiment,
@@ -202,3 +202,11 @@ def test_allowed_values_of_words_and_numbers():
     assert allowed_values("augment")[:3] == ["horizontal_flip", "rotation", "crop"]
     assert allowed_values("epochs") == []
     assert allowed_values("train_limit") == []
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(ValueError("one\ntwo"), "one"), (ValueError("\n  one\ntwo"), "one"), (MemoryError(), "MemoryError")],
+)
+def test_an_errors_first_line_or_its_class(error, line):
+    assert first_line(error) == line

@@ -84,7 +84,9 @@ def test_verifying_has_the_records_threads_and_leaves_the_backup_alone(tmp_path,
     run = replace(run, problems={}, facts=read_record(run.folder).key_facts)
     monkeypatch.setattr(verify, "execute_run", again)
     with mock.patch.dict(os.environ, {"CIFAR_REPORT_BACKUP": str(tmp_path / "drive")}):
+        before = dict(os.environ)
         assert verify_runs([run], named=True)
+        assert dict(os.environ) == before
     assert seen == [(None, "2")]
 
 

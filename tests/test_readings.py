@@ -330,6 +330,8 @@ def test_what_the_text_says_of_exp002():
     spread = np.var([points(run)["lowest loss"] for run in runs], ddof=1)
     away = abs(best - original()["EXP002"]["lowest loss"]) / np.sqrt(READING_ERROR["lowest loss"] ** 2 + 2 * spread)
     assert away < lowest  # nearer
+    assert abs(first.train_loss - 1.33) < abs(np.mean([r.epochs[0].train_loss for r in runs]) - 1.33)
+    assert abs(100 * first.validation_accuracy - 56.7) > abs(mean["accuracy"] - 56.7)
     assert (
         f"eight epochs, in [`outputs/reference/readings/undropped`](../outputs/reference/readings/undropped)), it has "
         f"{100 * first.validation_accuracy:.1f} % after epoch 1, with a validation loss of {first.validation_loss:.2f} "

@@ -104,8 +104,9 @@ class PlannedRun:
         """The torch and the kind of device of a recorded run, where this machine has others: no key contains them."""
         used, kind = record.environment, "cuda" if self.parameters.device != "cpu" and gpus() else "cpu"
         mine = (version("torch").partition("+")[0], kind)
-        alike = used is None or (used.torch.partition("+")[0], used.device.partition(":")[0]) == mine
-        return "" if alike or used is None else f"computed with torch {used.torch} on {used.device_name}"
+        if used and (used.torch.partition("+")[0], used.device.partition(":")[0]) != mine:
+            return f"computed with torch {used.torch} on {used.device_name}"
+        return ""
 
     def _unfinished(self) -> RunState:
         if epochs := self.finished_epochs():

@@ -16,7 +16,7 @@ class RequestError(Exception):
 
 def first_line(error: BaseException) -> str:
     """Return the first line of the error's message, or the name of its class where it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "", *, see: str = "") -> RequestError:

@@ -1,4 +1,4 @@
-"""EfficientNet-B0 without its dropout and its stochastic depth, which drops whole blocks: nothing is left to chance."""
+"""EfficientNet-B0 whose dropout and stochastic depth, which drops whole blocks, are taken out."""
 
 from __future__ import annotations
 
