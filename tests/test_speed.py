@@ -78,6 +78,15 @@ def test_a_measurement_is_kept_for_what_takes_the_same_time(tmp_path, cache, mon
     assert len(measured) == 4
 
 
+def test_whole_batches_of_the_runs_own_size_are_measured(tmp_path, cache, monkeypatch):
+    """Four images a step at 224 pixels made the optimizer's step half of the time, and an estimate half too long."""
+    measured = []
+    monkeypatch.setattr(speed, "_measure", lambda e, device: measured.append(e) or (0.0, 1.0))
+    for experiment, batch, images in (("EXP017", 64, 64), ("EXP029", 256, 256), ("EXP003", 64, 1024)):
+        seconds_left(planned(tmp_path, experiment))
+        assert (measured[-1].batch_size, measured[-1].train_limit) == (batch, images)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["EXP003", "EXP014"])
 def test_the_estimate_is_the_time_within_a_factor_of_one_and_a_half(tmp_path, cache, experiment):

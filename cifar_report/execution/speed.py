@@ -51,11 +51,11 @@ def _speed(e: Experiment, validation: float) -> list[float]:
     """Seconds a training image that computing the frozen part takes, once, and that every epoch takes."""
     device, file = find_device(e.device), cache_folder() / "speed.json"
     machine = describe_environment(device)
-    batch = e.batch_size if device.type == "cuda" else min(e.batch_size, max(4, 2**17 // e.image_size**2))
     affordable = min(1024, 12_000 * 32**2 // (RELATIVE_COST.get(e.model, UNKNOWN_COST) * e.image_size**2))
-    images = batch * max(4 if device.type == "cuda" else 1, affordable // batch)  # an incomplete batch takes as long
+    # Whole batches of the run's size: with few images each, the optimizer's step would take most of the time.
+    images = e.batch_size * max(4 if device.type == "cuda" else 1, affordable // e.batch_size)
     images = min(images, SIZES["digits"][0])
-    small = {"train_limit": images, "test_limit": max(1, round(images * validation)), "batch_size": batch, "lr": 1e-6}
+    small = {"train_limit": images, "test_limit": max(1, round(images * validation)), "lr": 1e-6}
     fixed = {"dataset": "digits", "validation": "test", "weights": None, "schedule": "constant", "compile": False}
     e = e.model_copy(update={**small, **fixed, "precision": choose_precision(e, device), "seed": 0})
     work = e.model_dump(mode="json", exclude={"experiment", "epochs", *PLACE_PARAMETERS})
@@ -67,7 +67,7 @@ def _speed(e: Experiment, validation: float) -> list[float]:
         with suppress_out_of_memory():
             known[key] = [seconds / images for seconds in _measure(e, device)]
         if key not in known:
-            raise RequestError(f"a step of {batch} images does not fit in the memory of {machine.device_name}")
+            raise RequestError(f"a step of {e.batch_size} images does not fit in the memory of {machine.device_name}")
         with suppress(OSError):
             write_text(file, json.dumps(known, indent=1))
     return known[key]
