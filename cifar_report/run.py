@@ -13,9 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cifar_report.data.cache import load_images
+from cifar_report.data.cache import check_split, load_images
 from cifar_report.data.dataset import Dataset, load_dataset
-from cifar_report.data.split_check import check_split
 from cifar_report.experiments.catalog import load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, from_variables, shown
@@ -32,7 +31,7 @@ from cifar_report.training.cost import model_record
 from cifar_report.training.environment import describe_environment, find_device
 from cifar_report.training.evaluation import Evaluation, evaluate
 from cifar_report.training.loop import train
-from cifar_report.training.memory import batch_that_fits, keep_freed_memory, suppress_out_of_memory
+from cifar_report.training.memory import keep_freed_memory, suppress_out_of_memory
 from cifar_report.training.precision import amp_dtype, choose_precision, exact_float32
 
 # Read now, so that it speaks of the code that is imported here, whatever becomes of the files meanwhile.
@@ -95,7 +94,7 @@ class Run:
                 f"this one is for the family '{family}'"
             )
         run = cls(parameters, family)
-        records.refuse_newer(run.folder)
+        records.read_record(run.folder)  # refuses one of a newer version
         try:
             keep_lock(run.folder)
             files.remove_half_written(run.folder)
@@ -167,10 +166,10 @@ class Run:
                 self.model, self.dataset, self.parameters, checkpoint=self._checkpoint, on_epoch=self._append_epoch
             )
         if trained is None:
-            fits = batch_that_fits(self.model, self.dataset, self.parameters)
-            none = f"not even two images fit: {lacking[0]}"
-            remedy = f"batch_size={fits} fits, or let fewer runs share the GPU" if fits else none
-            raise RequestError(f"{self.device} is out of memory with batch_size={self.parameters.batch_size}; {remedy}")
+            raise RequestError(
+                f"{self.device} is out of memory with batch_size={self.parameters.batch_size}: set a smaller one, or "
+                f"let fewer runs share the GPU ({lacking[0]})"
+            )
         self.history, self._last_validation, self._pflop = trained
         self._started_at = self._checkpoint.started_at
         self._warn(self._checkpoint.warning)

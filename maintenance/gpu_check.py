@@ -132,7 +132,7 @@ class Checks:
         )
 
     def overflows(self, folder: Path) -> None:
-        """A batch that is too large is refused with one that fits."""
+        """A batch that is too large is refused in a sentence."""
         if self.device.type != "cuda":
             return
         given = {**DIGITS, "model": "vgg16", "image_size": 512, "train_limit": 1024, "batch_size": 1024, "epochs": 1}
@@ -146,7 +146,7 @@ class Checks:
                 run.train()
             except RequestError as error:
                 found = str(error)
-        self.say("out of memory", "fits" in found or "enough" in found, found)
+        self.say("out of memory", "set a smaller one" in found or "enough" in found, found)
 
 
 def main() -> int:

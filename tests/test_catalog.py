@@ -118,6 +118,9 @@ def test_overrides_win_over_the_profile():
         (["exp3-exp5"], ["EXP003", "EXP004", "EXP005"]),
         (["EXP005", "EXP003-EXP004"], ["EXP003", "EXP004", "EXP005"]),
         (["EXP003-EXP006", "EXP004"], ["EXP003", "EXP004", "EXP005", "EXP006"]),
+        (["EXP029-EXP031"], ["EXP029", "EXP030", "EXP031"]),  # the journal has EXP049 to EXP051 between them
+        (["EXP050-EXP052"], ["EXP050", "EXP051", "EXP052"]),
+        (["EXP017-EXP018"], ["EXP017", "EXP017B", "EXP017C", "EXP018"]),
     ],
 )
 def test_select(words, expected):

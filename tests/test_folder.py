@@ -172,7 +172,13 @@ def test_what_a_mac_packs_into_a_zip_is_left_out(fruit):
     assert load_dataset(of(fruit)).record.sha256 == before
 
 
-@pytest.mark.parametrize("parts", [("train", "val"), ("Train", "Test"), ("train",)])
+def test_the_folders_of_a_split_may_have_capitals(tmp_path):
+    for part in ("Train", "Test"):
+        paint(tmp_path / "own" / part, {"apple": 6, "lime": 6})
+    assert load_dataset(of(tmp_path / "own")).record.train_size == 12
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("Train", "val"), ("train",)])
 def test_pictures_to_train_on_without_any_to_test_with_are_refused(tmp_path, parts):
     for part in parts:
         paint(tmp_path / "own" / part, {"apple": 6, "lime": 6})

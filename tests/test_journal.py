@@ -691,6 +691,21 @@ def test_a_figure_outside_a_wide_interval_does_not_agree(tmp_path):
     assert found.answer == "ours is above"
 
 
+def test_experiments_may_be_named_in_small_letters(tmp_path):
+    own = write_run(tmp_path, "EXP003").model_copy(update={"experiment": "MINE1"})
+    folder = run_folder(tmp_path, "MINE1", 0)
+    shutil.copytree(run_folder(tmp_path, "EXP003", 0), folder)
+    write_record(folder, own)
+    assert [*Journal(tmp_path, ["exp3", "mine1"]).complete] == ["EXP003", "MINE1"]
+
+
+def test_each_report_of_a_kernel_numbers_its_figures_from_one(tmp_path):
+    write_run(tmp_path, "EXP003")
+    for _ in range(2):
+        sections.banner(Journal(tmp_path), "full")
+        assert "Table 1." in sections.results_at_a_glance(Journal(tmp_path)).html
+
+
 def test_one_run_borrows_the_spread_of_its_network_or_says_that_it_is_unknown(tmp_path):
     write_run(tmp_path, "EXP003", 0.757)
     assert Journal(tmp_path).reproduction("EXP003").answer == "spread unknown"

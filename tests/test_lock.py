@@ -6,12 +6,15 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
+from filelock import FileLock
 
 from cifar_report.cli import main
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.lock import (
+    LOCK,
     HeldError,
     folder_lock,
     holder,
@@ -60,6 +63,17 @@ def test_a_kept_lock_holds_until_it_is_released(tmp_path):
     release_lock(tmp_path)
     release_lock(tmp_path)
     assert not is_locked(tmp_path)
+
+
+def test_to_look_whether_a_folder_is_locked_fails_no_one(tmp_path):
+    """Who looks holds the lock for a moment; who wants to work there waits for that long."""
+    looking = FileLock(tmp_path / LOCK, thread_local=False)
+    looking.acquire(timeout=0)
+    timer = threading.Timer(0.05, looking.release)
+    timer.start()
+    with folder_lock(tmp_path):
+        assert is_locked(tmp_path)
+    timer.join()
 
 
 def test_a_run_that_is_given_up_for_another_is_free(tmp_path):

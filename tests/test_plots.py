@@ -226,6 +226,25 @@ def test_ladder_tells_range_and_best(tmp_path):
     assert "original report" not in plots.accuracy_ladder(list(Journal(tmp_path).complete.values())).svg
 
 
+def test_effects_are_ordered_and_told_apart_by_their_verdicts(tmp_path):
+    """Each comparison is in one of the groups, the highest difference first; the names are as long as they may be."""
+    for seed in range(3):
+        for name, accuracy in (("EXP001", 0.7), ("EXP003", 0.8), ("EXP004", 0.702), ("EXP005", 0.6), ("EXP006", 0.705)):
+            write_run(tmp_path, name, accuracy + 0.001 * seed * (-2 if name == "EXP004" else 1), seed=seed)
+    journal = Journal(tmp_path)
+    comparisons = list(journal.comparisons.values())
+    titles = {c.experiment: "A title that " + "goes on and " * 9 for c in comparisons} | {"EXP006": "A $title$"}
+    picture = plots.effects(comparisons, titles)
+    assert picture.alt.startswith("4 comparisons with 95 % intervals: 2 better, 1 equivalent, 1 worse; from EXP003 ")
+    assert " to EXP005 against EXP001 −10.00 " in picture.alt
+    assert [picture.svg.index(f"{name} − EXP001") for name in ("EXP003", "EXP006", "EXP004", "EXP005")] == sorted(
+        picture.svg.index(f"{name} − EXP001") for name in ("EXP003", "EXP004", "EXP005", "EXP006")
+    )
+    assert "A $title$: EXP006" in picture.svg
+    assert "…: EXP003" in picture.svg
+    assert set(plots.EFFECTS) == {"better", "equivalent", "open", "worse"}
+
+
 def test_reliability_tells_its_error():
     curve = calibration(np.full(100, 0.9), np.arange(100) < 70)
     assert plots.reliability(curve, "EXP003").alt.endswith("error 20.0 points; given 90\xa0%, 70\xa0% are right.")

@@ -11,6 +11,8 @@ from records import write_run
 from safetensors.numpy import save_file
 
 from cifar_report.experiments.catalog import load_experiment
+from cifar_report.experiments.errors import RequestError
+from cifar_report.journal.journal import Journal
 from cifar_report.records import files
 from cifar_report.records.files import atomic_file
 from cifar_report.records.record import now, read_record, read_runs, recorded_folder, run_folder
@@ -61,6 +63,18 @@ def test_damaged_record_is_no_record(tmp_path, content):
     folder = run_folder(tmp_path, "EXP003", 0)
     (folder / "run.json").write_text(content)
     assert read_record(folder) is None
+
+
+def test_a_record_of_a_newer_version_is_refused_and_not_left_out(tmp_path):
+    write_run(tmp_path, "EXP003")
+    write_run(tmp_path, "EXP003", seed=1)
+    file = run_folder(tmp_path, "EXP003", 1) / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 99, "new": 1}))
+    with pytest.raises(RequestError, match="newer version of cifar-report"):
+        Journal(tmp_path)
+    file.rename(file.with_name("failed.json"))
+    with pytest.raises(RequestError, match="newer version of cifar-report"):
+        read_record(file.parent, "failed.json")
 
 
 def test_no_record_is_no_record(tmp_path):

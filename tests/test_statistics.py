@@ -67,9 +67,9 @@ def test_calibration_error_by_hand():
     confidence = np.array([0.5] * 4 + [0.95] * 6)
     correct = np.array([True] + [False] * 3 + [True] * 6)
     curve = calibration(confidence, correct, bins=10)
-    assert curve.counts.tolist() == [0, 0, 0, 0, 4, 0, 0, 0, 0, 6]
-    assert curve.accuracy[4] == 0.25
-    assert curve.confidence[9] == pytest.approx(0.95)
+    assert curve.bins["count"].to_dict() == {5: 4, 10: 6}
+    assert curve.bins.accuracy[5] == 0.25
+    assert curve.bins.confidence[10] == pytest.approx(0.95)
     assert curve.error == pytest.approx(0.4 * 0.25 + 0.6 * 0.05)
 
 
@@ -78,4 +78,4 @@ def test_calibrated_answers_have_next_to_no_calibration_error():
     confidence = rng.uniform(0.1, 1, 200_000)
     curve = calibration(confidence, rng.uniform(size=confidence.size) < confidence)
     assert curve.error < 0.01
-    assert curve.counts.sum() == confidence.size
+    assert curve.bins["count"].sum() == confidence.size

@@ -39,25 +39,15 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
     Raises:
         DownloadError: the server cannot be reached, does not have the file, stops half-way, or sends another file.
     """
-    failed, reason = _failures.get(url, (-math.inf, ""))
-    if os.environ.get(OFFLINE):
-        return _fetched(url, folder, filename, digest)
-    if monotonic() - failed < REMEMBERED:
-        raise DownloadError(reason)
-    try:
-        return _fetched(url, folder, filename, digest)
-    except DownloadError as error:
-        _failures[url] = monotonic(), str(error)
-        raise
-
-
-def _fetched(url: str, folder: Path, filename: str, digest: str | None) -> Path:
     import requests
 
     with warnings.catch_warnings(action="ignore"):  # tqdm's, in a notebook without widgets
         import pooch
 
     offline, file = os.environ.get(OFFLINE), folder / filename
+    failed, problem = _failures.get(url, (-math.inf, ""))
+    if monotonic() - failed < REMEMBERED and not offline:
+        raise DownloadError(problem)
     headers = {"Accept-Encoding": "identity"}  # a compressed transfer would hide the file's length
     try:
         algorithm, _, wanted = (digest or ("" if offline else _digest_by_server(url)) or "sha256:").partition(":")
@@ -70,15 +60,16 @@ def _fetched(url: str, folder: Path, filename: str, digest: str | None) -> Path:
         with atomic_file(file) as part:
             fetch(url, part, None)
             if not pooch.file_hash(str(part), algorithm).startswith(wanted):
-                raise DownloadError(f"{url}: the file received is not the expected one (wrong checksum)")
+                raise OSError("the file received is not the expected one (wrong checksum)")
         return file
     except requests.HTTPError as error:
-        raise DownloadError(f"{url}: the server answers {error.response.status_code}") from None
+        problem = f"the server answers {error.response.status_code}"
     except requests.RequestException as error:
-        reason = f"the server cannot be reached, or the connection was cut ({type(error).__name__})"
-        raise DownloadError(f"{url}: {reason}") from None
-    except OSError as error:
-        raise DownloadError(f"{url}: cannot store it in {folder}: {error.strerror or error}") from None
+        problem = f"the server cannot be reached, or the connection was cut ({type(error).__name__})"
+    except OSError as error:  # of the system, if it has an explanation
+        problem = f"cannot store it in {folder}: {error.strerror}" if error.strerror else str(error)
+    _failures[url] = monotonic(), f"{url}: {problem}"
+    raise DownloadError(f"{url}: {problem}")
 
 
 def _digest_by_server(url: str) -> str | None:

@@ -68,14 +68,14 @@ def find_picture_folder(data_dir: str | None, size: int) -> tuple[str, Callable[
     folder = Path(data_dir).expanduser()
     if not folder.is_dir():
         raise RequestError(f"data_dir names the folder {folder}, which does not exist")
-    parts = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
-    apart = all((folder / name).is_dir() for name in ("train", "test"))
-    if "train" in parts <= {"train", "test", "val", "valid", "validation"} and not apart:
+    parts = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    apart = {"train", "test"} <= parts.keys()
+    if "train" in parts and not apart and parts.keys() <= {"train", "val", "valid", "validation"}:
         raise RequestError(
             f"{folder} has pictures to train on: put those to test with beside them, in train/ and test/"
         )
-    train = _classes_in(folder / "train" if apart else folder)
-    test = _classes_in(folder / "test") if apart else {}
+    train = _classes_in(parts["train"] if apart else folder)
+    test = _classes_in(parts["test"]) if apart else {}
     if not 2 <= len(train) <= MOST_CLASSES:
         raise RequestError(
             f"data_dir names the folder {folder}, which should hold a folder of pictures for each of 2 to "
@@ -89,7 +89,7 @@ def find_picture_folder(data_dir: str | None, size: int) -> tuple[str, Callable[
     labels = [label for label, pictures in both for _ in pictures]
     files = [file for _, pictures in both for file in pictures]
     train_size = sum(map(len, train.values())) if apart else None
-    unused = sorted(p for p in parts - {"train", "test", "__macosx"} if p[0] != ".") if apart else []
+    unused = sorted(p for p in parts.keys() - {"train", "test", "__macosx"} if p[0] != ".") if apart else []
     source = f"a folder of pictures, decoded to {size} pixels"
     if unused:
         source += f", without its folder{'s' if len(unused) > 1 else ''} {', '.join(unused)}"

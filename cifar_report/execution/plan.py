@@ -11,8 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from cifar_report.data.cache import load_images
-from cifar_report.data.split_check import check_split
+from cifar_report.data.cache import check_split, load_images
 from cifar_report.execution.resources import RELATIVE_COST, UNKNOWN_COST, gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
@@ -193,7 +192,7 @@ def make_plan(
         if run.folder in folders:
             raise RequestError(f"{run.name} is planned twice; give values of --set that differ")
         folders.add(run.folder)
-        records.refuse_newer(run.folder)
+        records.read_record(run.folder)  # refuses one of a newer version
     return plan
 
 

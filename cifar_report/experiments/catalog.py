@@ -62,7 +62,7 @@ class Statement(BaseModel, extra="forbid"):
         if self.measure == "accuracy" and any(0 < bound <= 1 for bound in (self.figures | self.at_least).values()):
             raise ValueError(f"'{self.says}': accuracies are in percent, such as 94")
         for text in self.contrasts:
-            if not re.fullmatch(r"\w+( \w+)* [<>=] \w+( \w+)*( \+ [\d.]+)?", text):
+            if not re.fullmatch(r"\w+( \w+)* [<>=] \w+( \w+)*( \+ \d+(\.\d+)?)?", text):
                 sweep = "; `cifar-report new` names an experiment of a sweep" if "-" in text else ""
                 raise ValueError(f"'{text}' is no contrast such as EXP003 > EXP005 or EXP017 > EXP011 + 10{sweep}")
             if "=" in text and "+" in text:
@@ -135,7 +135,10 @@ class Catalog(BaseModel, extra="forbid"):
         return families[name]
 
     def select(self, wanted: Iterable[str]) -> list[str]:
-        """Expand identifiers and ranges (`EXP003`, `exp3`, `EXP003-EXP006`) in journal order; none: all."""
+        """Expand identifiers and ranges (`EXP003`, `exp3`, `EXP003-EXP006`), in journal order; none: all.
+
+        A range is by number: `EXP029-EXP031` is these three, though the journal places EXP049 between them.
+        """
         known = list(self.entries)
         chosen: set[str] = set()
         words = wanted if isinstance(wanted, str) else " ".join(wanted)
@@ -152,11 +155,15 @@ class Catalog(BaseModel, extra="forbid"):
                     unlisted = end and (packaged_folder("params") / f"{end.lower()}.yaml").is_file()
                     error = unknown("experiment", end or word, known)
                     raise RequestError(f"{end} has a file, but no line in params/journal.yaml") if unlisted else error
-            start, stop = known.index(ends[0]), known.index(ends[-1])
-            if start > stop:
+            low, high = map(_by_number, (ends[0], ends[-1]))
+            if low > high:
                 raise RequestError(f"the range '{word}' runs backwards")
-            chosen.update(known[start : stop + 1])
+            chosen.update(name for name in known if low <= _by_number(name) <= high)
         return [name for name in known if name in chosen] if chosen else known
+
+
+def _by_number(name: str) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def packaged_folder(name: str) -> Path:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cifar_report.experiments.catalog import Entry, Family, load_catalog
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import differences, shown
+from cifar_report.experiments.schema import differences, full_name, shown
 from cifar_report.experiments.sweep import split_sweep_name
 from cifar_report.formatting import counted, grouped
 from cifar_report.journal.comparison import WIDE, Comparison, Reproduction, adjusted, compare
@@ -127,7 +127,7 @@ class Journal:
         if not root.is_dir():
             raise RequestError(f"there is no folder {root} to read a journal from")
         self.output_dir, self.results = root, dict[str, Result]()
-        own = _own_experiments(root)
+        own, experiments = _own_experiments(root), [full_name(name) for name in experiments]
         others = [name for name in experiments if name not in own]
         listed = catalog.select(others) if others or not experiments else []
         entries = {name: (catalog.entries[name], catalog.family_of[name]) for name in listed}

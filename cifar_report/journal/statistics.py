@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from cifar_report.formatting import Key, grouped
@@ -78,17 +79,14 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     return dict(zip(names, accumulate(raised, max), strict=True))
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """How far a model's probabilities can be believed, by bins of equal width over the probability of its answer.
 
-    `counts` (int, (bins,)): answers in each bin; `confidence` and `accuracy` (float, (bins,)): their mean probability
-    and the share that is right, 0 where a bin is empty; `error`: the expected calibration error, a fraction.
+    `bins` has a row a bin that is not empty: `count` of answers, their mean `confidence`, and `accuracy`, the share
+    that is right. `error` is the expected calibration error, a fraction.
     """
 
-    counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
+    bins: pd.DataFrame
     error: float
 
 
@@ -100,13 +98,11 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> 
         correct: bool (N,), whether it is right.
         bins: number of bins; 15 as in the paper.
     """
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # (a, b] as in the paper
-    counts = np.bincount(place, minlength=bins)
-    filled = np.maximum(counts, 1)
-    mean_confidence = np.bincount(place, weights=confidence, minlength=bins) / filled
-    accuracy = np.bincount(place, weights=correct, minlength=bins) / filled
-    error = float((counts * np.abs(accuracy - mean_confidence)).sum() / counts.sum())
-    return Calibration(counts, mean_confidence, accuracy, error)
+    place = np.clip(np.ceil(confidence * bins), 1, bins)  # (a, b] as in the paper
+    answers = pd.DataFrame({"count": 1, "confidence": confidence, "accuracy": correct})
+    found = answers.groupby(place).agg({"count": "sum", "confidence": "mean", "accuracy": "mean"})
+    off = found["count"] * (found.accuracy - found.confidence).abs()
+    return Calibration(found, float(off.sum() / len(answers)))
 
 
 @dataclass(frozen=True)

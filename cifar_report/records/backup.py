@@ -8,7 +8,7 @@ from pathlib import Path
 from cifar_report.experiments.errors import RequestError
 from cifar_report.records.files import CHECKPOINT, PROGRESS, RECORD, copy_file, remove_half_written
 from cifar_report.records.lock import is_locked
-from cifar_report.records.record import read_progress, read_record, refuse_newer
+from cifar_report.records.record import read_progress, read_record
 
 BACKUP = "CIFAR_REPORT_BACKUP"  # environment variable: the folder that holds the copies
 UNFINISHED = (CHECKPOINT, PROGRESS)  # the first holds the history, too
@@ -117,7 +117,7 @@ def restore_runs(output_dir: Path) -> int:
     root, count = os.environ.get(BACKUP), 0
     records = sorted(Path(root, output_dir.resolve().name).glob("*/seed-*/run.json")) if root else []
     for record in records:
-        refuse_newer(record.parent)
+        read_record(record.parent)
     for record in records:
         folder = output_dir / "runs" / record.parent.parent.name / record.parent.name
         count += not is_locked(folder) and Backup(folder).restore_result()

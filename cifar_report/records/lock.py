@@ -24,8 +24,8 @@ class HeldError(RequestError):
 
 
 @contextmanager
-def folder_lock(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock of a folder, which is made if need be.
+def folder_lock(folder: Path, *, wait: float = 0.2) -> Iterator[None]:
+    """Hold the lock of a folder, which is made if need be. `is_locked`, of another process, holds it for a moment.
 
     Raises:
         HeldError: another process holds it, still after `wait` seconds.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
 from cifar_report.records.files import PREDICTIONS
 
@@ -34,9 +35,7 @@ class Predictions:
     def confidence(self) -> np.ndarray:
         """The probability each prediction was given, float64 (N,)."""
         most = np.finfo(np.float16).max  # what a network that trains badly goes beyond
-        logits = self.logits.astype(np.float64).clip(-most, most)
-        shares = np.exp(logits - logits.max(1, keepdims=True))
-        shares /= shares.sum(1, keepdims=True)
+        shares = softmax(self.logits.astype(np.float64).clip(-most, most), axis=1)
         return shares[np.arange(len(shares)), self.predicted]
 
     def confusion_matrix(self) -> np.ndarray:

@@ -207,13 +207,23 @@ def read_runs(experiment_folder: Path) -> list[RunRecord]:
 
 
 def read_record(folder: Path, name: str = RECORD) -> RunRecord | None:
-    """Read a run folder's record; `None` where there is none or it is not one this version can read."""
+    """Read a run folder's record; `None` where there is none or it is damaged.
+
+    Raises:
+        RequestError: it cannot be read, or a newer version of cifar-report wrote it.
+    """
     try:
-        return RunRecord.model_validate_json((folder / name).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        content = (folder / name).read_bytes()
+        if (version := json.loads(content)["schema_version"]) > SCHEMA_VERSION:
+            raise RequestError(
+                f"{folder} was written by a newer version of cifar-report (records of version {version}, this one "
+                f"writes {SCHEMA_VERSION}); update cifar-report, or choose another folder with --output"
+            )
+        return RunRecord.model_validate_json(content)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
     except OSError as error:
-        raise RequestError(f"cannot read {folder / RECORD}: {error.strerror}") from None
+        raise RequestError(f"cannot read {folder / name}: {error.strerror}") from None
 
 
 def read_history(folder: Path) -> list[EpochRecord]:
@@ -230,19 +240,6 @@ def read_progress(folder: Path) -> Progress | None:
         if (folder / CHECKPOINT).is_file():
             return Progress.model_validate_json((folder / PROGRESS).read_bytes())
     return None
-
-
-def refuse_newer(folder: Path) -> None:
-    """Refuse a run folder that a newer version of cifar-report has written, before anything in it is overwritten."""
-    try:
-        version = json.loads((folder / RECORD).read_bytes())["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise RequestError(
-            f"{folder} was written by a newer version of cifar-report (records of version {version}, this one writes "
-            f"{SCHEMA_VERSION}); update cifar-report, or choose another folder with --output"
-        )
 
 
 def write_record(folder: Path, record: RunRecord, name: str = RECORD) -> None:

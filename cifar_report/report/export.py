@@ -24,7 +24,7 @@ from cifar_report.journal.work import at_full_budget
 from cifar_report.records.files import NOTEBOOK, write_if_changed, write_text
 from cifar_report.records.key import COLAB
 from cifar_report.records.lock import folder_lock
-from cifar_report.records.record import RunRecord, refuse_newer
+from cifar_report.records.record import RunRecord, recorded_folder
 from cifar_report.report.fragments import TEMPLATES, fragment
 from cifar_report.report.markdown import write_markdown
 from cifar_report.report.pdf import write_pdf
@@ -63,8 +63,6 @@ def make_report(
         gc.disable()  # looking for garbage all the while took a quarter of the time that a PDF takes
         afterwards.callback(gc.collect)
         afterwards.callback(gc.enable)  # the last is called first
-        for record in sorted(output_dir.glob("runs/*/seed-*/run.json")):
-            refuse_newer(record.parent)
         journal = Journal(output_dir, experiments, seeds)
         executed, execute = folder / "report.ipynb", executor()
         parameters: dict[str, Any] = {"output_dir": str(output_dir.resolve()), "profile": profile}
@@ -94,10 +92,9 @@ def make_report(
 
 
 def _export_notebooks(journal: Journal, folder: Path) -> None:
-    for result in journal.results.values():
-        for run in (*result.runs, *result.failed):
-            if target := notebook_link(journal.output_dir, run):
-                _export_notebook(result.folder(run) / NOTEBOOK, folder / target, run)
+    for run in (*journal.records, *journal.failures):
+        if target := notebook_link(journal.output_dir, run):
+            _export_notebook(recorded_folder(journal.output_dir, run) / NOTEBOOK, folder / target, run)
 
 
 def _export_notebook(notebook: Path, target: Path, run: RunRecord) -> None:

@@ -50,6 +50,11 @@ def figure(picture: Picture | Fragment, caption: str, anchor: str) -> Fragment:
     return fragment("figure.html.j2", number=number, image=picture, caption=caption, anchor=anchor, values=values)
 
 
+def start_numbering() -> None:
+    """Number the next figure and the next table 1: a kernel may make the parts of several journals."""
+    _numbers.clear()
+
+
 def inline(page: Path) -> Fragment:
     """A page in a frame of its own, for a notebook to show."""
     frame = Markup('<iframe srcdoc="{}" title="Report" style="width:100%;height:50rem;border:1px solid #888"></iframe>')

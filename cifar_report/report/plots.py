@@ -22,10 +22,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from cifar_report.experiments.catalog import load_catalog
 from cifar_report.formatting import counted, grouped, percent
+from cifar_report.journal.comparison import Comparison
 from cifar_report.journal.journal import Result
 from cifar_report.journal.statistics import Calibration
 from cifar_report.records.record import EpochRecord, RunRecord
@@ -37,6 +38,12 @@ COLOURS = (
 )
 BASES = ("#000000", "#777777")
 STYLES: tuple[Any, ...] = ("-", "--", "-.", (0, (6, 1, 1, 1, 1, 1)))
+EFFECTS = {  # of a verdict: colour, marker and its face
+    "better": ("#0072B2", "o", "#0072B2"),
+    "equivalent": ("#777777", "D", "#777777"),
+    "open": ("#000000", "o", "white"),
+    "worse": ("#D55E00", "s", "#D55E00"),
+}
 FEWEST_ANSWERS = 10
 COST_APART = 1.6  # factor between the costs of two points from which both their names fit side by side
 MOST_BANDS = 8  # experiments of a figure whose seeds are shown as bands; of more they would hide each other
@@ -221,11 +228,11 @@ def reliability(curve: Calibration, name: str) -> Picture:
     with rc_context(STYLE):
         figure, (axes,) = _plots(4.4, 3.0)
         colour, _ = appearances([name])[name]
-        filled = curve.counts >= FEWEST_ANSWERS  # of fewer answers the share that is right says little
-        confidence, accuracy, counts = curve.confidence[filled], curve.accuracy[filled], curve.counts[filled]
+        filled = curve.bins[curve.bins["count"] >= FEWEST_ANSWERS]  # of fewer the share that is right says little
+        confidence, accuracy = filled.confidence, filled.accuracy
         axes.plot([0, 1], [0, 1], ":", color="#777777", linewidth=1.2)
         axes.plot(confidence, accuracy, color=colour, linewidth=1)
-        area = 12 + 300 * counts / curve.counts.sum()
+        area = 12 + 300 * filled["count"] / curve.bins["count"].sum()
         axes.scatter(confidence, accuracy, s=area, color=colour, alpha=0.6, linewidths=0)
         axes.set(xlim=(0, 1.04), ylim=(0, 1.04), xlabel="probability given to the answer", ylabel="share that is right")
         texts = [f"given {percent(c)}, {percent(a)} are right" for c, a in zip(confidence, accuracy, strict=True)]
@@ -276,6 +283,32 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         )
 
 
+def effects(comparisons: Sequence[Comparison], titles: Mapping[str, str]) -> Picture:
+    """Every comparison's difference in points with its interval, the highest first; the margin is shaded."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 0.9 + 0.155 * len(comparisons)), layout="constrained")
+        axes = figure.subplots()
+        ordered, margin = sorted(comparisons, key=lambda c: -c.difference), load_catalog().margin
+        axes.axvspan(-margin, margin, color="#eeeeee", linewidth=0)
+        axes.axvline(0, color="#777777", linewidth=0.8)
+        for answer, (colour, marker, face) in EFFECTS.items():
+            if rows := [row for row, c in enumerate(ordered) if c.verdict.split()[-1] == answer]:
+                middle = 100 * np.array([ordered[row].difference for row in rows])
+                ends = 100 * np.array([ordered[row].interval for row in rows]).T
+                look: dict[str, Any] = {"fmt": marker, "ms": 4, "lw": 1.4, "color": colour, "mfc": face}
+                axes.errorbar(middle, rows, xerr=np.abs(ends - middle), label=f"{len(rows)} {answer}", **look)
+        labels = [f"{shorten(titles[c.experiment], 60, placeholder='…')}: {c.experiment} − {c.base}" for c in ordered]
+        axes.set_yticks(range(len(ordered)), labels, parse_math=False, fontsize=7)
+        axes.set_xscale("symlog", linthresh=margin)
+        (low, high), steps = axes.get_xlim(), (-20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20)
+        axes.set_xticks([step * margin for step in steps if low <= step * margin <= high])
+        axes.xaxis.set(minor_locator=NullLocator(), major_formatter="{x:g}")
+        axes.set(xlabel="difference, points (logarithmic beyond the margin)", ylim=(len(ordered) - 0.4, -0.6))
+        figure.legend(loc="outside upper right", ncols=4)
+        counts = f"{len(ordered)} comparisons with 95 % intervals: {', '.join(axes.get_legend_handles_labels()[1])}"
+        return render(figure, f"{counts}; from {ordered[0]} to {ordered[-1]}.")
+
+
 def accuracy_against_cost(results: Sequence[Any]) -> Picture:
     """Accuracy with its interval against the operations of a training; a line through what nothing cheaper reaches.
 
@@ -318,11 +351,9 @@ def accuracy_against_cost(results: Sequence[Any]) -> Picture:
 
 def cheapest(cost: Sequence[float], accuracy: Sequence[float]) -> list[int]:
     """Which points no other is above for the same cost or less, cheapest first: the Pareto front."""
-    front: list[int] = []
-    for at in sorted(range(len(cost)), key=lambda at: (cost[at], -accuracy[at])):
-        if not front or accuracy[at] > accuracy[front[-1]]:
-            front.append(at)
-    return front
+    order = np.lexsort((-np.array(accuracy), np.array(cost)))
+    best = np.maximum.accumulate(np.array(accuracy)[order])
+    return [int(at) for at in order[np.diff(best, prepend=-np.inf) > 0]]
 
 
 def sweep(parameter: str, points: Sequence[tuple[float, Result]]) -> Picture:

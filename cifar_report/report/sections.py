@@ -19,6 +19,7 @@ from cifar_report.experiments.catalog import Family
 from cifar_report.experiments.errors import RequestError
 from cifar_report.formatting import grouped, listing, points, ranges
 from cifar_report.journal import work
+from cifar_report.journal.comparison import Comparison
 from cifar_report.journal.diff import Side, changes, read_results
 from cifar_report.journal.journal import LOCAL_WEIGHTS, Journal, Result, sweeps
 from cifar_report.journal.observations import Observation, observe
@@ -29,7 +30,7 @@ from cifar_report.records.predictions import Predictions
 from cifar_report.records.record import RunRecord, now, recorded_folder, run_name
 from cifar_report.report import image_grids, plots
 from cifar_report.report.confusion_matrix import MOST_COLUMNS, confusion_matrix
-from cifar_report.report.fragments import Fragment, figure, fragment, reference, table_number
+from cifar_report.report.fragments import Fragment, figure, fragment, reference, start_numbering, table_number
 from cifar_report.training.environment import git_state
 
 NOTE = "note.md"  # in an output folder: what its owner says of the records, for their report's introduction
@@ -38,6 +39,7 @@ LADDERS = ("ladder", "ladder-beyond")  # anchors: the figure of the original's e
 
 def banner(journal: Journal, profile: str) -> Fragment:
     """What kind of report this is: profile, budgets, data, hardware, failures; the first thing to read."""
+    start_numbering()
     runs = journal.records
     altered = {name: found for name, r in journal.complete.items() if (found := work.altered_parameters(r.runs[0]))}
     return fragment(
@@ -84,8 +86,7 @@ def abstract(journal: Journal) -> Fragment:
     means, held_out = journal.means, all(run.data and run.data.validation != "test" for run in journal.records)
     best = max(results, key=lambda r: means.last_accuracy[r.entry.id] if held_out else r.accuracy)
     one_view = means.accuracy - (means.views_gain.fillna(0) if "views_gain" in means else 0)
-    comparisons = [c for c in journal.comparisons.values() if c.changed]
-    asked = [c for c in comparisons if not journal.results[c.experiment].entry.fitted]
+    fitted = [c for c in journal.comparisons.values() if journal.results[c.experiment].entry.fitted]
     every = [] if journal.without_cifar10 else findings(journal)
     statements = [f for f in every if not f.statement.ours]
     titles = {False: "Its hypotheses and questions", True: "Our experiments on its questions"}
@@ -100,9 +101,8 @@ def abstract(journal: Journal) -> Fragment:
         best=best,
         held_out=held_out,
         one_view=one_view,
-        asked=asked,
-        alike=sorted((c for c in asked if c.verdict == "equivalent"), key=lambda c: -abs(c.difference)),
-        fitted=[f"{c.experiment} {points(c.difference)}" for c in comparisons if c not in asked],
+        asked=asked(journal),
+        fitted=[f"{c.experiment} {points(c.difference)}" for c in fitted if c.changed],
         judged=sum(map(len, answers.values())),
         repeated=[name for name, result in journal.complete.items() if result.entry.same_as],
         agree=len(answers.pop("agrees", [])),
@@ -135,8 +135,10 @@ def results_at_a_glance(journal: Journal) -> Fragment:
     if not results:
         return fragment("note.html.j2", text="No run is complete yet, so there are no results to show.")
     parts = grouped((result.family.beyond, result) for result in results)
+    ranked = [c for c in asked(journal) if c.verdict.split()[-1] in plots.EFFECTS]
     return fragment(
         "results.html.j2",
+        effects=_effects(ranked, journal) if ranked else "",
         ladders=[_ladder(part, beyond) for beyond, part in parts.items()],
         results=results,
         sizes=sorted({run.data.train_size for run in journal.records if run.data}),
@@ -145,6 +147,21 @@ def results_at_a_glance(journal: Journal) -> Fragment:
         comparisons=journal.comparisons,
         reproductions={r.entry.id: journal.reproduction(r.entry.id) for r in results},
     )
+
+
+def asked(journal: Journal) -> list[Comparison]:
+    """The comparisons that ask something: not of equal parameters, nor of what was fitted to the original's curves."""
+    return [c for c in journal.comparisons.values() if c.changed and not journal.results[c.experiment].entry.fitted]
+
+
+def _effects(comparisons: Sequence[Comparison], journal: Journal) -> Fragment:
+    titles = {name: result.entry.title for name, result in journal.complete.items()}
+    caption = (
+        f"What each change does to the accuracy: the differences between methods of Table {table_number('results')}, "
+        "with 95 % intervals, each experiment against the one that it builds on. In the shaded part a difference is "
+        "below the margin."
+    )
+    return figure(plots.effects(comparisons, titles), caption, "effects")
 
 
 def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:

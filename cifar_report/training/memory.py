@@ -1,22 +1,16 @@
-"""Memory: what a training step frees is kept for the next one; a batch size for which a GPU has enough."""
+"""Memory: what a training step frees is kept for the next one; a GPU that has too little."""
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
+from contextlib import contextmanager
 
 import torch
-from torch import nn
 
-from cifar_report.data.dataset import Dataset
 from cifar_report.experiments.errors import first_line
-from cifar_report.experiments.schema import Experiment
-from cifar_report.training.loop import train
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # <malloc.h> of glibc
 LARGEST = 32 * 2**20  # bytes: glibc's own limit of the threshold
@@ -53,21 +47,3 @@ def suppress_out_of_memory() -> Iterator[list[str]]:
         if not isinstance(error, torch.OutOfMemoryError) and not re.search(LACKS_MEMORY, str(error)):
             raise
         lacking.append(first_line(error))
-
-
-def batch_that_fits(model: nn.Module, dataset: Dataset, parameters: Experiment) -> int | None:
-    """Half the batch size, or a quarter, and so on: the first with which a training step has enough memory.
-
-    `None` if not even two images have.
-    """
-    model.zero_grad()  # what the training left
-    batch = parameters.batch_size // 2
-    while batch >= 2:
-        torch.cuda.empty_cache()
-        few = replace(dataset.train, images=dataset.train.images[:batch], labels=dataset.train.labels[:batch])
-        step = parameters.model_copy(update={"epochs": 1, "batch_size": batch})
-        with suppress_out_of_memory(), redirect_stdout(None):
-            train(copy.deepcopy(model), replace(dataset, train=few, validation=few), step)
-            return batch
-        batch //= 2
-    return None
