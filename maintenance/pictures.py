@@ -41,7 +41,8 @@ def main(target: Path = IMAGES) -> int:
         notebook = write_notebook(Path(folder))
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for name, page, part in (
-            ("report.png", report, lambda window: down_to(window, "figure", 12)),
+            ("report.png", report, lambda window: down_to(window, ".abstract", 12)),
+            ("effects.png", report, lambda window: around(window, "effects")),
             ("cost.png", report, lambda window: around(window, "cost")),
             ("curves.png", report, lambda window: around(window, f"curves-{FAMILY}", f"learning-{FAMILY}")),
             ("notebook.png", notebook, lambda window: down_to(window, ".jp-CodeCell", 2)),

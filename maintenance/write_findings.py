@@ -125,6 +125,8 @@ def page(journal: Journal) -> str:
         "says more about them, and [readings](readings.md) how we read the original.",
         "## In short",
         _short(journal, found),
+        "![What each change does to the accuracy: the difference of each experiment to the one that it builds on, with "
+        "its 95 % interval, highest first; where it is shaded, a difference is below one point](images/effects.png)",
         "## How to read the figures",
         "- Each interval is for one difference alone. The word beside it is corrected for multiple comparisons (Holm): "
         "in a table for all comparisons of the family, in a statement for all contrasts of the original's statements, "
