@@ -512,17 +512,19 @@ def _chosen_profile(profile: str | None) -> str:
 def _dry_run(request: Request) -> int:
     from cifar_report.execution.speed import seconds_left
 
-    plan = [(p, s) for p in request.plan(read_only=True) if (s := p.state()).status not in ("complete", "diverged")]
-    total = 0.0
+    plan, total = [(p, s) for p in request.plan(read_only=True) if (s := p.state()).status != "complete"], 0.0
+    due = [planned for planned, state in plan if state.status != "diverged"]
     for planned, state in plan:
+        length = "not trained again"
         try:
-            seconds = seconds_left(planned)
-            total, length = total + seconds, f"about {duration(seconds)}"
+            if planned in due:
+                seconds = seconds_left(planned)
+                total, length = total + seconds, f"about {duration(seconds)}"
         except RequestError as error:
             length = str(error)
         print(f"{planned.name}: {state.status}, {length}")
-    _print_absent(run for run, _ in plan)
-    print(f"{counted(len(plan), 'run')} to execute: about {duration(total)} one after the other on this machine")
+    _print_absent(due)
+    print(f"{counted(len(due), 'run')} to execute: about {duration(total)} one after the other on this machine")
     return DONE
 
 

@@ -234,7 +234,11 @@ def test_effects_are_ordered_and_told_apart_by_their_verdicts(tmp_path):
     journal = Journal(tmp_path)
     comparisons = list(journal.comparisons.values())
     titles = {c.experiment: "A title that " + "goes on and " * 9 for c in comparisons} | {"EXP006": "A $title$"}
-    picture = plots.effects(comparisons, titles)
+    results = {
+        name: replace(result, entry=result.entry.model_copy(update={"title": titles.get(name, "")}))
+        for name, result in journal.complete.items()
+    }
+    picture = plots.effects(comparisons, results)
     assert picture.alt.startswith("4 comparisons with 95 % intervals: 2 better, 1 equivalent, 1 worse; from EXP003 ")
     assert " to EXP005 against EXP001 −10.00 " in picture.alt
     assert [picture.svg.index(f"{name} − EXP001") for name in ("EXP003", "EXP006", "EXP004", "EXP005")] == sorted(

@@ -8,7 +8,7 @@ from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import load_dataset
 from cifar_report.data.sources import SIZES
 from cifar_report.execution import speed
-from cifar_report.execution.plan import PlannedRun, make_plan
+from cifar_report.execution.plan import PlannedRun, RunState, make_plan
 from cifar_report.execution.resources import STARTUP
 from cifar_report.execution.speed import seconds_left
 from cifar_report.experiments.errors import RequestError
@@ -62,6 +62,18 @@ def test_what_does_not_fit_is_said_and_the_next_run_is_measured(tmp_path, monkey
     out = capsys.readouterr().out
     assert "EXP003 seed 0: missing, a step of 64 images does not fit in the memory of" in out
     assert "EXP000 seed 0: missing, about" in out
+
+
+def test_a_run_that_diverged_is_named_and_not_measured(tmp_path, cache, monkeypatch, capsys):
+    measured = []
+    monkeypatch.setattr(speed, "_measure", lambda e, device: measured.append(e.model) or (0.0, 1.0))
+    diverged = lambda run: RunState("diverged" if run.parameters.experiment == "EXP003" else "missing", "")  # noqa: E731
+    monkeypatch.setattr(PlannedRun, "state", diverged)
+    assert main(["run", "EXP003", "EXP000", "--dry-run", "--profile", "quick", "--output", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "EXP003 seed 0: diverged, not trained again\n" in out
+    assert "1 run to execute" in out
+    assert measured == ["net"]
 
 
 def test_a_measurement_is_kept_for_what_takes_the_same_time(tmp_path, cache, monkeypatch):

@@ -283,7 +283,7 @@ def accuracy_ladder(results: Sequence[Any]) -> Picture:
         )
 
 
-def effects(comparisons: Sequence[Comparison], titles: Mapping[str, str]) -> Picture:
+def effects(comparisons: Sequence[Comparison], results: Mapping[str, Any]) -> Picture:
     """Every comparison's difference in points with its interval, the highest first; the margin is shaded."""
     with rc_context(STYLE):
         figure = Figure(figsize=(8.2, 0.9 + 0.155 * len(comparisons)), layout="constrained")
@@ -297,7 +297,8 @@ def effects(comparisons: Sequence[Comparison], titles: Mapping[str, str]) -> Pic
                 ends = 100 * np.array([ordered[row].interval for row in rows]).T
                 look: dict[str, Any] = {"fmt": marker, "ms": 4, "lw": 1.4, "color": colour, "mfc": face}
                 axes.errorbar(middle, rows, xerr=np.abs(ends - middle), label=f"{len(rows)} {answer}", **look)
-        labels = [f"{shorten(titles[c.experiment], 60, placeholder='…')}: {c.experiment} − {c.base}" for c in ordered]
+        titles = [shorten(results[c.experiment].entry.title, 60, placeholder="…") for c in ordered]
+        labels = [f"{title}: {c.experiment} − {c.base}" for title, c in zip(titles, ordered, strict=True)]
         axes.set_yticks(range(len(ordered)), labels, parse_math=False, fontsize=7)
         axes.set_xscale("symlog", linthresh=margin)
         (low, high), steps = axes.get_xlim(), (-20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20)

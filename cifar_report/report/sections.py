@@ -155,13 +155,9 @@ def asked(journal: Journal) -> list[Comparison]:
 
 
 def _effects(comparisons: Sequence[Comparison], journal: Journal) -> Fragment:
-    titles = {name: result.entry.title for name, result in journal.complete.items()}
-    caption = (
-        f"What each change does to the accuracy: the differences between methods of Table {table_number('results')}, "
-        "with 95 % intervals, each experiment against the one that it builds on. In the shaded part a difference is "
-        "below the margin."
-    )
-    return figure(plots.effects(comparisons, titles), caption, "effects")
+    caption = "What each change does to the accuracy: differences with their 95 % intervals, shaded up to the margin; "
+    caption += f"each experiment is compared with the one that it builds on (Table {table_number('results')})."
+    return figure(plots.effects(comparisons, journal.complete), caption, "effects")
 
 
 def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:
