@@ -34,8 +34,9 @@ define install
 @$(PYTHON) maintenance/one_at_a_time.py $(VENV)/.lock sh -c 'test $@ -nt $< || { $(strip $(1)); }'
 endef
 
-# The links of an earlier attempt go first: another Python would keep them.
-NEW_VENV = rm -f $(BIN)/python $(BIN)/python3 && $(PYTHON) -m venv $(VENV)
+# The links of an earlier attempt go first: another Python would keep them. Those of a linked environment are another's.
+NOT_LINKED = { test ! -L $(VENV) || { echo "$(VENV) is a link to another environment: remove it, and make sets one up here" >&2; false; }; }
+NEW_VENV = $(NOT_LINKED) && rm -f $(BIN)/python $(BIN)/python3 && $(PYTHON) -m venv $(VENV)
 
 # The clone itself is installed, so only a change of what it requires installs anything again.
 $(VENV)/.installed: pyproject.toml

@@ -36,6 +36,18 @@ def make(clone, *words):
     return subprocess.Popen(command, cwd=clone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def test_an_environment_that_is_linked_keeps_its_interpreter(clone, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "bin").mkdir()
+    (other / "bin" / "python").touch()
+    (clone / ".venv").symlink_to(other)
+    made = subprocess.run(["make", ".venv/.installed", "PYTHON=./python"], cwd=clone, capture_output=True, text=True)
+    assert made.returncode != 0
+    assert ".venv is a link to another environment: remove it" in made.stderr
+    assert (other / "bin" / "python").is_file()
+    assert not (clone / "log").exists()
+
+
 def test_two_that_start_together_install_once(clone):
     both = [make(clone), make(clone)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]

@@ -67,8 +67,8 @@ def test_what_does_not_fit_is_said_and_the_next_run_is_measured(tmp_path, monkey
 def test_a_run_that_diverged_is_named_and_not_measured(tmp_path, cache, monkeypatch, capsys):
     measured = []
     monkeypatch.setattr(speed, "_measure", lambda e, device: measured.append(e.model) or (0.0, 1.0))
-    diverged = lambda run: RunState("diverged" if run.parameters.experiment == "EXP003" else "missing", "")  # noqa: E731
-    monkeypatch.setattr(PlannedRun, "state", diverged)
+    states = {"EXP003": RunState("diverged", ""), "EXP000": RunState("missing", "")}
+    monkeypatch.setattr(PlannedRun, "state", lambda run: states[run.parameters.experiment])
     assert main(["run", "EXP003", "EXP000", "--dry-run", "--profile", "quick", "--output", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "EXP003 seed 0: diverged, not trained again\n" in out
