@@ -80,7 +80,8 @@ def abstract(journal: Journal) -> Fragment:
     originals = {entry.id: entry.reference_accuracy for entry in entries if entry.reference_accuracy}
     found = {name: journal.reproduction(name) for name in originals}
     answers = grouped((of.answer, name) for name, of in found.items() if of)
-    unknown = [*answers.pop("too wide to tell", []), *answers.pop("spread unknown", [])]
+    agree, unknown = answers.get("agrees", []), answers.get("too wide to tell", []) + answers.get("spread unknown", [])
+    off = {answer: names for answer, names in answers.items() if answer.startswith("ours is")}
     missing = [name for name, of in found.items() if not of]
     best_figure = max(originals.values(), default=0)
     means, held_out = journal.means, all(run.data and run.data.validation != "test" for run in journal.records)
@@ -103,10 +104,10 @@ def abstract(journal: Journal) -> Fragment:
         one_view=one_view,
         asked=asked(journal),
         fitted=[f"{c.experiment} {points(c.difference)}" for c in fitted if c.changed],
-        judged=sum(map(len, answers.values())),
+        judged=sum(map(len, [agree, *off.values()])),
         repeated=[name for name, result in journal.complete.items() if result.entry.same_as],
-        agree=len(answers.pop("agrees", [])),
-        off={answer: listing(names) for answer, names in answers.items()},
+        agree=len(agree),
+        off={answer: listing(names) for answer, names in off.items()},
         unknown=unknown and listing(unknown),
         missing=missing and listing(ranges(missing)),
         questions={title: of for title, of in questions.items() if of.keys() - {"open", "cannot be tested"}},
