@@ -35,7 +35,7 @@ from cifar_report.journal.journal import Journal
 from cifar_report.records.key import key_facts
 from cifar_report.records.lock import is_locked, release_lock
 from cifar_report.records.predictions import read_predictions
-from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, write_record
+from cifar_report.records.record import RESUMED_ELSEWHERE, read_record, run_folder, write_record
 from cifar_report.report.export import make_report
 from cifar_report.run import Run
 from cifar_report.training.build import build_model
@@ -192,7 +192,8 @@ def test_complete_run_is_not_executed_again_and_a_changed_or_damaged_one_is(tmp_
     (folder / "run.json").write_text(json.dumps({**content, "schema_version": 99, "something": "new"}))
     before = (folder / "run.json").read_bytes()
     with pytest.raises(RequestError, match="newer version of cifar-report"):
-        plan(tmp_path, "EXP000")
+        execute_plan(plan(tmp_path, "EXP000", "EXP003"))
+    assert not run_folder(tmp_path / "out", "EXP003", 0).exists()  # refused before anything is executed
     assert (folder / "run.json").read_bytes() == before
 
 

@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-TEXT = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md", "docs/index.md"))
+TEXT = "".join(
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/guide.md", "docs/index.md", "docs/findings.md")
+)
 SHOWN = sorted({f"docs/{path}" for path in re.findall(r"!\[[^]]+\]\((?:docs/)?(images/[^)]+)\)", TEXT)})
 
 

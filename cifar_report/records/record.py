@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -214,13 +215,14 @@ def read_record(folder: Path, name: str = RECORD) -> RunRecord | None:
     """
     try:
         content = (folder / name).read_bytes()
-        if (version := json.loads(content)["schema_version"]) > SCHEMA_VERSION:
+        # By its first field alone: what it has beside may be unknown.
+        if (version := int(re.findall(rb'"schema_version": *(\d+)', content)[0])) > SCHEMA_VERSION:
             raise RequestError(
                 f"{folder} was written by a newer version of cifar-report (records of version {version}, this one "
                 f"writes {SCHEMA_VERSION}); update cifar-report, or choose another folder with --output"
             )
         return RunRecord.model_validate_json(content)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, IndexError):
         return None
     except OSError as error:
         raise RequestError(f"cannot read {folder / name}: {error.strerror}") from None
