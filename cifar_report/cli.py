@@ -515,11 +515,9 @@ def _dry_run(request: Request) -> int:
     plan, total = [(p, s) for p in request.plan(read_only=True) if (s := p.state()).status != "complete"], 0.0
     due = [planned for planned, state in plan if state.status != "diverged"]
     for planned, state in plan:
-        length = "not trained again"
         try:
-            if planned in due:
-                seconds = seconds_left(planned)
-                total, length = total + seconds, f"about {duration(seconds)}"
+            seconds = seconds_left(planned) if planned in due else 0.0
+            total, length = total + seconds, f"about {duration(seconds)}" if seconds else "not trained again"
         except RequestError as error:
             length = str(error)
         print(f"{planned.name}: {state.status}, {length}")

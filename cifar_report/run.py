@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cifar_report.data.cache import check_split, load_images
+from cifar_report.data.cache import load_images
 from cifar_report.data.dataset import Dataset, load_dataset
+from cifar_report.data.split_check import check_split
 from cifar_report.experiments.catalog import load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError
 from cifar_report.experiments.schema import Experiment, from_variables, shown

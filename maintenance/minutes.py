@@ -18,7 +18,7 @@ from cifar_report.execution.speed import seconds_left
 from cifar_report.records.record import now
 from cifar_report.training.environment import describe_environment, find_device
 
-ROUNDS = 2  # another machine on the same processor disturbs one of them at least
+ROUNDS = 2  # other machines on the same processor may disturb one
 TABLE = Path(__file__).resolve().parents[1] / "outputs" / "reference" / "minutes.csv"
 
 

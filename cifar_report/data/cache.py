@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,9 +16,7 @@ from cifar_report.data import sources
 from cifar_report.data.download import DownloadError, cache_folder
 from cifar_report.data.pictures import find_picture_folder
 from cifar_report.data.sources import Images
-from cifar_report.data.splits import split
 from cifar_report.experiments.errors import RequestError
-from cifar_report.experiments.schema import Experiment
 
 FACTS = ("train_size", "classes", "source", "provenance", "sha256")  # kept beside the arrays
 FORMAT = 3  # of the decoded arrays; a change makes them again
@@ -57,17 +54,6 @@ def load_images(
             ) from None
     warning = "CIFAR-10 not found: handwritten digits are used instead, so the figures say nothing about CIFAR-10"
     return _cached("digits", sources.load_digits), warning
-
-
-def check_split(images: Images, e: Experiment) -> None:
-    """Refuse a split with nothing to validate with, a class without images to train on, and a rise of no steps."""
-    train, validation, _ = split(images.labels, images.train_size, e)
-    classes = len(np.unique(images.labels[train]))
-    if not len(validation) or classes < min(len(images.classes), e.train_limit or math.inf):
-        raise RequestError("a class has too few images to train on or to validate with: lower holdout_size or folds")
-    batches = max(1, math.ceil((len(train) - 1) / e.batch_size))  # a last one of one image joins the one before
-    if e.schedule == "triangular" and batches * e.epochs == 3:
-        raise RequestError("schedule=triangular cannot have three training steps: set more epochs or smaller batches")
 
 
 def _not_here() -> Images:

@@ -55,8 +55,9 @@ def download(url: str, folder: Path, filename: str, *, digest: str | None) -> Pa
             return file
         if offline:
             raise DownloadError(f"{url}: downloads are switched off ({OFFLINE})")
-        on_terminal = sys.stderr.isatty()
-        fetch = pooch.HTTPDownloader(progressbar=on_terminal, timeout=TIMEOUT, headers=headers, chunk_size=1 << 16)
+        fetch = pooch.HTTPDownloader(
+            progressbar=sys.stderr.isatty(), timeout=TIMEOUT, headers=headers, chunk_size=1 << 16
+        )
         with atomic_file(file) as part:
             fetch(url, part, None)
             if not pooch.file_hash(str(part), algorithm).startswith(wanted):

@@ -11,7 +11,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from cifar_report.data.cache import check_split, load_images
+from cifar_report.data.cache import load_images
+from cifar_report.data.split_check import check_split
 from cifar_report.execution.resources import RELATIVE_COST, UNKNOWN_COST, gpus
 from cifar_report.experiments.catalog import Family, load_catalog, load_experiment
 from cifar_report.experiments.errors import RequestError

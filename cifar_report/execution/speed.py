@@ -53,8 +53,7 @@ def _speed(e: Experiment, validation: float) -> list[float]:
     machine = describe_environment(device)
     affordable = min(1024, 12_000 * 32**2 // (RELATIVE_COST.get(e.model, UNKNOWN_COST) * e.image_size**2))
     # Whole batches of the run's size: with few images each, the optimizer's step would take most of the time.
-    images = e.batch_size * max(4 if device.type == "cuda" else 1, affordable // e.batch_size)
-    images = min(images, SIZES["digits"][0])
+    images = min(SIZES["digits"][0], e.batch_size * max(4 if device.type == "cuda" else 1, affordable // e.batch_size))
     small = {"train_limit": images, "test_limit": max(1, round(images * validation)), "lr": 1e-6}
     fixed = {"dataset": "digits", "validation": "test", "weights": None, "schedule": "constant", "compile": False}
     e = e.model_copy(update={**small, **fixed, "precision": choose_precision(e, device), "seed": 0})

@@ -101,8 +101,7 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> 
     place = np.clip(np.ceil(confidence * bins), 1, bins)  # (a, b] as in the paper
     answers = pd.DataFrame({"count": 1, "confidence": confidence, "accuracy": correct})
     found = answers.groupby(place).agg({"count": "sum", "confidence": "mean", "accuracy": "mean"})
-    off = found["count"] * (found.accuracy - found.confidence).abs()
-    return Calibration(found, float(off.sum() / len(answers)))
+    return Calibration(found, float((found["count"] * (found.accuracy - found.confidence).abs()).sum() / len(answers)))
 
 
 @dataclass(frozen=True)

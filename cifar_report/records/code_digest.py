@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 ROOTS = ("training/build.py", "training/loop.py")
 NO_RESULT = {
     # The images' digest is in the key.
-    *(f"data/{name}.py" for name in ("cache", "download", "pictures", "sources", "__init__")),
+    *(f"data/{name}.py" for name in ("cache", "download", "pictures", "sources", "split_check", "__init__")),
     *("training/weights.py", "training/checkpoint.py", "training/choices.py", "training/cost.py"),
     *("training/__init__.py", *(f"training/{folder}/__init__.py" for folder in CHOICES.values())),
 }

@@ -102,7 +102,7 @@ def abstract(journal: Journal) -> Fragment:
         best=best,
         held_out=held_out,
         one_view=one_view,
-        asked=asked(journal),
+        asked=_asked(journal),
         fitted=[f"{c.experiment} {points(c.difference)}" for c in fitted if c.changed],
         judged=sum(map(len, [agree, *off.values()])),
         repeated=[name for name, result in journal.complete.items() if result.entry.same_as],
@@ -131,16 +131,17 @@ def _by_answer(found: Iterable[Finding]) -> dict[str, list[Finding]]:
 
 
 def results_at_a_glance(journal: Journal) -> Fragment:
-    """Every experiment's accuracy: a picture of the original's and one of ours, and one table."""
+    """What each change does, and every experiment's accuracy, in pictures and one table."""
     results = list(journal.complete.values())
     if not results:
         return fragment("note.html.j2", text="No run is complete yet, so there are no results to show.")
-    parts = grouped((result.family.beyond, result) for result in results)
-    ranked = [c for c in asked(journal) if c.verdict.split()[-1] in plots.EFFECTS]
+    ranked = [c for c in _asked(journal) if c.verdict.split()[-1] in plots.EFFECTS]
+    caption = "What each change does to the accuracy: differences with their 95 % intervals, shaded up to the margin; "
+    caption += f"each experiment is compared with the one that it builds on (Table {table_number('results')})."
     return fragment(
         "results.html.j2",
-        effects=_effects(ranked, journal) if ranked else "",
-        ladders=[_ladder(part, beyond) for beyond, part in parts.items()],
+        effects=figure(plots.effects(ranked, journal.complete), caption, "effects") if ranked else "",
+        ladders=[_ladder(part, beyond) for beyond, part in grouped((r.family.beyond, r) for r in results).items()],
         results=results,
         sizes=sorted({run.data.train_size for run in journal.records if run.data}),
         one_device=len({run.environment.device_name for run in journal.records if run.environment}) == 1,
@@ -150,15 +151,9 @@ def results_at_a_glance(journal: Journal) -> Fragment:
     )
 
 
-def asked(journal: Journal) -> list[Comparison]:
+def _asked(journal: Journal) -> list[Comparison]:
     """The comparisons that ask something: not of equal parameters, nor of what was fitted to the original's curves."""
     return [c for c in journal.comparisons.values() if c.changed and not journal.results[c.experiment].entry.fitted]
-
-
-def _effects(comparisons: Sequence[Comparison], journal: Journal) -> Fragment:
-    caption = "What each change does to the accuracy: differences with their 95 % intervals, shaded up to the margin; "
-    caption += f"each experiment is compared with the one that it builds on (Table {table_number('results')})."
-    return figure(plots.effects(comparisons, journal.complete), caption, "effects")
 
 
 def _ladder(results: Sequence[Result], beyond: bool) -> Fragment:
